@@ -1,0 +1,43 @@
+# make demo   installs what a run needs and adapts from generated `sim` to generated `camera` scenes: runs/demo/report.html
+# make test   linters, types, import contracts and the fast tests;  make test-slow  the slow ones
+#
+# PIP_ARGS goes to every pip call: name the index of a CPU or CUDA build of PyTorch there, e.g. PIP_ARGS="--index-url URL".
+PIP_ARGS ?=
+PYTHON ?= python3
+PIP = .venv/bin/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt
+
+.PHONY: demo test test-slow clean
+.DELETE_ON_ERROR:
+
+demo: .venv/.stamp-demo
+	.venv/bin/iccld demo
+
+test: .venv/.stamp-dev
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/python -m pytest
+
+test-slow: .venv/.stamp-dev
+	.venv/bin/python -m pytest -m "slow or gpu"
+
+.venv: .venv/.stamp-dev
+
+.venv/bin/python:
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "error: $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+# torch first, everything else after it, so that nothing replaces it.
+.venv/.stamp-torch: constraints.txt | .venv/bin/python
+	$(PIP) torch
+	@touch $@
+
+.venv/.stamp-demo: pyproject.toml constraints.txt .venv/.stamp-torch
+	$(PIP) -e '.[report]'
+	@touch $@
+
+.venv/.stamp-dev: pyproject.toml constraints.txt .venv/.stamp-torch
+	$(PIP) -e '.[dev]'
+	@touch $@ .venv/.stamp-demo
+
+clean:
+	rm -rf .venv

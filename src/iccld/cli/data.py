@@ -1,0 +1,87 @@
+"""`iccld data generate | check`: scenes to draw, datasets to look at.  Nothing here needs PyTorch."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from iccld.cli.output import print_error, write_json
+from iccld.errors import DataError
+from iccld.labels import CITYSCAPES19, LabelClass, LabelSpace, distinct_color, get_label_space
+
+if TYPE_CHECKING:
+    from iccld.data.check import CheckReport
+
+
+def generate(arguments: Namespace, _: list[str]) -> int:
+    """Draw scenes; the same command again finds them finished."""
+    from iccld.data.city import generate as draw
+
+    folder = draw(
+        arguments.world,
+        arguments.layout,
+        arguments.num,
+        arguments.size,
+        arguments.seed,
+        arguments.out,
+        workers=arguments.workers,
+        split=arguments.split,
+    )
+    print(folder)
+    return 0
+
+
+def check(arguments: Namespace, _: list[str]) -> int:
+    """Read every file once; exit 3 when there is any problem."""
+    from iccld.data import open_dataset
+    from iccld.data.check import check_dataset
+
+    if not arguments.data.is_dir():
+        raise DataError(f"{arguments.data} is no folder; --data takes the folder of a dataset")
+    # Unpaired files are problems among others here, not the end.
+    dataset = open_dataset(
+        arguments.data, arguments.format, arguments.split or "train", _label_space(arguments), arguments.classes, strict=False
+    )
+    report = check_dataset(dataset, arguments.workers)
+    if arguments.json is not None:
+        write_json(arguments.json, report.as_dict())
+    _print(report)
+    for problem in report.problems:
+        print_error(problem)
+    return 0 if report.ok else DataError.exit_code
+
+
+def _label_space(arguments: Namespace) -> LabelSpace:
+    """The label space asked for; without one, the classes that the folder's own YAML names; cityscapes19 otherwise."""
+    from iccld.data.folder import YAML_NAME, read_description
+
+    if arguments.label_space:
+        return get_label_space(arguments.label_space)
+    description = arguments.classes or arguments.data / YAML_NAME
+    if arguments.format in ("auto", "folder") and description.is_file():
+        names = read_description(description).class_names
+        if names:
+            return LabelSpace(description.stem, tuple(LabelClass(name, distinct_color(i)) for i, name in enumerate(names)))
+    return CITYSCAPES19
+
+
+def _print(report: CheckReport) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    found = report.as_dict()
+    console = Console()
+    sizes = list(found["sizes"].items())
+    listed = ", ".join(f"{size} ({count})" for size, count in sizes[:5]) + (f" and {len(sizes) - 5} more" if len(sizes) > 5 else "")
+    console.print(f"{report.root}: {report.format}, {report.num_images} pictures, {report.num_labelled} with labels", markup=False)
+    console.print(f"sizes (width x height): {listed or 'none readable'}", markup=False)
+    if found["classes"]:
+        table = Table(title=f"classes of {found['label_space']}")
+        for column in ("class", "share %", "pictures"):
+            table.add_column(column, justify="left" if column == "class" else "right")
+        for name, entry in found["classes"].items():
+            table.add_row(name, f"{100 * entry['share']:.2f}", str(entry["images"]))
+        console.print(table)
+    for note in report.notes:
+        console.print(f"note: {note}", markup=False)
+    console.print(f"problems: {len(report.problems)}")

@@ -1,0 +1,147 @@
+"""`iccld evaluate`: a run, or anybody's masks, against labelled pictures."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from iccld.cli.output import write_json
+from iccld.cli.run_folder import environment, open_predictor, refuse_other_than_run
+from iccld.config import read_config
+from iccld.errors import ConfigError, DataError
+from iccld.labels import LabelSpace, get_label_space
+
+if TYPE_CHECKING:
+    from iccld.data import Dataset
+    from iccld.evaluation import Scores
+    from iccld.predictor import Predictor
+
+
+def evaluate(arguments: Namespace, _: list[str]) -> int:
+    """Print a table of class IoUs, and write the scores with their protocol to `--json`."""
+    if (arguments.run is None) == (arguments.predictions is None):
+        raise ConfigError(
+            "name either a run (iccld evaluate RUN --data PATH) or a folder of masks (--predictions DIR), not both or neither"
+        )
+    result = _score_run(arguments) if arguments.predictions is None else _score_masks(arguments)
+    if arguments.json is not None:
+        write_json(arguments.json, result)
+    print_scores(result)
+    return 0
+
+
+def _score_run(arguments: Namespace) -> dict[str, Any]:
+    run: Path = arguments.run
+    refuse_other_than_run(run)
+    config = read_config(run / "config.yaml")
+    _refuse_missing(arguments.data)
+    predictor = open_predictor(arguments)
+    scores, label_space = _scores_in(arguments, predictor)
+    stage = arguments.stage or "last"
+    return {
+        "run": str(run),
+        "method": config.method,
+        "recipe": config.recipe,
+        "seed": config.seed,
+        "commit": environment(run).get("commit"),
+        "stage": getattr(predictor, "stage", stage),
+        "weights": getattr(predictor, "weights", arguments.weights or "default"),
+        **_result(arguments, scores, label_space, _window_text(predictor)),
+    }
+
+
+def _scores_in(arguments: Namespace, predictor: Predictor) -> tuple[Scores, LabelSpace]:
+    """Scores in the run's label space, or in `--label_space`: there the run's classes are absorbed by name.
+
+    The one confusion matrix is folded, which is exact; predictions of a class that nobody absorbs count as errors.
+    """
+    from iccld.evaluation import Confusion
+    from iccld.evaluation import evaluate as score
+
+    own = predictor.label_space
+    asked = own if arguments.label_space is None else get_label_space(arguments.label_space)
+    dataset = _open(arguments, own)
+    whole = Confusion(own.num_classes)
+    scores = score(predictor, dataset, own, observe=lambda name, single, labels: whole.merge(single))
+    return (scores, own) if asked == own else (fold(whole, own, asked).scores(asked), asked)
+
+
+def fold(confusion: Any, finer: LabelSpace, coarser: LabelSpace) -> Any:
+    """The confusion of a finer label space, absorbed by name into a coarser one: (K, K + 1) -> (k, k + 1)."""
+    from iccld.evaluation import Confusion
+
+    table, _ = coarser.absorption(finer.names)
+    folded = Confusion(coarser.num_classes)
+    for row in range(finer.num_classes):
+        if table[row] < coarser.num_classes:
+            for column in range(finer.num_classes + 1):
+                to = int(table[column]) if column < finer.num_classes else coarser.num_classes
+                folded.matrix[table[row], min(to, coarser.num_classes)] += confusion.matrix[row, column]
+    folded.num_images = confusion.num_images
+    return folded
+
+
+def _score_masks(arguments: Namespace) -> dict[str, Any]:
+    refused = [name for name in ("stage", "weights", "sampler_steps", "window", "stride") if getattr(arguments, name) is not None]
+    if refused:
+        raise ConfigError(f"--{refused[0]} belongs to a run, and --predictions are already predicted; leave it out")
+    if not arguments.predictions.is_dir():
+        raise DataError(f"{arguments.predictions} is no folder; --predictions takes a folder of masks")
+    _refuse_missing(arguments.data)
+    from iccld.evaluation import evaluate_predictions
+
+    label_space = get_label_space(arguments.label_space or "cityscapes19")
+    dataset = _open(arguments, label_space)
+    scores = evaluate_predictions(arguments.predictions, dataset, label_space, ids=arguments.ids)
+    head = {"predictions": str(arguments.predictions), "ids": arguments.ids, "seed": None, "commit": None}
+    return {**head, **_result(arguments, scores, label_space, "given masks")}
+
+
+def _open(arguments: Namespace, label_space: LabelSpace) -> Dataset:
+    from iccld.data import open_dataset
+
+    split = arguments.split or "val"
+    return open_dataset(arguments.data, arguments.format, split, label_space, arguments.classes)
+
+
+def _refuse_missing(data: Path) -> None:
+    if not data.is_dir():
+        raise DataError(f"{data} is no folder; --data takes the folder of a dataset")
+
+
+def _window_text(predictor: Predictor) -> str:
+    if predictor.window is None:
+        return "whole"
+    return f"{predictor.window[0]}x{predictor.window[1]} stride {predictor.stride or 'half'}"
+
+
+def _result(arguments: Namespace, scores: Scores, label_space: LabelSpace, window: str) -> dict[str, Any]:
+    protocol = {
+        "data": str(arguments.data),
+        "format": arguments.format,
+        "split": arguments.split or "val",
+        "num_images": scores.num_images,
+        "window": window,
+        "sampler_steps": arguments.sampler_steps,
+        "scored_at": "ground truth size",
+        "mean": "classes in truth or predictions",
+        "convention": "a",
+    }
+    return {"label_space": label_space.name, "protocol": protocol, **scores.as_dict()}
+
+
+def print_scores(result: dict[str, Any]) -> None:
+    """The scores as a table on stdout; classes that occur nowhere show a dash."""
+    from rich.console import Console
+    from rich.table import Table
+
+    protocol = result["protocol"]
+    table = Table(title=f"{result['label_space']}, {protocol['num_images']} pictures, {protocol['window']}")
+    table.add_column("class")
+    table.add_column("IoU %", justify="right")
+    for name, value in result["iou"].items():
+        table.add_row(name, "–" if value is None else f"{value:.1f}")
+    table.add_section()
+    table.add_row("mIoU", f"{result['miou']:.1f}", style="bold")
+    Console().print(table)

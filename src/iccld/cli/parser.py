@@ -1,0 +1,179 @@
+"""Flags of every command.  Settings of a run are not flags: they go as dotted keys to `iccld.config`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+from iccld import __version__
+from iccld.config import nearest, parse_size
+from iccld.errors import ConfigError
+
+Command = Callable[[argparse.Namespace, list[str]], int]
+FORMATS = ("auto", "gta5", "synthia", "cityscapes", "folder")
+LAYOUTS = ("gta5", "synthia", "cityscapes", "folder")
+WORLDS = ("sim", "camera")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are ConfigErrors: one line, exit 2, no usage block."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message[:1].lower()}{message[1:]}; {self.prog} --help lists what there is")
+
+
+def parse(argv: Sequence[str]) -> tuple[Command, argparse.Namespace, list[str]]:
+    """Arguments -> (command, its flags, the dotted overrides); ConfigError suggests the nearest flag or command."""
+    parser, leaves = build_parser()
+    _refuse_unknown_command(argv, leaves)
+    _refuse_unknown_flag(argv, leaves)
+    arguments, rest = parser.parse_known_args(list(argv))
+    if rest and not arguments.takes_overrides:
+        raise ConfigError(f"unexpected argument {rest[0]!r}; {arguments.leaf.prog} --help lists what there is")
+    if getattr(arguments, "quiet", False):
+        from iccld.progress import set_quiet
+
+        set_quiet(True)
+    return _lazy(arguments.handler), arguments, rest
+
+
+def _lazy(handler: str) -> Command:
+    module, function = handler.split(":")
+    command: Command = getattr(import_module(f"iccld.cli.{module}"), function)
+    return command
+
+
+def _refuse_unknown_command(argv: Sequence[str], leaves: dict[str, Parser]) -> None:
+    names = [name for name in leaves if " " not in name]
+    if argv and not argv[0].startswith("-") and argv[0] not in names:
+        raise ConfigError(f"unknown command {argv[0]!r}{nearest(argv[0], names)}; commands: {', '.join(names)}")
+
+
+def _refuse_unknown_flag(argv: Sequence[str], leaves: dict[str, Parser]) -> None:
+    """Before argparse, which would first complain about what the misspelt flag was to give."""
+    leaf = leaves.get(" ".join(argv[:2])) or leaves.get(argv[0] if argv else "")
+    if leaf is None or leaf.get_default("takes_overrides") is not False:
+        return
+    flags = [flag for action in leaf._actions for flag in action.option_strings]
+    for word in argv:
+        flag = word.split("=", 1)[0]
+        if flag.startswith("--") and len(flag) > 2 and flag not in flags:
+            raise ConfigError(f"unknown argument {flag}{nearest(flag, flags)}; {leaf.prog} --help lists what there is")
+
+
+def build_parser() -> tuple[Parser, dict[str, Parser]]:
+    """The whole parser, and its commands by name (`data check` under both words)."""
+    parser = Parser(prog="iccld", allow_abbrev=False, description="Adapt a segmentation model from labelled to unlabelled pictures.")
+    parser.add_argument("--version", action="version", version=f"iccld {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
+    leaves: dict[str, Parser] = {}
+
+    def command(group: Any, name: str, handler: str, summary: str, takes_overrides: bool = False) -> Parser:
+        leaf: Parser = group.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False)
+        leaf.add_argument("--quiet", action="store_true", help="no progress, no status lines; errors and results remain")
+        leaf.set_defaults(handler=handler, takes_overrides=takes_overrides, leaf=leaf)
+        return leaf
+
+    _add_runs(command, commands, leaves)
+    _add_scores(command, commands, leaves)
+    data = commands.add_parser("data", help="generate scenes, check a dataset", allow_abbrev=False)
+    _add_data(command, data.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser), leaves)
+    leaves["data"] = data
+    leaves["doctor"] = command(commands, "doctor", "doctor:doctor", "tell versions, device, free space and what can be trained in an hour")
+    leaves["doctor"].add_argument("--json", type=Path, metavar="FILE", help="write the findings there too; - prints them instead")
+    return parser, leaves
+
+
+def _add_runs(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
+    leaf = leaves["demo"] = command(commands, "demo", "runs:demo", "adapt between two generated worlds and write the report", True)
+    leaf.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="RUN", help="run directory (default: %(default)s)")
+    leaf.add_argument("--print_config", action="store_true", help="print the resolved configuration and stop")
+    leaf.epilog = "Any setting may follow as a dotted key, e.g. --seed 1 --stages.step1.iterations 50; --print_config shows all."
+
+    leaf = leaves["adapt"] = command(commands, "adapt", "runs:adapt", "train on labelled source and unlabelled target pictures", True)
+    origin = leaf.add_mutually_exclusive_group()
+    origin.add_argument("--recipe", metavar="NAME", help="a shipped recipe")
+    origin.add_argument("--config", type=Path, metavar="FILE", help="a YAML file of settings")
+    leaf.add_argument("--name", metavar="RUN", help="name of the run (default: the recipe's); it lies in runtime.out")
+    leaf.add_argument("--resume", choices=("none", "auto"), help="auto goes on with an existing run; none refuses it (default)")
+    leaf.add_argument("--print_config", action="store_true", help="print the resolved configuration and stop")
+    leaf.add_argument("--help_settings", action="store_true", help="explain every setting and stop")
+    leaf.epilog = "Any setting may follow as a dotted key, e.g. --target.path FOLDER --seed 1; --help_settings explains them."
+
+    leaf = leaves["report"] = command(commands, "report", "runs:report", "write a run's report.html")
+    leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
+
+
+def _add_model(leaf: Parser) -> None:
+    leaf.add_argument("--stage", metavar="NAME", help="stage whose weights are used (default: the last one)")
+    leaf.add_argument("--weights", choices=("ema", "model"), help="the average or the trained weights (default: the method's own choice)")
+    leaf.add_argument("--sampler_steps", type=_count, metavar="N", help="denoising steps of step 2 (default: the run's)")
+    leaf.add_argument("--window", type=_size, metavar="HxW", help="predict in sliding windows of this size (default: the run's)")
+    leaf.add_argument("--stride", type=_count, metavar="N", help="step of the sliding window in pixels (default: half the window)")
+
+
+def _add_dataset(leaf: Parser, required: bool) -> None:
+    leaf.add_argument("--data", type=Path, required=required, metavar="PATH", help="folder of the dataset")
+    leaf.add_argument("--format", choices=FORMATS, default="auto", help="its layout (default: found by looking)")
+    leaf.add_argument("--split", metavar="S", help="its part, e.g. val")
+    leaf.add_argument("--classes", type=Path, metavar="FILE", help="dataset YAML naming the mask ids of a folder")
+    leaf.add_argument("--label_space", metavar="L", help="cityscapes19, cityscapes16, cityscapes13, camvid11 or a YAML file")
+
+
+def _add_scores(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
+    leaf = leaves["evaluate"] = command(
+        commands, "evaluate", "evaluate:evaluate", "score a run, or a folder of masks, on labelled pictures"
+    )
+    leaf.add_argument("run", type=Path, nargs="?", metavar="RUN", help="run directory")
+    leaf.add_argument("--predictions", type=Path, metavar="DIR", help="score these masks instead of a run")
+    leaf.add_argument("--ids", choices=("train", "raw"), default="train", help="what the masks hold (default: %(default)s ids)")
+    _add_dataset(leaf, required=True)
+    _add_model(leaf)
+    leaf.add_argument("--json", type=Path, metavar="FILE", help="write the scores there")
+
+    leaf = leaves["predict"] = command(commands, "predict", "predict:predict", "segment pictures of any size")
+    leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    leaf.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="pictures, or folders of pictures")
+    leaf.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the masks")
+    _add_model(leaf)
+
+
+def _add_data(command: Any, group: Any, leaves: dict[str, Parser]) -> None:
+    leaf = leaves["data generate"] = command(group, "generate", "data:generate", "draw labelled street scenes")
+    leaf.add_argument("--world", choices=WORLDS, required=True, help="sim looks rendered, camera looks photographed")
+    leaf.add_argument("--layout", choices=LAYOUTS, required=True, help="on-disk format")
+    leaf.add_argument("--num", type=_count, required=True, metavar="N", help="number of scenes")
+    leaf.add_argument("--size", type=_size, default="256x512", metavar="HxW", help="height x width in pixels (default: %(default)s)")
+    leaf.add_argument("--seed", type=_natural, default=0, metavar="S", help="another seed, other scenes (default: %(default)s)")
+    leaf.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write; refused when it holds something else")
+    leaf.add_argument("--workers", type=_count, metavar="N", help="processes (default: one for each core)")
+    leaf.add_argument("--split", default="train", metavar="S", help="part to write, where the layout has parts (default: %(default)s)")
+
+    leaf = leaves["data check"] = command(
+        group, "check", "data:check", "read every file once and tell counts, sizes, class shares and problems"
+    )
+    _add_dataset(leaf, required=True)
+    leaf.add_argument("--workers", type=_count, metavar="N", help="processes (default: one for each core)")
+    leaf.add_argument("--json", type=Path, metavar="FILE", help="write the findings there")
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        return parse_size(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 0")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)

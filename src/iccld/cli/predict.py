@@ -1,0 +1,27 @@
+"""`iccld predict`: pictures to masks."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from iccld.cli.output import print_error
+from iccld.cli.run_folder import open_predictor, refuse_other_than_run, weights_identity
+from iccld.errors import DataError
+from iccld.progress import say
+
+
+def predict(arguments: Namespace, _: list[str]) -> int:
+    """Segment every picture; exit 3 when one of them failed, after the others are done."""
+    refuse_other_than_run(arguments.run)
+    from iccld.predict import predict_paths
+
+    predictor = open_predictor(arguments)
+    choices = (str(getattr(arguments, name)) for name in ("stage", "weights", "sampler_steps", "window", "stride"))
+    model = " ".join([weights_identity(arguments.run), *choices])
+    report = predict_paths(predictor, arguments.paths, arguments.out, model=model)
+    for path, reason in report.failed:
+        # Reasons of the readers name their file; those of the search do not.
+        print_error(reason if str(path) in reason else f"{path}: {reason}")
+    say(f"{len(report.done)} predicted, {len(report.skipped)} done before, {len(report.failed)} failed")
+    print(arguments.out)
+    return DataError.exit_code if report.failed else 0

@@ -1,0 +1,58 @@
+"""A run directory as the commands see it, before PyTorch is imported."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from iccld.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from iccld.predictor import Predictor
+
+
+def refuse_other_than_run(run: Path) -> None:
+    """CheckpointError when the folder is no run, or a run that has saved nothing yet."""
+    if not run.is_dir():
+        raise CheckpointError(f"{run} is no folder; name a run such as runs/demo")
+    if not (run / "config.yaml").is_file():
+        raise CheckpointError(f"{run} is no run: it has no config.yaml; name the folder that iccld adapt wrote")
+    # A manifest is written last: without one no checkpoint is complete.
+    if not any((run / "checkpoints").glob("*/*/manifest.json")):
+        raise CheckpointError(f"{run} has no complete checkpoint; train it with iccld adapt --config {run / 'config.yaml'} --resume auto")
+
+
+def environment(run: Path) -> dict[str, Any]:
+    """environment.json of a run: versions, device, commit; empty when it is missing or damaged."""
+    try:
+        content = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def weights_identity(run: Path) -> str:
+    """A short digest of every complete checkpoint's manifest: it changes when the run is trained further or again."""
+    digest = hashlib.sha256()
+    for manifest in sorted((run / "checkpoints").glob("*/*/manifest.json")):
+        digest.update(manifest.relative_to(run).as_posix().encode() + manifest.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def open_predictor(arguments: Namespace) -> Predictor:
+    """The predictor that `--stage --weights --sampler_steps --window --stride` ask for."""
+    from iccld.doctor import require_matching_torchvision
+
+    require_matching_torchvision()
+    from iccld import build
+
+    predictor: Predictor = build.load_predictor(arguments.run, arguments.stage, arguments.weights, arguments.sampler_steps)
+    if arguments.window is not None:
+        predictor.window = arguments.window
+        predictor.stride = None
+    if arguments.stride is not None:
+        predictor.stride = arguments.stride
+    return predictor

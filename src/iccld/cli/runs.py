@@ -1,0 +1,85 @@
+"""`iccld demo | adapt | report`: train a run, tell its story."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from iccld.config import Config, config_parser, dump_config, load_config, recipe_names, require_data
+from iccld.errors import ConfigError
+from iccld.progress import duration, say
+
+
+def demo(arguments: Namespace, overrides: list[str]) -> int:
+    """Recipe `demo` into `--out`; a second call goes on, or finds the run finished and writes the report again."""
+    out: Path = arguments.out
+    if not out.name:
+        raise ConfigError(f"--out {out} names no folder for the run; use for example runs/demo")
+    own = ["--runtime.out", str(out.parent), "--name", out.name, "--runtime.resume", "auto"]
+    config = load_config("demo", [*own, *overrides])
+    return _train(config, arguments.print_config)
+
+
+def adapt(arguments: Namespace, overrides: list[str]) -> int:
+    """Train the run of a recipe or file."""
+    if arguments.help_settings:
+        print(config_parser().format_help())
+        return 0
+    if arguments.recipe is None and arguments.config is None:
+        raise ConfigError(f"name a recipe (--recipe {' or '.join(recipe_names())}) or a file (--config FILE)")
+    own = ["--name", arguments.name] if arguments.name is not None else []
+    own += ["--runtime.resume", arguments.resume] if arguments.resume is not None else []
+    config = load_config(arguments.recipe or arguments.config, [*overrides, *own])
+    return _train(config, arguments.print_config)
+
+
+def report(arguments: Namespace, _: list[str]) -> int:
+    """Write report.html of a run, finished or not."""
+    from iccld.report import write_report
+
+    print(write_report(arguments.run))
+    return 0
+
+
+def _train(config: Config, print_config: bool) -> int:
+    if print_config:
+        print(dump_config(config), end="")
+        return 0
+    require_data(config)
+    run = Path(config.runtime.out) / config.name
+    if config.runtime.resume == "none" and run.is_dir() and any(run.iterdir()):
+        raise ConfigError(f"run {run} exists; go on with --resume auto, or choose another --name")
+    _refuse_unwritable(run)
+    from iccld.doctor import require_matching_torchvision
+
+    require_matching_torchvision()
+    from iccld import build
+
+    say(_estimate_line(build.estimate(config)))
+    finished = build.adapt(config)
+    from iccld.report import write_report
+
+    page = write_report(finished)
+    say("report:")
+    print(page)
+    return 0
+
+
+def _refuse_unwritable(run: Path) -> None:
+    """Before anything is computed: a run that cannot be written is refused (fault 11)."""
+    import os
+
+    folder = run
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"cannot write {run}: {folder} is not a writable folder; choose another --runtime.out")
+
+
+def _estimate_line(estimate: dict[str, float]) -> str:
+    """`build.estimate` -> one sentence; what it does not know is left out."""
+    parts = []
+    if "seconds" in estimate:
+        parts.append(f"about {duration(estimate['seconds'])}")
+    parts += [f"{estimate[key]:.1f} GiB {what}" for key, what in (("memory_gib", "of memory"), ("disk_gib", "on disk")) if key in estimate]
+    return f"estimate: {', '.join(parts)}" if parts else "estimate: not available"

@@ -1,0 +1,53 @@
+"""Configuration of a run: typed settings (`schema`) and how they are read and written (`loading`).  No torch."""
+
+from iccld.config.checks import parse_size
+from iccld.config.loading import (
+    config_parser,
+    dump_config,
+    known_keys,
+    load_config,
+    nearest,
+    read_config,
+    recipe_names,
+    recipe_text,
+    require_data,
+)
+from iccld.config.schema import (
+    AugmentationConfig,
+    Config,
+    DomainConfig,
+    EvaluationConfig,
+    GenerateConfig,
+    NetworkConfig,
+    RuntimeConfig,
+    SamplingConfig,
+    SourceConfig,
+    StageConfig,
+    StagesConfig,
+    WorkingSize,
+)
+
+__all__ = [
+    "AugmentationConfig",
+    "Config",
+    "DomainConfig",
+    "EvaluationConfig",
+    "GenerateConfig",
+    "NetworkConfig",
+    "RuntimeConfig",
+    "SamplingConfig",
+    "SourceConfig",
+    "StageConfig",
+    "StagesConfig",
+    "WorkingSize",
+    "config_parser",
+    "dump_config",
+    "known_keys",
+    "load_config",
+    "nearest",
+    "parse_size",
+    "read_config",
+    "recipe_names",
+    "recipe_text",
+    "require_data",
+]

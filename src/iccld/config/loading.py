@@ -1,0 +1,220 @@
+"""Recipe or file + dotted overrides -> `Config`, and `Config` -> YAML.
+
+jsonargparse reads the dataclasses: types, help and conversion.  Unknown keys are looked for before it runs, because it has no did-you-mean.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+
+import yaml
+
+from iccld.config.schema import Config
+from iccld.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+T = TypeVar("T")
+FREE_KEYS = ("settings",)
+"""Dictionaries whose keys belong to somebody else; the method checks them."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """` (did you mean X?)` with the closest known word, or an empty string."""
+    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {match[0]}?)" if match else ""
+
+
+def known_keys(cls: type = Config, prefix: str = "") -> list[str]:
+    """Dotted keys of every setting, leaves only, in the order of declaration."""
+    keys: list[str] = []
+    hints = get_type_hints(cls)
+    for item in fields(cls):
+        hint = hints[item.name]
+        keys += known_keys(hint, f"{prefix}{item.name}.") if isinstance(hint, type) and is_dataclass(hint) else [prefix + item.name]
+    return keys
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes."""
+    folder = files("iccld") / "recipes"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def recipe_text(name: str) -> str:
+    """The YAML of a shipped recipe, with its opening comment; ConfigError with the nearest name."""
+    if name not in recipe_names():
+        hint = nearest(name, recipe_names())
+        raise ConfigError(f"unknown recipe {name!r}{hint}; shipped: {', '.join(recipe_names())}; --config FILE reads your own")
+    return (files("iccld") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def load_config(recipe: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """A shipped recipe's name, or a YAML file, with dotted overrides (`["--seed", "1"]`) -> `Config`.
+
+    A `Path`, and a text that ends in .yaml or .yml, is read as a file.  ConfigError is one line with the key, the value and the remedy.
+    """
+    is_file = isinstance(recipe, Path) or str(recipe).endswith((".yaml", ".yml"))
+    path = Path(recipe)
+    text = _file_text(path) if is_file else recipe_text(str(recipe))
+    name = path.stem if is_file else str(recipe)
+    values = _parse_yaml(text, str(recipe))
+    values = {"recipe": name, "name": name} | values
+    _refuse_unknown(_dotted(values), origin=f" in {recipe}")
+    _refuse_unknown(_flags(overrides))
+    parser = config_parser()
+    parsed = _checked(lambda: parser.parse_object(values), origin=f" in {recipe}")
+    parsed = _checked(lambda: parser.parse_args(_bracketed(overrides), namespace=parsed))
+    return _construct(Config, parsed.as_dict())
+
+
+def read_config(path: Path) -> Config:
+    """The resolved config.yaml of a run."""
+    return load_config(Path(path))
+
+
+def dump_config(config: Config) -> str:
+    """`Config` -> YAML with every key; `load_config` of it gives the same `Config`."""
+    return yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True)
+
+
+def require_data(config: Config) -> None:
+    """ConfigError when the source or the target has nothing to read: recipes may leave their paths to the user."""
+    for name, domain in (("source", config.source), ("target", config.target)):
+        if not domain.is_given:
+            raise ConfigError(f"{name}.path is missing; add --{name}.path FOLDER (or --{name}.generate.num 100 to draw scenes)")
+
+
+def config_parser() -> ArgumentParser:
+    """jsonargparse over `Config`: one dotted option for each setting."""
+    import jsonargparse
+
+    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = jsonargparse.ArgumentParser(prog="iccld adapt", exit_on_error=False, add_help=False, env_prefix=False)
+    parser.add_class_arguments(Config, nested_key=None)
+    return parser
+
+
+def _file_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise ConfigError(f"cannot read configuration {path}: {reason}; name an existing YAML file") from None
+
+
+def _parse_yaml(text: str, origin: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        where = f" in line {place.line + 1}" if place else ""
+        raise ConfigError(f"{origin} is no valid YAML{where}: {getattr(error, 'problem', None) or 'cannot be parsed'}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{origin} holds a {type(values).__name__}; a configuration is a mapping of keys to values")
+    return values
+
+
+def _dotted(values: Mapping[Any, Any], prefix: str = "") -> list[str]:
+    """Dotted keys of a nested mapping; `settings` is one key."""
+    keys: list[str] = []
+    for key, value in values.items():
+        path = f"{prefix}{key}"
+        is_nested = isinstance(value, Mapping) and path not in FREE_KEYS and path not in known_keys()
+        keys += _dotted(value, f"{path}.") if is_nested else [path]
+    return keys
+
+
+def _flags(overrides: Sequence[str]) -> list[str]:
+    """Keys of `--key value` and `--key=value`; ConfigError for a word that belongs to no key."""
+    keys: list[str] = []
+    expects_value = False
+    for word in overrides:
+        if re.match(r"--[A-Za-z_]", word):
+            keys.append(word[2:].split("=", 1)[0])
+            expects_value = "=" not in word
+        elif expects_value:
+            expects_value = False
+        else:
+            raise ConfigError(f"unexpected argument {word!r}; settings are written as --key value, for example --seed 1")
+    if expects_value:
+        raise ConfigError(f"--{keys[-1]} has no value; write --{keys[-1]} VALUE")
+    return keys
+
+
+def _bracketed(overrides: Sequence[str]) -> list[str]:
+    """Comma-separated lists (`--network.widths 24,48`) as YAML lists."""
+    words: list[str] = []
+    for word in overrides:
+        head, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        is_list = re.fullmatch(r"[-+.\w]+(,[-+.\w]+)+", value) is not None
+        words.append(f"{head}{equals}[{value}]" if is_list else word)
+    return words
+
+
+def _refuse_unknown(keys: Iterable[str], origin: str = "") -> None:
+    known = known_keys()
+    for key in keys:
+        if key not in known and key.split(".", 1)[0] not in FREE_KEYS:
+            groups = {name.rsplit(".", 1)[0] for name in known if "." in name}
+            if key in groups or any(group.startswith(f"{key}.") for group in groups):
+                inside = [name for name in known if name.startswith(f"{key}.")]
+                raise ConfigError(f"{key}{origin} is a group of settings, not a value; it holds {', '.join(inside)}")
+            raise ConfigError(f"unknown key {key}{origin}{_nearest_key(key, known)}; --print_config shows all keys")
+
+
+def _nearest_key(key: str, known: list[str]) -> str:
+    """Nearest dotted key, or the one whose last part is nearest: `lerning_rate` finds stages.source.learning_rate."""
+    last = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
+    match = difflib.get_close_matches(key.rsplit(".", 1)[-1], list(last), n=1, cutoff=0.75)
+    by_last_part = f" (did you mean {last[match[0]]}?)" if match else ""
+    return (nearest(key, known) or by_last_part) if "." in key else (by_last_part or nearest(key, known))
+
+
+def _checked(parse: Any, origin: str = "") -> Any:
+    """Run a jsonargparse call; its error becomes one line."""
+    import jsonargparse
+
+    try:
+        return parse()
+    except jsonargparse.ArgumentError as error:
+        raise ConfigError(_one_line(str(error)) + origin) from None
+
+
+def _one_line(message: str) -> str:
+    message = re.sub(r"\s+", " ", message).strip()
+    match = re.search(r"""(?:Parser key|argument --|option) ?["']?(?P<key>[\w.]+)["']?:? ?(?P<rest>.*)""", message)
+    if match is None:
+        return message
+    expected = re.search(r"[Ee]xpected (?:an? )?(?P<type>.+?)(?:\. |$)", match["rest"])
+    value = re.search(r"(?:Got value|[Vv]alue|but got|invalid \w+ value):? (?P<value>.+?)\.?$", match["rest"])
+    if expected and value:
+        kind = re.sub(r"<class '(\w+)'>", r"\1", expected["type"])
+        return f"{match['key']} is {value['value']}; expected {kind}"
+    return f"{match['key']}: {match['rest']}"
+
+
+def _construct(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
+    """Nested dataclasses from nested mappings, so that a failed check names its dotted key."""
+    hints = get_type_hints(cls)
+    built = {key: _construct(hints[key], value, f"{prefix}{key}.") if is_dataclass(hints[key]) else value for key, value in values.items()}
+    try:
+        return cls(**built)
+    except ConfigError as error:
+        raise ConfigError(f"{prefix}{error}") from None
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, which YAML can write safely."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value

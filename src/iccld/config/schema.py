@@ -1,0 +1,418 @@
+"""The settings of a run as frozen dataclasses: no torch, no files, every value checked on construction.
+
+Messages of the checks begin with the field's name; `iccld.config.loading` puts the dotted path in front of it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from iccld.config.checks import parse_size, require, require_at_least, require_one_of, require_share, require_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig:
+    """Street scenes drawn instead of read; cached by a hash of these settings."""
+
+    num: int = 0
+    """Number of scenes; 0 draws none and reads `path` instead."""
+
+    world: str = "sim"
+    """`sim` looks rendered, `camera` looks photographed."""
+
+    layout: str = "gta5"
+    """On-disk format the scenes are written in: gta5, synthia, cityscapes or folder."""
+
+    size: str = "256x512"
+    """Height x width of a scene in pixels; the size at which the renderer's speed is stated."""
+
+    seed: int = 0
+    """Scenes are a pure function of (world, size, seed, number)."""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 0, "num", "seed")
+        require_one_of(self, "world", ("sim", "camera"))
+        require_one_of(self, "layout", ("gta5", "synthia", "cityscapes", "folder"))
+        require_size(self, "size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainConfig:
+    """Where one domain's pictures come from: a folder on disk or the scene generator."""
+
+    path: str | None = None
+    """Folder with the pictures; None where they are generated (or, for `val`, where there is no validation)."""
+
+    format: str = "auto"
+    """Layout on disk: auto, gta5, synthia, cityscapes or folder."""
+
+    split: str = "train"
+    """Part of the data, where the layout has parts (cityscapes: train, val)."""
+
+    classes: str | None = None
+    """Dataset YAML naming the mask ids of a `folder`; None reads dataset.yaml in the folder."""
+
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
+    """Scenes to draw; in use when its `num` is above 0."""
+
+    def __post_init__(self) -> None:
+        require_one_of(self, "format", ("auto", "gta5", "synthia", "cityscapes", "folder"))
+        require(bool(self.split), "split is empty; name a part such as train or val")
+        require(not (self.path and self.generate.num), "path and generate.num are both given; set generate.num to 0 to read the path")
+
+    @property
+    def is_given(self) -> bool:
+        """Whether there is anything to read or to draw."""
+        return self.path is not None or self.generate.num > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig(DomainConfig):
+    """The labelled domain."""
+
+    holdout: int = 0
+    """Number of source pictures, the last of the list, kept out of training to validate on the source; 0 = none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, 0, "holdout")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkingSize:
+    """Height x width in pixels of what the networks see; defaults are the compact preset's."""
+
+    source: str = "192x384"
+    """Source pictures are resized to this before cropping."""
+
+    target: str = "192x384"
+    """Target pictures are resized to this before cropping, and predicted at its area."""
+
+    crop: str = "128x192"
+    """Part of the resized picture that a training step takes; no larger than source and target."""
+
+    def __post_init__(self) -> None:
+        require_size(self, "source", "target", "crop")
+        crop = parse_size(self.crop)
+        for name in ("source", "target"):
+            size = parse_size(getattr(self, name))
+            fits = crop[0] <= size[0] and crop[1] <= size[1]
+            require(fits, f"crop {self.crop} is larger than {name} {getattr(self, name)}; make the crop smaller or {name} larger")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """The four networks; defaults are the compact preset's, a few million parameters."""
+
+    preset: str = "compact"
+    """Family of networks; `compact` trains from scratch on two CPU cores."""
+
+    widths: tuple[int, ...] = (24, 48, 96, 160, 224)
+    """Channels of the encoder's levels, at strides 2, 4, 8, 16 and 32."""
+
+    latent_channels: int = 32
+    """Channels of the latent that step 2 diffuses."""
+
+    latent_stride: int = 8
+    """Picture pixels a latent cell covers, per side; the paper's 1/8, and the only one the compact preset has."""
+
+    decoder_width: int = 64
+    """Channels of the decoder."""
+
+    denoiser_widths: tuple[int, ...] = (64, 96, 128)
+    """Channels of the denoising UNet's levels; the discriminator repeats its encoder half."""
+
+    inter_coder: bool = True
+    """Whether encoder levels are handed to the decoder; false narrows the decoder (the paper's ablation)."""
+
+    def __post_init__(self) -> None:
+        require_one_of(self, "preset", ("compact",))
+        require_at_least(self, 1, "latent_channels", "decoder_width")
+        require(self.latent_stride == 8, f"latent_stride is {self.latent_stride}; the compact preset has 8")
+        for name in ("widths", "denoiser_widths"):
+            widths = getattr(self, name)
+            require(len(widths) > 0 and min(widths) > 0, f"{name} is {list(widths)}; list channels above 0, e.g. 32,64")
+        require(len(self.widths) == 5, f"widths has {len(self.widths)} levels; the compact preset has 5, e.g. 24,48,96,160,224")
+        odd = [width for width in self.denoiser_widths if width % 8]
+        require(not odd, f"denoiser_widths holds {odd[:1]}; its normalisation has 8 groups, use multiples of 8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """The schedule of one training stage; defaults suit a few hundred to a few thousand iterations of a compact network."""
+
+    iterations: int = 0
+    """Training steps; 0 leaves the stage out."""
+
+    learning_rate: float = 1e-3
+    """Peak learning rate of AdamW, which then falls to 0; about 1e-3 for short runs of compact networks."""
+
+    warmup: float = 0.05
+    """Share of the iterations over which the learning rate rises linearly; 5 % for short runs."""
+
+    weight_decay: float = 0.01
+    """AdamW's decoupled weight decay; 0.01 as in DAFormer."""
+
+    power: float = 1.0
+    """Exponent of the polynomial decay of the learning rate; 1 as in DAFormer."""
+
+    ema_decay: float = 0.99
+    """Share of the average kept at each step; 0.99 for short runs, 0.999 for 40,000 iterations in DAFormer."""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 0, "iterations", "weight_decay", "power")
+        require_share(self, "warmup", "ema_decay")
+        require(0 < self.learning_rate < 1, f"learning_rate is {self.learning_rate}; use a number above 0 and below 1, such as 0.001")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagesConfig:
+    """The stages in their order."""
+
+    source: StageConfig = field(default_factory=lambda: StageConfig(iterations=400))
+    """Supervised training on the source."""
+
+    step1: StageConfig = field(default_factory=lambda: StageConfig(iterations=400, learning_rate=5e-4))
+    """Self-training with ClassMix and EMA pseudo-labels (Eq. 5)."""
+
+    step2: StageConfig = field(default_factory=lambda: StageConfig(iterations=300, learning_rate=5e-4))
+    """Latent diffusion and adversarial alignment, encoder frozen (Eqs. 6, 7)."""
+
+    @property
+    def total_iterations(self) -> int:
+        """Training steps of all stages."""
+        return self.source.iterations + self.step1.iterations + self.step2.iterations
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationConfig:
+    """How training looks at pictures, drawn per picture from (seed, step).  A probability p means: applied with probability p.
+
+    Defaults were chosen on the generated worlds unless a source is named.
+    """
+
+    scale_min: float = 0.9
+    """Smallest enlargement of a source picture before its crop, drawn log-uniformly."""
+
+    scale_max: float = 1.8
+    """Largest enlargement of a source picture before its crop."""
+
+    target_scale_max: float = 1.4
+    """Largest enlargement of a target picture before its crop; the smallest is 1."""
+
+    stretch: float = 0.15
+    """Largest change of a source picture's aspect ratio, as a share."""
+
+    flip: float = 0.5
+    """Probability of a mirror image."""
+
+    jitter: float = 0.8
+    """Probability of colour jitter; DACS."""
+
+    jitter_strength: float = 0.35
+    """Strength of colour jitter on source pictures."""
+
+    mixed_jitter_strength: float = 0.25
+    """Strength of colour jitter on mixed pictures; DACS."""
+
+    white_balance: float = 0.2
+    """Largest gain of a colour channel of source pictures, in stops."""
+
+    blur: float = 0.5
+    """Probability of Gaussian blur; DACS."""
+
+    blur_sigma_min: float = 0.15
+    """Smallest standard deviation of the blur in pixels; DACS."""
+
+    blur_sigma_max: float = 1.15
+    """Largest standard deviation of the blur in pixels; DACS."""
+
+    noise: float = 0.04
+    """Largest standard deviation of sensor noise on source pictures, as a share of full scale."""
+
+    def __post_init__(self) -> None:
+        require_share(self, "stretch", "flip", "jitter", "jitter_strength", "mixed_jitter_strength", "blur", "noise")
+        require_at_least(self, 0, "white_balance", "blur_sigma_min")
+        require_at_least(self, 1, "target_scale_max")
+        require(self.scale_min > 0, f"scale_min is {self.scale_min}; use a number above 0")
+        for name in ("scale", "blur_sigma"):
+            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
+            require(low <= high and math.isfinite(high), f"{name}_min {low} is above {name}_max {high}; swap them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """Which source pictures are drawn, and how much their classes count."""
+
+    rare_class: bool = True
+    """Whether pictures with rare classes are drawn more often (DAFormer); false draws evenly."""
+
+    temperature: float = 0.01
+    """T of P(c) = softmax((1 - f_c) / T): small values favour rare classes; 0.01 in DAFormer."""
+
+    min_share: float = 0.00143
+    """Share of a picture that a class must exceed for the picture to show it; DAFormer's 3,000 pixels of 2048x1024."""
+
+    class_balance: float = 0.0
+    """Exponent of the class weights (mean share / share)^exponent in the cross-entropy; 0 weighs all pixels alike."""
+
+    def __post_init__(self) -> None:
+        require_share(self, "min_share", "class_balance")
+        require(self.temperature > 0, f"temperature is {self.temperature}; use a number above 0, or rare_class false")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How the run scores itself; the ruler is the same for every method."""
+
+    window: str = "whole"
+    """`whole`, or height x width of the sliding window in pixels of the working size."""
+
+    stride: int = 0
+    """Step of the sliding window in pixels; 0 = half the window's shorter side."""
+
+    num_pictures: int = 6
+    """Validation pictures kept for the report."""
+
+    compare_steps: tuple[int, ...] = (1, 50)
+    """Numbers of denoising steps whose scores stand side by side in the summary (`miou_by_steps`); divisors of 1,000."""
+
+    compare_images: int = 60
+    """Validation pictures of that comparison; 0 leaves it out."""
+
+    def __post_init__(self) -> None:
+        if self.window != "whole":
+            require_size(self, "window")
+        require_at_least(self, 0, "stride", "num_pictures", "compare_images")
+        odd = [steps for steps in self.compare_steps if steps < 1 or 1000 % steps]
+        require(not odd, f"compare_steps holds {odd[:1]}; use divisors of 1000, e.g. 1,50")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeConfig:
+    """Machine, folders, intervals and guards; of these only `precision`, `devices` and `clip_norm` change a number."""
+
+    out: str = "runs"
+    """Folder that holds the runs; the run itself is <out>/<name>."""
+
+    device: str = "auto"
+    """auto, cpu or cuda; auto takes an accelerator where there is one."""
+
+    devices: int = 1
+    """Number of devices (processes) that share a batch."""
+
+    precision: str = "auto"
+    """auto, fp32 or bf16; auto takes bf16 where the hardware multiplies it."""
+
+    workers: int = 0
+    """Processes that read pictures; 0 reads in the training process, right for one or two cores."""
+
+    threads: int = 0
+    """CPU threads of PyTorch; 0 = one for each core this process may use."""
+
+    log_every: int = 10
+    """Iterations between two lines of metrics."""
+
+    evaluate_every: int = 0
+    """Iterations between two evaluations; 0 evaluates at the end of each stage only."""
+
+    checkpoint_every: int = 200
+    """Iterations between two checkpoints; each stage's last is always kept."""
+
+    keep_last: int = 2
+    """Newest checkpoints kept for each stage."""
+
+    clip_norm: float = 1.0
+    """Largest gradient norm of one update; larger gradients are scaled down to it."""
+
+    max_skips: int = 10
+    """Steps in a row whose loss or gradient may be non-finite before the run stops."""
+
+    resume: str = "none"
+    """none refuses an existing run, auto goes on where it stopped."""
+
+    def __post_init__(self) -> None:
+        require_one_of(self, "device", ("auto", "cpu", "cuda"))
+        require_one_of(self, "precision", ("auto", "fp32", "bf16"))
+        require_one_of(self, "resume", ("none", "auto"))
+        require_at_least(self, 1, "devices", "log_every", "checkpoint_every", "keep_last")
+        require_at_least(self, 0, "workers", "threads", "evaluate_every", "max_skips")
+        require(self.clip_norm > 0, f"clip_norm is {self.clip_norm}; use a number above 0")
+        require(bool(self.out), "out is empty; name a folder such as runs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything a run depends on; written to <run>/config.yaml."""
+
+    recipe: str
+    """Where the settings came from: a shipped recipe's name or a file's stem."""
+
+    name: str
+    """The run's name: its folder under runtime.out."""
+
+    method: str = "iccld"
+    """Registered method; iccld is the project's."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    """The method's own settings by name; checked by the method's Settings."""
+
+    seed: int = 0
+    """Origin of every random draw: weights, order, augmentation, noise."""
+
+    label_space: str = "cityscapes19"
+    """Classes to predict: cityscapes19, cityscapes16, cityscapes13, camvid11 or a YAML file."""
+
+    batch_size: int = 4
+    """Source pictures, and as many target pictures, in a step over all devices."""
+
+    source: SourceConfig = field(default_factory=SourceConfig)
+    """The labelled domain."""
+
+    target: DomainConfig = field(default_factory=DomainConfig)
+    """The unlabelled domain; its labels, where there are any, are never read."""
+
+    val: DomainConfig = field(default_factory=lambda: DomainConfig(split="val"))
+    """Labelled pictures of the target domain that score the run; optional."""
+
+    size: WorkingSize = field(default_factory=WorkingSize)
+    """Working sizes."""
+
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    """Networks."""
+
+    stages: StagesConfig = field(default_factory=StagesConfig)
+    """Schedules of the stages."""
+
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    """Augmentation."""
+
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """Sampling of source pictures."""
+
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """Scoring."""
+
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    """Machine, folders, intervals."""
+
+    def __post_init__(self) -> None:
+        named = bool(self.name) and "/" not in self.name and "\\" not in self.name and self.name not in (".", "..")
+        require(named, f"name is {self.name!r}; use a plain folder name (runtime.out names the folder around it)")
+        require_at_least(self, 0, "seed")
+        require_at_least(self, 1, "batch_size")
+        shared = self.batch_size % self.runtime.devices == 0
+        require(shared, f"batch_size {self.batch_size} does not divide by runtime.devices {self.runtime.devices}; make it a multiple")
+        stride = self.network.latent_stride
+        fits = all(side % stride == 0 for side in parse_size(self.size.crop))
+        require(fits, f"size.crop {self.size.crop} is no multiple of network.latent_stride {stride}; use multiples of {stride}")
+        require(
+            self.stages.total_iterations > 0,
+            "stages: every stage has 0 iterations; give at least one some, e.g. stages.source.iterations 400",
+        )
+        drawn = self.source.generate.num
+        require(
+            not drawn or self.source.holdout < drawn, f"source.holdout {self.source.holdout} leaves nothing of the {drawn} generated scenes"
+        )

@@ -1,0 +1,112 @@
+"""The pinhole camera of a street scene: metres in, pixels out, and back to the ground."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating]
+
+NEAR_M = 0.3
+"""Nothing nearer than this is drawn, metres along the optical axis."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera above the origin of the ground.
+
+    World axes: X right, Y up (0 = ground), Z forward, metres.  Pixels: x right, y down, the centre of the first pixel is (0, 0).
+    focal_px: focal length.  cx: column of the optical axis.  horizon_y: row of the horizon at cx.  height_m: height above ground.
+    size: (H, W).  yaw, pitch, roll: radians; positive yaw looks right, pitch tilts the verticals (the horizon stays at horizon_y),
+    roll turns the picture clockwise.
+    """
+
+    focal_px: float
+    cx: float
+    horizon_y: float
+    height_m: float
+    size: tuple[int, int]
+    yaw: float = 0.0
+    pitch: float = 0.0
+    roll: float = 0.0
+    rotation: FloatArray = field(init=False, repr=False, compare=False)
+    cy: float = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        cos_y, sin_y = math.cos(self.yaw), math.sin(self.yaw)
+        cos_p, sin_p = math.cos(self.pitch), math.sin(self.pitch)
+        cos_r, sin_r = math.cos(self.roll), math.sin(self.roll)
+        turn = np.array([[cos_y, 0, -sin_y], [0, 1, 0], [sin_y, 0, cos_y]])
+        tilt = np.array([[1, 0, 0], [0, cos_p, -sin_p], [0, sin_p, cos_p]])
+        spin = np.array([[cos_r, sin_r, 0], [-sin_r, cos_r, 0], [0, 0, 1]])
+        object.__setattr__(self, "rotation", spin @ tilt @ turn)
+        # A tilted camera sees the horizon f tan(pitch) away from its optical axis: move the axis so that the horizon stays.
+        object.__setattr__(self, "cy", self.horizon_y - self.focal_px * math.tan(self.pitch))
+
+    def to_camera(self, points: FloatArray) -> FloatArray:
+        """World (N, 3) metres -> camera axes (N, 3) metres: x right, y up, z along the optical axis."""
+        shifted = np.asarray(points, dtype=np.float64).reshape(-1, 3) - (0.0, self.height_m, 0.0)
+        return shifted @ self.rotation.T
+
+    def camera_to_pixel(self, points: FloatArray) -> FloatArray:
+        """Camera axes (N, 3) -> pixels (N, 2) x, y; z is clipped at NEAR_M."""
+        scale = self.focal_px / np.maximum(points[:, 2], NEAR_M)
+        out = np.empty((len(points), 2))
+        out[:, 0] = self.cx + points[:, 0] * scale
+        out[:, 1] = self.cy - points[:, 1] * scale
+        return out
+
+    def project(self, points: FloatArray) -> FloatArray:
+        """World (N, 3) metres -> pixels (N, 2) x, y.  Points nearer than NEAR_M are pushed to it: clip polygons first."""
+        return self.camera_to_pixel(self.to_camera(points))
+
+    def depth_of(self, points: FloatArray) -> FloatArray:
+        """World (N, 3) metres -> depth (N,) metres along the optical axis; negative behind the camera."""
+        return self.to_camera(points)[:, 2]
+
+    def clip_polygon_near(self, points: FloatArray) -> FloatArray:
+        """World polygon (N, 3) -> world polygon (M, 3) in front of the near plane; M may be 0."""
+        camera_points = clip_near(self.to_camera(points))
+        return camera_points @ self.rotation + (0.0, self.height_m, 0.0)
+
+    def pixels_per_metre(self, depth: float) -> float:
+        """Size in pixels of one metre at `depth` metres."""
+        return self.focal_px / max(depth, NEAR_M)
+
+    def is_visible(self, position: tuple[float, float], radius: float = 2.0) -> bool:
+        """Whether a thing of `radius` metres around ground position (x, z) can touch the picture."""
+        point = self.to_camera(np.array([[position[0], 1.0, position[1]]]))[0]
+        if point[2] < NEAR_M - radius:
+            return False
+        scale = self.focal_px / max(float(point[2]), NEAR_M)
+        column = self.cx + float(point[0]) * scale
+        return -radius * scale <= column <= self.size[1] + radius * scale
+
+    def ground_rays(self, columns: FloatArray, rows: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Pixels (..., ) -> world directions (X, Y, Z) with optical-axis depth 1; a ray meets the ground where Y < 0."""
+        a = (columns - self.cx) / self.focal_px
+        b = (self.cy - rows) / self.focal_px
+        r = self.rotation
+        return a * r[0, 0] + b * r[1, 0] + r[2, 0], a * r[0, 1] + b * r[1, 1] + r[2, 1], a * r[0, 2] + b * r[1, 2] + r[2, 2]
+
+
+def clip_near(points: FloatArray, near: float = NEAR_M) -> FloatArray:
+    """Polygon in camera axes (N, 3) -> polygon (M, 3) with z >= near (Sutherland-Hodgman on one plane); M may be 0."""
+    depth = points[:, 2]
+    if depth.min() >= near:
+        return points
+    if depth.max() < near:
+        return points[:0]
+    kept: list[FloatArray] = []
+    previous = points[-1]
+    for current in points:
+        if (current[2] >= near) != (previous[2] >= near):
+            share = (near - previous[2]) / (current[2] - previous[2])
+            kept.append(previous + share * (current - previous))
+        if current[2] >= near:
+            kept.append(current)
+        previous = current
+    return np.array(kept)

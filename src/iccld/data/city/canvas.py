@@ -1,0 +1,293 @@
+"""The canvas: colour, label and depth, painted back to front."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from iccld.data.city.camera import Camera, FloatArray, clip_near
+from iccld.data.city.light import Light
+from iccld.data.city.light import shade as shade_color
+
+Color = tuple[float, float, float] | FloatArray
+FAR_M = 655.35
+"""Depth of the sky: the largest distance that 16-bit centimetres can hold."""
+SHIFT = 4
+LIMIT_PX = 30000.0
+VOID = 255
+
+
+def _scalar(color: Color) -> tuple[float, float, float]:
+    return float(color[0]), float(color[1]), float(color[2])
+
+
+class Canvas:
+    """color (H, W, 3) uint8 RGB, label (H, W) uint8 train ids (255 = void), depth (H, W) float32 metres.
+
+    Everything is painted over what is there, so draw back to front.  `train_id` None changes the colour alone: details on top of
+    something whose label stands.  Pixels are x right, y down, the centre of the first pixel is (0, 0).
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        height, width = size
+        self.size = size
+        self.color: npt.NDArray[np.uint8] = np.zeros((height, width, 3), np.uint8)
+        self.label: npt.NDArray[np.uint8] = np.full((height, width), VOID, np.uint8)
+        self.depth: npt.NDArray[np.float32] = np.full((height, width), FAR_M, np.float32)
+
+    def roi(self, points: FloatArray, margin: int = 2) -> tuple[int, int, int, int] | None:
+        """Bounding box x0, y0, x1, y1 (exclusive end) of points (N, 2) clipped to the canvas, or None when outside."""
+        height, width = self.size
+        x0, y0 = points.min(axis=0)
+        x1, y1 = points.max(axis=0)
+        left, top = max(0, int(x0) - margin), max(0, int(y0) - margin)
+        right, bottom = min(width, int(x1) + margin + 1), min(height, int(y1) + margin + 1)
+        if x1 < -margin or y1 < -margin or right <= left or bottom <= top:
+            return None
+        return left, top, right, bottom
+
+    def fill(
+        self,
+        points: FloatArray | list[tuple[float, float]],
+        color: Color,
+        train_id: int | None = None,
+        depth: float | None = None,
+        *,
+        color2: Color | None = None,
+        alpha: float = 1.0,
+    ) -> None:
+        """Fill a polygon (N, 2) px with RGB `color`; `color2` at its lower edge makes a vertical gradient; `alpha` blends the colour."""
+        polygon = np.asarray(points, dtype=np.float64)
+        if len(polygon) < 3:
+            return
+        x0, y0 = polygon.min(axis=0).tolist()
+        x1, y1 = polygon.max(axis=0).tolist()
+        if x1 < -1 or y1 < -1 or x0 > self.size[1] or y0 > self.size[0]:
+            return
+        if x0 < -LIMIT_PX or y0 < -LIMIT_PX or x1 > LIMIT_PX or y1 > LIMIT_PX:
+            polygon = np.clip(polygon, -LIMIT_PX, LIMIT_PX)
+        fixed = (polygon * (1 << SHIFT) + 0.5).astype(np.int32)  # int() rounds towards 0: off by 1/16 px left of the canvas, unseen
+        if color2 is None and alpha >= 1.0:
+            cv2.fillPoly(self.color, [fixed], _scalar(color), cv2.LINE_AA, SHIFT)
+        else:
+            self._blend(fixed, (x0, y0, x1, y1), color, color2, alpha)
+        if train_id is not None:
+            cv2.fillPoly(self.label, [fixed], int(train_id), cv2.LINE_8, SHIFT)
+            if depth is not None:
+                cv2.fillPoly(self.depth, [fixed], float(depth), cv2.LINE_8, SHIFT)
+
+    def _blend(
+        self, fixed: npt.NDArray[np.int32], bounds: tuple[float, float, float, float], color: Color, color2: Color | None, alpha: float
+    ) -> None:
+        """Blend a polygon in fixed-point pixels with `bounds` x0, y0, x1, y1 over the colour."""
+        height, width = self.size
+        x0, y0, x1, y1 = bounds
+        left, top = max(0, int(x0) - 1), max(0, int(y0) - 1)
+        right, bottom = min(width, int(x1) + 3), min(height, int(y1) + 3)
+        mask = np.zeros((bottom - top, right - left), np.uint8)
+        cv2.fillPoly(mask, [fixed - np.array([left, top], np.int32) * (1 << SHIFT)], 255, cv2.LINE_AA, SHIFT)
+        target = self.color[top:bottom, left:right]
+        paint: FloatArray = np.asarray(color, np.float32)
+        if color2 is not None:
+            share = np.clip((np.arange(top, bottom) - y0) / max(1.0, y1 - y0), 0, 1)[:, None, None].astype(np.float32)
+            paint = paint * (1 - share) + np.asarray(color2, np.float32) * share
+        weight = mask[:, :, None] * np.float32(alpha / 255)
+        target[...] = target + (paint - target) * weight + np.float32(0.5)
+
+    def line(
+        self,
+        p: tuple[float, float] | FloatArray,
+        q: tuple[float, float] | FloatArray,
+        width_px: float,
+        color: Color,
+        train_id: int | None = None,
+        depth: float | None = None,
+        *,
+        width2_px: float | None = None,
+    ) -> None:
+        """A straight bar from p to q px, `width_px` wide (`width2_px` at q).  Thinner than one pixel it fades, and its label stays one
+        pixel wide down to 0.4 px; below that only the colour is touched."""
+        x0, y0, x1, y1 = float(p[0]), float(p[1]), float(q[0]), float(q[1])
+        end_width = width_px if width2_px is None else width2_px
+        thickest = max(width_px, end_width)
+        if thickest <= 1.3:
+            self._thin_line((x0, y0), (x1, y1), thickest, color, train_id if thickest >= 0.4 else None, depth)
+            return
+        length = max(1e-6, float(np.hypot(x1 - x0, y1 - y0)))
+        nx, ny = -(y1 - y0) / length / 2, (x1 - x0) / length / 2
+        # fillPoly paints half a pixel beyond the outline: take it back so that width is width.
+        a, b = max(0.1, width_px - 1.0), max(0.1, end_width - 1.0)
+        quad = [(x0 + nx * a, y0 + ny * a), (x1 + nx * b, y1 + ny * b), (x1 - nx * b, y1 - ny * b), (x0 - nx * a, y0 - ny * a)]
+        self.fill(quad, color, train_id, depth)
+
+    def _thin_line(
+        self, p: tuple[float, float], q: tuple[float, float], width: float, color: Color, train_id: int | None, depth: float | None
+    ) -> None:
+        ends = np.clip(np.array([p, q]), -LIMIT_PX, LIMIT_PX)
+        box = self.roi(ends)
+        if box is None:
+            return
+        left, top, right, bottom = box
+        a, b = (tuple(int(v) for v in np.round((end - (left, top)) * (1 << SHIFT))) for end in ends)
+        view = self.color[top:bottom, left:right]
+        if width >= 0.95:
+            patch = np.ascontiguousarray(view)
+            cv2.line(patch, a, b, _scalar(color), 1, cv2.LINE_AA, SHIFT)
+            view[...] = patch
+        else:
+            patch = view.copy()
+            cv2.line(patch, a, b, _scalar(color), 1, cv2.LINE_AA, SHIFT)
+            view[...] = cv2.addWeighted(patch, width, view, 1 - width, 0)
+        if train_id is not None:
+            label = np.ascontiguousarray(self.label[top:bottom, left:right])
+            cv2.line(label, a, b, int(train_id), 1, cv2.LINE_8, SHIFT)
+            self.label[top:bottom, left:right] = label
+            if depth is not None:
+                far = np.ascontiguousarray(self.depth[top:bottom, left:right])
+                cv2.line(far, a, b, float(depth), 1, cv2.LINE_8, SHIFT)
+                self.depth[top:bottom, left:right] = far
+
+    def ellipse(
+        self,
+        center: tuple[float, float] | FloatArray,
+        axes: tuple[float, float],
+        angle: float,
+        color: Color,
+        train_id: int | None = None,
+        depth: float | None = None,
+        *,
+        alpha: float = 1.0,
+    ) -> None:
+        """A filled ellipse: centre px, half axes px, `angle` degrees clockwise."""
+        steps = int(np.clip(2 * max(axes), 8, 40))
+        turn = np.linspace(0, 2 * np.pi, steps, endpoint=False)
+        x, y = np.cos(turn) * axes[0], np.sin(turn) * axes[1]
+        radians = np.radians(angle)
+        cos, sin = np.cos(radians), np.sin(radians)
+        points = np.stack([center[0] + x * cos - y * sin, center[1] + x * sin + y * cos], axis=1)
+        self.fill(points, color, train_id, depth, alpha=alpha)
+
+    def sprite(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        alpha: FloatArray,
+        x0: float,
+        y0: float,
+        train_id: int | None = None,
+        depth: float | FloatArray | None = None,
+    ) -> None:
+        """Blend rgb (h, w, 3) uint8 with alpha (h, w) 0..1, its top left pixel at (x0, y0); labelled where alpha > 0.5."""
+        height, width = self.size
+        x, y = round(x0), round(y0)
+        left, top = max(0, x), max(0, y)
+        right, bottom = min(width, x + rgb.shape[1]), min(height, y + rgb.shape[0])
+        if right <= left or bottom <= top:
+            return
+        inner = (slice(top - y, bottom - y), slice(left - x, right - x))
+        view = self.color[top:bottom, left:right]
+        weight = np.asarray(alpha[inner], np.float32)[:, :, None]
+        view[...] = view + (rgb[inner].astype(np.float32) - view) * weight + 0.5
+        if train_id is not None:
+            inside = weight[:, :, 0] > 0.5
+            self.label[top:bottom, left:right][inside] = train_id
+            if depth is not None:
+                far = depth if isinstance(depth, (int, float)) else depth[inner][inside]
+                self.depth[top:bottom, left:right][inside] = far
+
+    def textured_quad(
+        self,
+        corners_px: FloatArray | list[tuple[float, float]],
+        texture: npt.NDArray[np.uint8],
+        train_id: int | None = None,
+        depth_corners: FloatArray | list[float] | float | None = None,
+        *,
+        alpha: FloatArray | None = None,
+    ) -> None:
+        """Warp `texture` (h, w, 3) onto the corners (4, 2) px: upper left, upper right, lower right, lower left of the texture.
+
+        depth_corners: (4,) metres at the corners (interpolated as a plane: 1/depth is linear on the picture), or one number.
+        alpha: (h, w) 0..1, see-through texture; the label follows alpha > 0.5."""
+        corners = np.clip(np.asarray(corners_px, np.float64), -LIMIT_PX, LIMIT_PX)
+        box = self.roi(corners, 1)
+        if box is None:
+            return
+        left, top, right, bottom = box
+        local = corners - (left, top)
+        h, w = texture.shape[:2]
+        texture, alpha, h, w = _shrink_to(texture, alpha, local, h, w)
+        source = np.array([[-0.5, -0.5], [w - 0.5, -0.5], [w - 0.5, h - 0.5], [-0.5, h - 0.5]], np.float32)
+        matrix = cv2.getPerspectiveTransform(source, local.astype(np.float32))
+        size = (right - left, bottom - top)
+        warped = cv2.warpPerspective(texture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        mask = np.zeros((size[1], size[0]), np.uint8)
+        fixed = [np.round(local * (1 << SHIFT)).astype(np.int32)]
+        cv2.fillPoly(mask, fixed, 255, cv2.LINE_AA, SHIFT)
+        if alpha is not None:
+            shape = cv2.warpPerspective(alpha.astype(np.float32), matrix, size, flags=cv2.INTER_LINEAR)
+            mask = (mask * shape).astype(np.uint8)
+        view = self.color[top:bottom, left:right]
+        np.copyto(view, warped, where=(mask == 255)[:, :, None])
+        soft = np.nonzero((mask > 0) & (mask < 255))
+        weight = mask[soft][:, None].astype(np.float32) / 255
+        view[soft] = (view[soft] * (1 - weight) + warped[soft] * weight + 0.5).astype(np.uint8)
+        if train_id is not None:
+            inside = mask > 127
+            self.label[top:bottom, left:right][inside] = train_id
+            if depth_corners is not None:
+                self._write_depth(box, inside, corners, np.broadcast_to(np.asarray(depth_corners, np.float64), (4,)))
+
+    def _write_depth(self, box: tuple[int, int, int, int], inside: npt.NDArray[np.bool_], points: FloatArray, depth: FloatArray) -> None:
+        """Depth of a plane through pixel `points` (N, 2) with `depth` (N,): 1/depth is linear in x and y."""
+        left, top, right, bottom = box
+        view = self.depth[top:bottom, left:right]
+        inverse = 1.0 / np.maximum(depth, 1e-3)
+        if inverse.max() < inverse.min() * 1.02:
+            view[inside] = float(1.0 / inverse.mean())
+            return
+        design = np.concatenate([points, np.ones((len(points), 1))], axis=1)
+        gx, gy, g0 = np.linalg.lstsq(design, inverse, rcond=None)[0]
+        plane = (gx * np.arange(left, right))[None] + (gy * np.arange(top, bottom) + g0)[:, None]
+        np.clip(plane, inverse.min(), inverse.max(), out=plane)
+        view[inside] = (1.0 / plane[inside]).astype(np.float32)
+
+    def fill3d(
+        self, camera: Camera, points: FloatArray, color: Color, train_id: int | None = None, *, color2: Color | None = None, alpha: float = 1.0
+    ) -> None:
+        """Fill a world polygon (N, 3) metres: clipped at the near plane, projected; depth is its plane where it is long in depth."""
+        in_camera = clip_near(camera.to_camera(points))
+        if len(in_camera) < 3:
+            return
+        pixels = camera.camera_to_pixel(in_camera)
+        depth = in_camera[:, 2]
+        nearest, farthest = float(depth.min()), float(depth.max())
+        self.fill(pixels, color, train_id, float(depth.mean()), color2=color2, alpha=alpha)
+        if train_id is None or farthest < nearest * 1.25:
+            return
+        pixels = np.clip(pixels, -LIMIT_PX, LIMIT_PX)
+        box = self.roi(pixels)
+        if box is None:
+            return
+        mask = np.zeros((box[3] - box[1], box[2] - box[0]), np.uint8)
+        cv2.fillPoly(mask, [np.round((pixels - box[:2]) * (1 << SHIFT)).astype(np.int32)], 255, cv2.LINE_8, SHIFT)
+        self._write_depth(box, mask > 0, pixels, depth)
+
+    def shade(self, color: Color, normal: tuple[float, float, float] | FloatArray, light: Light) -> tuple[int, int, int]:
+        """RGB of a surface under `light` (see light.shade)."""
+        return shade_color(color, normal, light)
+
+
+def _shrink_to(
+    texture: npt.NDArray[np.uint8], alpha: FloatArray | None, corners: FloatArray, h: int, w: int
+) -> tuple[npt.NDArray[np.uint8], FloatArray | None, int, int]:
+    """Shrink a texture much larger than its quad (area average), so that distance does not alias."""
+    top, right = np.hypot(*(corners[1] - corners[0])), np.hypot(*(corners[2] - corners[1]))
+    bottom, left = np.hypot(*(corners[2] - corners[3])), np.hypot(*(corners[3] - corners[0]))
+    new_w = int(np.clip(max(top, bottom), 2, w))
+    new_h = int(np.clip(max(left, right), 2, h))
+    if new_w > 0.7 * w and new_h > 0.7 * h:
+        return texture, alpha, h, w
+    texture = cv2.resize(texture, (new_w, new_h), interpolation=cv2.INTER_AREA)
+    if alpha is not None:
+        alpha = cv2.resize(alpha, (new_w, new_h), interpolation=cv2.INTER_AREA)
+    return texture, alpha, new_h, new_w

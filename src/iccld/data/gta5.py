@@ -1,0 +1,37 @@
+"""GTA5 on disk: `images/*.png` and `labels/*.png`, 8-bit palette PNGs with Cityscapes' ids.  Sizes vary between files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from iccld.data.dataset import FileDataset, absorbed_table, named_files, pair_files, split_folder, unique_names
+from iccld.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES, find_files
+from iccld.labels import CITYSCAPES19, CITYSCAPES_KNOWN, GTA5_IDS, LabelSpace, raw_id_table
+
+
+def open_gta5(root: Path, split: str, label_space: LabelSpace, labels: bool = True, strict: bool = True) -> FileDataset:
+    """The dataset below `root` (or `root`/`split`), its labels absorbed into `label_space`.  Without `labels/` it is unlabelled.
+
+    DataError: missing or empty `images/`, files without a partner (strict).  ConfigError: label spaces that do not fit.
+    """
+    base = root if (root / "images").is_dir() else split_folder(root, split)
+    image_folder, label_folder = split_folder(base / "images", split), split_folder(base / "labels", split)
+    image_files = named_files(image_folder, IMAGE_SUFFIXES, "pictures")
+    use_labels = labels and label_folder.is_dir()
+    label_files = unique_names(find_files(label_folder, MASK_SUFFIXES), label_folder) if use_labels else None
+    pairs = pair_files(base, image_files, label_files, label_folder, strict)
+    table, notes = raw_id_table({}, ()), list[str]()
+    if use_labels:
+        table, notes = absorbed_table(GTA5_IDS, CITYSCAPES_KNOWN, CITYSCAPES19.names, label_space)
+    return FileDataset(
+        root=root,
+        format="gta5",
+        names=pairs.names,
+        image_paths=pairs.image_paths,
+        label_paths=pairs.label_paths,
+        label_space=label_space,
+        raw_ids=table,
+        notes=notes,
+        problems=pairs.problems,
+        label_folder=str(label_folder),
+    )

@@ -1,0 +1,306 @@
+"""source x target -> DomainBatch on the CPU; order a pure function of (seed, iteration), so that a position is one integer.
+
+Global batch `iteration` has G = batch_size * world_size rows; row j takes position p = iteration * G + j of each domain's endless
+sequence.  Position p lies in epoch p // N: every picture comes once an epoch, in an order drawn from (seed, domain, epoch).  Rank r of n
+takes rows r, r + n, r + 2n, ...: two ranks at batch b see together what one rank sees at 2b.
+"""
+
+from __future__ import annotations
+
+import mmap
+import signal
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from iccld.batch import DomainBatch
+from iccld.data.dataset import Dataset, size_mismatch
+from iccld.data.rare_class import RareClassSampler
+from iccld.errors import ConfigError, DataError
+
+SOURCE, TARGET, RARE_CLASS = 1, 2, 3  # streams of randomness: each keeps its own draws when another is switched off
+READ_TIMEOUT = 300.0
+"""Seconds without a batch from a worker after which a stalled read becomes an error."""
+
+Size = tuple[int, int]
+
+
+class Maps(NamedTuple):
+    """One picture at the working size."""
+
+    image: npt.NDArray[np.uint8]
+    """(H, W, 3) RGB."""
+    label: npt.NDArray[np.uint8] | None
+    depth: npt.NDArray[np.float32] | None
+
+
+class PairDataset(TorchDataset[DomainBatch]):
+    """`dataset[iteration]` is this rank's DomainBatch of that iteration, uint8 on the CPU, at the working sizes.
+
+    source needs labels; target is never asked for any.  source_size, target_size: (H, W) that pictures are resized to (antialiased;
+    labels and depth to the nearest pixel).  rare_class: replaces the source's order by draws from (seed, position).
+    target_valid: (H, W) bool of any size, the target pixels that may teach, the same for every picture (bonnet, lens).
+    cache_bytes: resized pictures kept in memory, shared by forked workers; 0 for none.
+    DataError: a source without labels, a domain without depth when with_depth, and whatever reading a file raises.
+    """
+
+    def __init__(
+        self,
+        source: Dataset,
+        target: Dataset,
+        *,
+        batch_size: int,
+        seed: int,
+        source_size: Size,
+        target_size: Size,
+        rare_class: RareClassSampler | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        with_depth: bool = False,
+        target_valid: npt.NDArray[np.bool_] | None = None,
+        cache_bytes: int = 1 << 30,
+    ) -> None:
+        if batch_size < 1 or seed < 0 or not 0 <= rank < world_size or min(source_size + target_size) < 1:
+            asked = f"batch_size {batch_size}, seed {seed}, rank {rank} of {world_size}, sizes {source_size} and {target_size}"
+            raise ConfigError(f"training batches need positive sizes, a seed of 0 or more and a rank below the world size, not {asked}")
+        _refuse_missing_maps(source, target, with_depth)
+        self.source, self.target = source, target
+        self.batch_size, self.seed = batch_size, seed
+        self.source_size, self.target_size = source_size, target_size
+        self.rare_class = rare_class
+        self.rank, self.world_size = rank, world_size
+        self.with_depth = with_depth
+        self.target_valid = None
+        if target_valid is not None:
+            self.target_valid = torch.from_numpy(_nearest(target_valid.astype(np.uint8), target_size) > 0)
+        kinds = ((source, source_size, True), (target, target_size, False))
+        sample_bytes = [height * width * (3 + has_label + 4 * with_depth) for _, (height, width), has_label in kinds]
+        needed = sum(len(dataset) * size for (dataset, _, _), size in zip(kinds, sample_bytes, strict=True))
+        share = min(1.0, cache_bytes / needed)
+        self._caches = {
+            domain: _SampleCache(int(len(dataset) * share), size, has_label, with_depth)
+            for domain, (dataset, size, has_label) in zip((SOURCE, TARGET), kinds, strict=True)
+        }
+
+    def indices(self, iteration: int) -> tuple[list[int], list[int]]:
+        """Dataset positions (source, target) of this rank's rows at `iteration` >= 0."""
+        if iteration < 0:
+            raise IndexError(f"iteration {iteration} is negative")
+        first = iteration * self.batch_size * self.world_size
+        positions = [first + self.rank + row * self.world_size for row in range(self.batch_size)]
+        target = [self._in_order(TARGET, position, len(self.target)) for position in positions]
+        if self.rare_class is None:
+            return [self._in_order(SOURCE, position, len(self.source)) for position in positions], target
+        generators = (np.random.default_rng([self.seed, RARE_CLASS, position]) for position in positions)
+        return [self.rare_class.draw(generator)[0] for generator in generators], target
+
+    def __getitem__(self, iteration: int) -> DomainBatch:
+        """This rank's batch: images (B, 3, H, W) uint8, labels (B, H, W) uint8, depth (B, H, W) float32 metres."""
+        source_index, target_index = self.indices(iteration)
+        sources = [self._load(SOURCE, index) for index in source_index]
+        targets = [self._load(TARGET, index) for index in target_index]
+        valid = self.target_valid
+        return DomainBatch(
+            source_image=_stacked_images(sources),  # (B, 3, H, W)
+            source_label=torch.from_numpy(np.stack([maps.label for maps in sources if maps.label is not None])),  # (B, H, W)
+            target_image=_stacked_images(targets),  # (B, 3, H, W)
+            source_index=torch.tensor(source_index, dtype=torch.int64),
+            target_index=torch.tensor(target_index, dtype=torch.int64),
+            source_depth=_stacked_depth(sources),
+            target_depth=_stacked_depth(targets),
+            target_valid=None if valid is None else valid.expand(self.batch_size, *valid.shape).clone(),
+        )
+
+    def _in_order(self, domain: int, position: int, count: int) -> int:
+        epoch, offset = divmod(position, count)
+        return int(_epoch_order(self.seed, domain, epoch, count)[offset])
+
+    def _load(self, domain: int, index: int) -> Maps:
+        cache = self._caches[domain]
+        maps = cache.get(index)
+        if maps is None:
+            maps = self._read(domain, index)
+            cache.put(index, maps)
+        return maps
+
+    def _read(self, domain: int, index: int) -> Maps:
+        dataset, size = (self.source, self.source_size) if domain == SOURCE else (self.target, self.target_size)
+        image = dataset.read_image(index)
+        label = dataset.read_label(index) if domain == SOURCE else None
+        if label is not None and label.shape != image.shape[:2]:
+            raise DataError(size_mismatch(dataset.image_paths[index], image.shape, dataset.label_paths[index], label.shape))
+        depth = dataset.read_depth(index) if self.with_depth else None
+        if depth is not None and depth.shape != image.shape[:2]:
+            raise DataError(f"{dataset.image_paths[index]}: its depth map is {depth.shape[1]}x{depth.shape[0]}, not of the picture's size")
+        return Maps(
+            _antialiased(image, size),
+            None if label is None else _nearest(label, size),
+            None if depth is None else _nearest(depth, size),
+        )
+
+
+class PairLoader(DataLoader[DomainBatch]):
+    """Yields the batches of `start` .. `end` - 1 in order, whatever the number of workers.
+
+    A DataError in a worker arrives as the one line that it is; a worker that died or stalled is a DataError too.
+    """
+
+    def __init__(self, dataset: PairDataset, start: int, end: int, workers: int = 0) -> None:
+        options: dict[str, Any] = {}
+        if workers > 0:
+            options = {"num_workers": workers, "worker_init_fn": _start_worker, "timeout": READ_TIMEOUT, "prefetch_factor": 2}
+        super().__init__(
+            _Guarded(dataset),
+            batch_size=None,
+            sampler=range(start, end),
+            collate_fn=_unchanged,
+            generator=torch.Generator(),  # otherwise each start of a loader would draw from the global generator
+            **options,
+        )
+
+    def __iter__(self) -> Iterator[DomainBatch]:  # type: ignore[override]
+        batches = super().__iter__()
+        while True:
+            try:
+                batch = next(batches, None)
+            except RuntimeError as error:
+                if "DataLoader" not in str(error):
+                    raise
+                reason = " ".join(str(error).split())
+                raise DataError(f"a data worker died or stalled ({reason}); check memory and the disk, or use fewer workers") from None
+            if batch is None:
+                return
+            if isinstance(batch, _Failure):
+                raise DataError(batch.message)
+            yield batch
+
+
+def pair_loader(dataset: PairDataset, start: int, end: int, workers: int = 0) -> PairLoader:
+    """A loader of iterations `start` .. `end` - 1.  The same batches with any number of workers, and from any start."""
+    return PairLoader(dataset, start, end, workers)
+
+
+class _Failure(NamedTuple):
+    """A DataError on its way out of a worker; PyTorch would wrap it into a page of traceback."""
+
+    message: str
+
+
+class _Guarded(TorchDataset[Any]):
+    def __init__(self, dataset: PairDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, iteration: int) -> DomainBatch | _Failure:
+        try:
+            return self.dataset[iteration]
+        except DataError as error:
+            return _Failure(str(error))
+
+
+class _SampleCache:
+    """The first `slots` pictures of a dataset at the working size, in anonymous memory that forked workers share.
+
+    Not /dev/shm, which containers keep small.  Memory is used only as pictures arrive.  Two workers may write one slot: they write the
+    same bytes, and mark it as full afterwards.
+    """
+
+    def __init__(self, slots: int, size: Size, has_label: bool, has_depth: bool) -> None:
+        self.slots, self.size, self.has_label, self.has_depth = slots, size, has_label, has_depth
+        if slots == 0:
+            return
+        height, width = size
+        self._full = np.frombuffer(mmap.mmap(-1, slots), dtype=np.uint8)
+        self._image = np.frombuffer(mmap.mmap(-1, slots * height * width * 3), dtype=np.uint8).reshape(slots, height, width, 3)
+        if has_label:
+            self._label = np.frombuffer(mmap.mmap(-1, slots * height * width), dtype=np.uint8).reshape(slots, height, width)
+        if has_depth:
+            self._depth = np.frombuffer(mmap.mmap(-1, slots * height * width * 4), dtype=np.float32).reshape(slots, height, width)
+
+    def get(self, index: int) -> Maps | None:
+        if index >= self.slots or not self._full[index]:
+            return None
+        return Maps(
+            self._image[index],
+            self._label[index] if self.has_label else None,
+            self._depth[index] if self.has_depth else None,
+        )
+
+    def put(self, index: int, maps: Maps) -> None:
+        if index >= self.slots:
+            return
+        self._image[index] = maps.image
+        if maps.label is not None:
+            self._label[index] = maps.label
+        if maps.depth is not None:
+            self._depth[index] = maps.depth
+        self._full[index] = 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A spawned process starts with an empty cache of the same kind: copying gigabytes would take longer than reading again.
+        return {"slots": self.slots, "size": self.size, "has_label": self.has_label, "has_depth": self.has_depth}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+
+def _refuse_missing_maps(source: Dataset, target: Dataset, with_depth: bool) -> None:
+    for dataset, role in ((source, "source"), (target, "target")):
+        if len(dataset) == 0:
+            raise DataError(f"the {role} has no pictures")
+        if with_depth and not dataset.has_depth:
+            raise DataError(f"{dataset.image_paths[0].parent}: the {role} needs a depth map for every picture")
+    if not source.has_labels:
+        missing = next(i for i, path in enumerate(source.label_paths) if path is None)
+        found = sum(path is not None for path in source.label_paths)
+        where = getattr(source, "label_folder", "")
+        expected = f"; expected them in {where}" if where else ""
+        raise DataError(f"{source.image_paths[missing]}: the source needs labels: expected {len(source)} masks, found {found}{expected}")
+
+
+@lru_cache(maxsize=8)  # two domains, the epoch at hand and the next, for two datasets
+def _epoch_order(seed: int, domain: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng([seed, domain, epoch]).permutation(count)
+
+
+def _antialiased(image: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
+    height, width = size
+    if image.shape[:2] == size:
+        return image
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    # INTER_AREA averages exactly the pixels that fall into one; it degrades to nearest when it enlarges.
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.asarray(resized, dtype=np.uint8)
+
+
+def _nearest(values: npt.NDArray[Any], size: Size) -> npt.NDArray[Any]:
+    if values.shape == size:
+        return values
+    # _EXACT samples at pixel centres; plain INTER_NEAREST shifts a map by half a pixel against its picture.
+    return np.asarray(cv2.resize(values, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT), dtype=values.dtype)
+
+
+def _stacked_images(maps: list[Maps]) -> torch.Tensor:
+    return torch.from_numpy(np.stack([one.image for one in maps]).transpose(0, 3, 1, 2).copy())  # (B, 3, H, W)
+
+
+def _stacked_depth(maps: list[Maps]) -> torch.Tensor | None:
+    depths = [one.depth for one in maps if one.depth is not None]
+    return torch.from_numpy(np.stack(depths)) if depths else None  # (B, H, W)
+
+
+def _start_worker(worker: int) -> None:
+    """Pre-emption is the main process's business (it saves and ends its workers); OpenCV's threads do not survive a fork."""
+    for name in ("SIGTERM", "SIGUSR1", "SIGINT"):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    cv2.setNumThreads(0)
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,37 @@
+"""Errors a user can act on.  Each message is one line: what, where, what to do; each class has its exit code (FAULTS.md)."""
+
+
+class IccldError(Exception):
+    """Base of every error that the command line reports as one line instead of a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(IccldError):
+    """A key, value or pair of settings that cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(IccldError):
+    """A file or folder that is missing, corrupt, unpaired or holds an unknown id."""
+
+    exit_code = 3
+
+
+class CheckpointError(IccldError):
+    """A run or checkpoint that is missing, damaged or belongs to another configuration."""
+
+    exit_code = 4
+
+
+class NumericError(IccldError):
+    """A loss, gradient or weight that is not finite."""
+
+    exit_code = 5
+
+
+class Preempted(IccldError):  # noqa: N818 - not a fault: the run was saved and can be resumed
+    """The run was asked to stop, saved itself and can be resumed."""
+
+    exit_code = 75

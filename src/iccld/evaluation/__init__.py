@@ -1,0 +1,23 @@
+"""How good a prediction is: one confusion matrix over a split, its IoUs, and the loops that fill it."""
+
+from iccld.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_miou
+from iccld.evaluation.confusion import Confusion, Scores, synthia_scores
+from iccld.evaluation.decision import decide, resize_rows
+from iccld.evaluation.evaluate import evaluate
+from iccld.evaluation.masks import evaluate_predictions
+from iccld.evaluation.sliding import sliding_window, window_starts
+
+__all__ = [
+    "Confusion",
+    "Interval",
+    "Scores",
+    "bootstrap_difference",
+    "bootstrap_miou",
+    "decide",
+    "evaluate",
+    "evaluate_predictions",
+    "resize_rows",
+    "sliding_window",
+    "synthia_scores",
+    "window_starts",
+]

@@ -1,0 +1,47 @@
+"""From logits to a class per pixel at any size, a band of rows at a time: a 24-megapixel picture needs megabytes, not gigabytes."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+BAND_VALUES = 2**22
+"""Logits held at once while deciding (16 MiB of float32): small enough for a cache-friendly pass, large enough to keep threads busy."""
+
+
+def resize_rows(logits: Tensor, size: tuple[int, int], start: int, stop: int) -> Tensor:
+    """Rows start..stop of the logits resized to size: (B, K, h, w) -> (B, K, stop - start, W), bilinear with half-pixel centres.
+
+    The same values as `interpolate(logits, size, mode="bilinear", align_corners=False)[:, :, start:stop]`, without the rest.
+    """
+    height, width = size
+    if logits.shape[2] == height:
+        rows = logits[:, :, start:stop]
+    else:
+        position = (torch.arange(start, stop, device=logits.device, dtype=torch.float32) + 0.5) * (logits.shape[2] / height) - 0.5
+        position = position.clamp(0, logits.shape[2] - 1)
+        upper = position.floor().long()
+        lower = (upper + 1).clamp(max=logits.shape[2] - 1)
+        weight = (position - upper)[:, None]  # (rows, 1)
+        rows = logits[:, :, upper] * (1 - weight) + logits[:, :, lower] * weight  # (B, K, rows, w)
+    if rows.shape[3] == width:
+        return rows
+    return functional.interpolate(rows, size=(rows.shape[2], width), mode="bilinear", align_corners=False)
+
+
+def decide(logits: Tensor, size: tuple[int, int] | None = None, *, confidence: bool = False) -> tuple[Tensor, Tensor | None]:
+    """Resize, then argmax: (B, K, h, w) -> (B, H, W) uint8 labels, and with `confidence` the winner's softmax (B, H, W) float32 in 0..1."""
+    size = size or (logits.shape[2], logits.shape[3])
+    num_images, num_classes = logits.shape[:2]
+    labels = torch.empty((num_images, *size), dtype=torch.uint8, device=logits.device)
+    certainty = torch.empty((num_images, *size), dtype=torch.float32, device=logits.device) if confidence else None
+    step = max(1, BAND_VALUES // (num_images * num_classes * size[1]))
+    for start in range(0, size[0], step):
+        stop = min(size[0], start + step)
+        band = resize_rows(logits, size, start, stop)  # (B, K, rows, W)
+        best, index = band.max(dim=1)  # (B, rows, W)
+        labels[:, start:stop] = index.to(torch.uint8)
+        if certainty is not None:
+            certainty[:, start:stop] = 1.0 / torch.exp(band - best[:, None]).sum(dim=1)
+    return labels, certainty

@@ -1,0 +1,7 @@
+"""Pure loss functions; each names its equation."""
+
+from iccld.losses.adversarial import confusion_to_uniform, domain_cross_entropy
+from iccld.losses.denoising import denoising_error
+from iccld.losses.segmentation import cross_entropy, label_at
+
+__all__ = ["confusion_to_uniform", "cross_entropy", "denoising_error", "domain_cross_entropy", "label_at"]

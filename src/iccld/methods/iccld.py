@@ -1,0 +1,362 @@
+"""ICCLD: source, then step 1 (self-training through ClassMix), then step 2 (adversarial latent diffusion).
+
+The paper's *teacher* is `model` (it receives the gradients), its *student* is `ema_model` (it makes the pseudo-labels and predicts).
+Where this departs from the letter, the switch and its decision are named; `Settings` with the values of `PAPER` follow the letter.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from iccld.batch import DomainBatch
+from iccld.diffusion import DdimSampler, Diffusion, check_steps
+from iccld.errors import ConfigError
+from iccld.losses import confusion_to_uniform, cross_entropy, denoising_error, domain_cross_entropy
+from iccld.methods.ema import Ema
+from iccld.methods.ingredients import Ingredients, Optimisation, Views, adamw, normalise
+from iccld.methods.method import Method, Schedule, Stage
+from iccld.methods.pseudo_label import class_histogram, confident_share, pseudo_label
+from iccld.methods.schedule import warmup_poly
+from iccld.methods.supervised import Supervised
+from iccld.models import DiffusionSegmenter, Features, LatentScale, Segmenter
+from iccld.predictor import Predictor
+from iccld.transforms import Draw, block_mask, blur, choose_classes, classmix, exchange_amplitude, jitter, random_crop, sensor_noise
+
+AGREEMENT_EVERY = 10
+"""Steps between two measurements of how far model and EMA agree: it costs a forward pass."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """ICCLD's own settings; numbers in brackets are rows of the paper's table of readings."""
+
+    threshold: float = 0.968
+    """Confidence a pseudo-label must reach to count in its image's weight (10; DACS, DAFormer)."""
+    style_probability: float = 0.5
+    """Step 1: probability that a source image takes the Fourier amplitude of its target image."""
+    style_share: tuple[float, float] = (0.005, 0.02)
+    """Step 1: range of the exchanged low-frequency square, over the image's shorter side."""
+    prediction: str = "sample"
+    """Step 2: what the denoiser predicts: "epsilon" (the paper) or "sample", the clean latent."""
+    noise_scale: str = "alpha_bar"
+    """Step 2: "alpha_bar" or, as Eq. 6 prints, "alpha" (1)."""
+    train_at: str = "last"
+    """Step 2: timesteps drawn "uniform" (the paper) or always the "last", which one-step inference uses."""
+    condition_mask: float = 0.5
+    """Step 2: largest share of the condition's blocks hidden from the denoiser, drawn from 0 up; 0 is the same clean view (3)."""
+    condition_block: int = 4
+    """Step 2: side of a hidden block, latent cells."""
+    train_decoder: bool = True
+    """Step 2: whether the decoder learns by cross-entropy on the denoised latent (5)."""
+    task_weight: float = 1.0
+    """Step 2: weight of that cross-entropy; 0 leaves Eq. 6 and 7 alone."""
+    denoise_weight: float = 0.1
+    """Step 2: weight of Eq. 6."""
+    adversarial_weight: float = 1e-3
+    """Step 2: weight of the denoiser's term of Eq. 7 (6)."""
+    discriminator_learning_rate: float = 1e-4
+    """Step 2: learning rate of the discriminator (6)."""
+    discriminate: str = "clean"
+    """Step 2: what the discriminator sees, the predicted "noise" (the paper) or the predicted "clean" latent (7)."""
+    sampler_steps: int = 1
+    """DDIM steps at inference (13)."""
+
+    def __post_init__(self) -> None:
+        check_steps(self.sampler_steps)
+        for name, allowed in (("train_at", ("uniform", "last")), ("discriminate", ("noise", "clean"))):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"settings.{name} is {getattr(self, name)!r}: use {' or '.join(allowed)}")
+        if not 0 <= self.condition_mask < 1:
+            raise ConfigError(f"settings.condition_mask is {self.condition_mask}: use a share of at least 0 and below 1")
+
+
+def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
+    """The three ordered stages.  Each starts from the averaged weights of the one before (19)."""
+
+    def source(_: Method | None) -> Method:
+        return Supervised(ingredients, optimisation["source"])
+
+    def step1(previous: Method | None) -> Method:
+        return Step1(ingredients, settings, optimisation["step1"], _averaged(previous, ingredients))
+
+    def step2(previous: Method | None) -> Method:
+        return Step2(ingredients, settings, optimisation["step2"], _averaged(previous, ingredients))
+
+    made = {"source": source, "step1": step1, "step2": step2}
+    return [Stage(name, optimisation[name].iterations, made[name]) for name in made if optimisation[name].iterations > 0]
+
+
+def _averaged(previous: Method | None, ingredients: Ingredients) -> Segmenter:
+    if previous is None:
+        return ingredients.make_segmenter()
+    segmenter = copy.deepcopy(previous.ema_networks()["segmenter"])
+    assert isinstance(segmenter, Segmenter)
+    return segmenter.requires_grad_(True).train()
+
+
+def _mixed_view(mask: Tensor, source: Tensor, target: Tensor, views: Views, draw: Draw) -> Tensor:
+    """The pasted picture in random light: (B, H, W) bool, two (B, 3, H, W) in 0..1 -> (B, 3, H, W)."""
+    mixed = classmix(mask, source, target)
+    mixed = jitter(mixed, draw, probability=views.jitter_probability, strength=views.mixed_jitter)
+    return blur(mixed, draw, probability=views.blur_probability, sigma=views.blur_sigma)
+
+
+def _at(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, h, w) -> (B, H, W), nearest."""
+    resized = nn.functional.interpolate(values[:, None].float(), size=size, mode="nearest-exact")[:, 0]
+    return resized.to(values.dtype)
+
+
+class Step1(Method):
+    """Domain adaptation of encoder and decoder: cross-entropy on source and mixed images, pseudo-labels from the EMA (Eq. 5)."""
+
+    def __init__(self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
+        self.ingredients = ingredients
+        self.settings = settings
+        self.model = segmenter
+        self.ema = Ema(segmenter, optimisation.ema_decay)
+        self.optimizer = adamw(list(segmenter.parameters()), optimisation)
+        self.schedule = warmup_poly(self.optimizer, optimisation.iterations, optimisation.warmup, optimisation.power)
+
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {"segmenter": self.model}
+
+    def ema_networks(self) -> Mapping[str, nn.Module]:
+        return {"segmenter": self.ema.module}
+
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        return {"segmenter": self.optimizer}
+
+    def schedules(self) -> Mapping[str, Schedule]:
+        return {"segmenter": self.schedule}
+
+    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """One update from source and mixed images.  Losses in nats, each ()."""
+        views, settings = self.ingredients.views, self.settings
+        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
+        # 1. A random window of each picture; half of the sources take their target's Fourier amplitude.
+        source = random_crop(
+            batch.source_image, draw, views.crop, label=batch.source_label, scale=views.source_scale, stretch=views.stretch, flip=views.flip
+        )
+        target = random_crop(batch.target_image, draw, views.crop, valid=batch.target_valid, scale=views.target_scale, flip=views.flip)
+        assert source.label is not None
+        image = jitter(
+            source.image, draw, probability=views.jitter_probability, strength=views.source_jitter, white_balance=views.white_balance
+        )
+        image = exchange_amplitude(image, target.image, draw, probability=settings.style_probability, share=settings.style_share)
+        # 2. The averaged model labels the target, without augmentation.
+        with torch.no_grad():
+            pseudo = pseudo_label(self.ema.module(normalise(target.image)))  # (B, H/2, W/2)
+        share = confident_share(pseudo.confidence, settings.threshold)  # (B,)
+        # 3. ClassMix: half of the source's classes on the target; the pseudo-labels weigh what they are worth, pasted pixels 1.
+        pasted = choose_classes(source.label, draw)  # (B, H, W)
+        label = classmix(pasted, source.label, _at(pseudo.label, views.crop))
+        weight = share[:, None, None].expand_as(label)
+        if target.valid is not None:
+            weight = weight * target.valid
+        weight = classmix(pasted, torch.ones_like(weight), weight)
+        mixed = _mixed_view(pasted, image, target.image, views, draw)
+        image = blur(image, draw, probability=views.blur_probability, sigma=views.blur_sigma)
+        image = sensor_noise(image, draw, std=views.noise)
+        # 4. Cross-entropy (Eq. 5) on both, one update, one average.
+        logits = self.model(normalise(torch.cat([image, mixed])))  # (2B, K, H/2, W/2)
+        logits_source, logits_mixed = logits.chunk(2)
+        loss_source = cross_entropy(logits_source, source.label, class_weight=self.ingredients.class_weight)
+        loss_mixed = cross_entropy(logits_mixed, label, weight, class_weight=self.ingredients.class_weight)
+        self.update("segmenter", loss_source + loss_mixed)
+        self.ema.update(self.model, iteration)
+        losses = {"source": loss_source.detach(), "mixed": loss_mixed.detach()}
+        return losses | self._statistics(pseudo.label, pseudo.entropy, share, target.image, iteration)
+
+    def _statistics(self, label: Tensor, entropy: Tensor, share: Tensor, image: Tensor, iteration: int) -> dict[str, Tensor]:
+        statistics = {
+            "pseudo_label_share": share.mean(),
+            "pseudo_label_histogram": class_histogram(label, self.ingredients.label_space.num_classes),
+            "entropy": entropy,
+        }
+        if iteration % AGREEMENT_EVERY == 0:
+            with torch.no_grad():
+                statistics["agreement"] = (self.model(normalise(image)).argmax(1) == label).float().mean()
+        return statistics
+
+    def predictor(self, weights: str = "ema") -> Predictor:
+        return self.ingredients.predictor(self.ema.module if weights == "ema" else self.model)
+
+
+class Step2(Method):
+    """Adversarial domain adaptation of the denoiser (Eq. 6, 7) on source, mixed and target latents; the encoder is frozen."""
+
+    def __init__(self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
+        self.ingredients = ingredients
+        self.settings = settings
+        self.diffusion = Diffusion(prediction=settings.prediction, noise_scale=settings.noise_scale)
+        residual = settings.prediction == "sample"
+        segmenter.requires_grad_(False)
+        segmenter.decoder.requires_grad_(settings.train_decoder)
+        self.model = DiffusionSegmenter(
+            segmenter.encoder,
+            segmenter.decoder,
+            ingredients.make_denoiser(residual),
+            LatentScale(ingredients.latent_channels),
+            DdimSampler(self.diffusion, settings.sampler_steps),
+        )
+        self.ema = Ema(self.model, optimisation.ema_decay)
+        self.discriminator = ingredients.make_discriminator()
+        trained = list(self.model.denoiser.parameters()) + (list(self.model.decoder.parameters()) if settings.train_decoder else [])
+        self.optimizer = adamw(trained, optimisation)
+        self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=settings.discriminator_learning_rate)
+        self.schedule = warmup_poly(self.optimizer, optimisation.iterations, optimisation.warmup, optimisation.power)
+
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {"segmenter": self.model, "discriminator": self.discriminator}
+
+    def ema_networks(self) -> Mapping[str, nn.Module]:
+        return {"segmenter": self.ema.module}
+
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        return {"denoiser": self.optimizer, "discriminator": self.discriminator_optimizer}
+
+    def schedules(self) -> Mapping[str, Schedule]:
+        return {"denoiser": self.schedule}
+
+    @torch.no_grad()
+    def start_round(self, target_loader: Iterable[DomainBatch]) -> None:
+        """Measure the latents' mean and standard deviation over source, mixed and target images of these batches (14)."""
+        latents = []
+        for number, batch in enumerate(target_loader):
+            draw = Draw(torch.Generator().manual_seed(number), device=self.engine.device)
+            source = random_crop(batch.source_image, draw, self.ingredients.views.crop, label=batch.source_label)
+            target = random_crop(batch.target_image, draw, self.ingredients.views.crop)
+            assert source.label is not None
+            mixed = classmix(choose_classes(source.label, draw), source.image, target.image)
+            images = torch.cat([source.image, mixed, target.image])
+            latents.append(self.model.encoder(normalise(images)).latent)
+        if not latents:
+            return
+        moments = torch.stack([torch.cat(latents).float().mean((0, 2, 3)), torch.cat(latents).float().square().mean((0, 2, 3))])
+        mean, square = self.engine.all_reduce(moments, "mean")
+        for scale in (self.model.scale, self._average.scale):
+            scale.set(mean, (square - mean.square()).clamp(min=0).sqrt())
+
+    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Update the denoiser (and decoder) once, then the discriminator once.  Losses in nats, errors in latent variances."""
+        views, settings = self.ingredients.views, self.settings
+        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
+        # 1. Views of source and target, pseudo-labels of the target, the mixed picture: as in step 1.
+        source = random_crop(
+            batch.source_image, draw, views.crop, label=batch.source_label, scale=views.source_scale, stretch=views.stretch, flip=views.flip
+        )
+        target = random_crop(batch.target_image, draw, views.crop, valid=batch.target_valid, scale=views.target_scale, flip=views.flip)
+        assert source.label is not None
+        image = jitter(
+            source.image, draw, probability=views.jitter_probability, strength=views.source_jitter, white_balance=views.white_balance
+        )
+        image = exchange_amplitude(image, target.image, draw, probability=settings.style_probability, share=settings.style_share)
+        pasted = choose_classes(source.label, draw)
+        mixed = _mixed_view(pasted, image, target.image, views, draw)
+        rows = len(image)
+        # 2. Encode the three domains with the frozen encoder; row r belongs to domain[r].
+        with torch.no_grad():
+            features = self.model.encoder(normalise(torch.cat([image, mixed, target.image])))
+            latent = self.model.scale.normalise(features.latent)  # (3B, C, h, w)
+        domain = torch.arange(3, device=latent.device).repeat_interleave(rows)
+        # 3. Noise the latents, hide part of the condition, predict (Eq. 6).
+        size = (int(latent.shape[-2]), int(latent.shape[-1]))
+        noise = draw.normal(3 * rows, tuple(latent.shape[1:]))
+        timestep = self._timestep(3 * rows, draw)
+        noised = self.diffusion.add_noise(latent, noise, timestep)
+        kept = block_mask(draw.uniform(3 * rows, high=settings.condition_mask), size, draw, block=settings.condition_block)
+        output = self.model.denoiser(noised, timestep, latent * kept)  # (3B, C, h, w)
+        clean = self.diffusion.clean(output, noised, timestep)
+        loss_denoise = denoising_error(output, self.diffusion.target(latent, noise))
+        # 4. Leave the discriminator undecided (Eq. 7, second term).
+        seen = clean if settings.discriminate == "clean" else self.diffusion.noise(output, noised, timestep)
+        loss_confusion = confusion_to_uniform(self.discriminator(seen, timestep))
+        loss = settings.denoise_weight * loss_denoise + settings.adversarial_weight * loss_confusion
+        # 5. The task's own loss through the decoder, on source and mixed.
+        losses = {"denoise": loss_denoise.detach(), "confusion": loss_confusion.detach()}
+        if settings.task_weight > 0:
+            targets = self._targets(features, latent, source.label, target.valid, pasted, draw)
+            pyramid = tuple(level[: 2 * rows] for level in features.pyramid)
+            logits = self.model.decoder(self.model.scale.restore(clean[: 2 * rows]), pyramid)  # (2B, K, H/2, W/2)
+            logits_source, logits_mixed = logits.chunk(2)
+            loss_source = cross_entropy(logits_source, source.label, class_weight=self.ingredients.class_weight)
+            loss_mixed = cross_entropy(logits_mixed, targets.label, targets.weight, class_weight=self.ingredients.class_weight)
+            loss = loss + settings.task_weight * (loss_source + loss_mixed)
+            losses |= {"source": loss_source.detach(), "mixed": loss_mixed.detach()} | targets.statistics
+        else:
+            losses |= {"identity_gap": relative_gap(clean[2 * rows :], latent[2 * rows :])}
+        self.update("denoiser", loss)
+        # 6. The discriminator names the domain (Eq. 7, first term), on detached predictions.
+        logits_domain = self.discriminator(seen.detach(), timestep)
+        loss_domain = domain_cross_entropy(logits_domain, domain)
+        self.update("discriminator", loss_domain)
+        self.ema.update(self.model, iteration)
+        accuracy = (logits_domain.argmax(1) == domain).float().mean()
+        return losses | {"domain": loss_domain.detach(), "domain_accuracy": accuracy}
+
+    @property
+    def _average(self) -> DiffusionSegmenter:
+        return cast(DiffusionSegmenter, self.ema.module)
+
+    def _timestep(self, rows: int, draw: Draw) -> Tensor:
+        """(rows,) int64: uniform over 0 .. T-1, or T-1 where one step is all that inference takes."""
+        last = self.diffusion.num_timesteps - 1
+        if self.settings.train_at == "last":
+            return torch.full((rows,), last, device=draw.device)
+        return draw.integers(rows, 0, last + 1)
+
+    @torch.no_grad()
+    def _targets(
+        self, features: Features, latent: Tensor, label: Tensor, valid: Tensor | None, pasted: Tensor, draw: Draw
+    ) -> _Targets:
+        """The averaged model's labels of the target, pasted over by the source's, from latents that are there already."""
+        rows = len(label)
+        condition = latent[2 * rows :]
+        denoiser, decoder, sampler = self._average.denoiser, self._average.decoder, self._average.sampler
+        clean = sampler(lambda noised, timestep: denoiser(noised, timestep, condition), draw.normal(rows, tuple(condition.shape[1:])))
+        pyramid = tuple(level[2 * rows :] for level in features.pyramid)
+        pseudo = pseudo_label(decoder(self.model.scale.restore(clean), pyramid))
+        share = confident_share(pseudo.confidence, self.settings.threshold)  # (B,)
+        weight = share[:, None, None].expand_as(label)
+        if valid is not None:
+            weight = weight * valid
+        statistics = {
+            "pseudo_label_share": share.mean(),
+            "pseudo_label_histogram": class_histogram(pseudo.label, self.ingredients.label_space.num_classes),
+            "entropy": pseudo.entropy,
+            "identity_gap": relative_gap(clean, condition),
+        }
+        crop = self.ingredients.views.crop
+        return _Targets(
+            classmix(pasted, label, _at(pseudo.label, crop)), classmix(pasted, torch.ones_like(weight), weight), statistics
+        )
+
+    def predictor(self, weights: str = "ema", sampler_steps: int | None = None) -> Predictor:
+        """The diffusion segmenter; `sampler_steps` overrides the number of DDIM steps."""
+        network = self._average if weights == "ema" else self.model
+        if sampler_steps is not None:
+            network = DiffusionSegmenter(
+                network.encoder, network.decoder, network.denoiser, network.scale, DdimSampler(self.diffusion, sampler_steps)
+            )
+        return self.ingredients.predictor(network, noise_channels=self.ingredients.latent_channels)
+
+
+class _Targets(NamedTuple):
+    """What a mixed picture is asked for: (B, H, W) labels and weights, and what is logged of them."""
+
+    label: Tensor
+    weight: Tensor
+    statistics: dict[str, Tensor]
+
+
+def relative_gap(clean: Tensor, latent: Tensor) -> Tensor:
+    """`identity_gap`, ||z0_pred - z0|| / ||z0|| : (B, C, h, w) twice -> ().  Near 0, step 2 does nothing."""
+    gap: Tensor = (clean - latent).norm() / latent.norm().clamp(min=1e-8)
+    return gap

@@ -1,0 +1,39 @@
+"""Pseudo-labels and their weights: pure functions that several methods spell out their steps with."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class PseudoLabel(NamedTuple):
+    """label: (B, h, w) int64.  confidence: (B, h, w) float32 in 0..1, the largest class probability.  entropy: () nats."""
+
+    label: Tensor
+    confidence: Tensor
+    entropy: Tensor
+
+
+def pseudo_label(logits: Tensor) -> PseudoLabel:
+    """Most probable class, its probability, and the mean entropy: (B, K, h, w) -> `PseudoLabel`."""
+    log_p = logits.float().log_softmax(1)
+    p = log_p.exp()
+    confidence, label = p.max(1)
+    return PseudoLabel(label, confidence, -(p * log_p).sum(1).mean())
+
+
+def confident_share(confidence: Tensor, threshold: float) -> Tensor:
+    """(B, h, w) -> (B,): share of each image's pixels whose confidence reaches the threshold.
+
+    Differs from DACS, which takes the share over the whole batch: an image's weight then does not depend on its neighbours, and
+    the loss is the same however a batch is split over processes.  The batch's share is the mean of this.
+    """
+    return (confidence >= threshold).float().mean((1, 2))
+
+
+def class_histogram(label: Tensor, num_classes: int) -> Tensor:
+    """(B, h, w) int64 -> (K,) float32: share of each class among the labels."""
+    counts = torch.bincount(label.flatten(), minlength=num_classes)[:num_classes].float()
+    return counts / counts.sum().clamp(min=1)

@@ -1,0 +1,19 @@
+"""Networks.  They know no method: encoders, the decoder with inter-coder connections, the denoiser and its discriminator."""
+
+from iccld.models.compact import CompactEncoder
+from iccld.models.decoder import InterCoderDecoder
+from iccld.models.denoiser import Denoiser, DomainDiscriminator
+from iccld.models.features import Features
+from iccld.models.latent_scale import LatentScale
+from iccld.models.segmenter import DiffusionSegmenter, Segmenter
+
+__all__ = [
+    "CompactEncoder",
+    "Denoiser",
+    "DiffusionSegmenter",
+    "DomainDiscriminator",
+    "Features",
+    "InterCoderDecoder",
+    "LatentScale",
+    "Segmenter",
+]

@@ -1,0 +1,63 @@
+"""The parts put together as one callable: image (and noise) -> logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from torch import Tensor, nn
+
+from iccld.models.compact import CompactEncoder
+from iccld.models.decoder import InterCoderDecoder
+from iccld.models.denoiser import Denoiser
+from iccld.models.features import Features
+from iccld.models.latent_scale import LatentScale
+
+Sampler = Callable[[Callable[[Tensor, Tensor], Tensor], Tensor], Tensor]
+
+
+class Segmenter(nn.Module):
+    """Encoder and decoder without diffusion: (B, 3, H, W) normalised -> (B, K, H/2, W/2) logits.  Noise is ignored."""
+
+    def __init__(self, encoder: CompactEncoder, decoder: InterCoderDecoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+
+    def forward(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
+        features: Features = self.encoder(image)
+        return cast(Tensor, self.decoder(features.latent, features.pyramid))
+
+
+class DiffusionSegmenter(nn.Module):
+    """The paper's inference: encode, sample z_0 from noise given the latent, decode.
+
+    (B, 3, H, W) normalised, (B, C, H/8, W/8) standard normal -> (B, K, H/2, W/2) logits.  `sampler` turns
+    (denoise(z_t, t), z_T) into z_0 in however many steps it was made for.
+    """
+
+    def __init__(
+        self, encoder: CompactEncoder, decoder: InterCoderDecoder, denoiser: Denoiser, scale: LatentScale, sampler: Sampler
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.denoiser = denoiser
+        self.scale = scale
+        self.sampler = sampler
+
+    def forward(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
+        features: Features = self.encoder(image)
+        latent = self._sample(self.scale.normalise(features.latent), noise)
+        return cast(Tensor, self.decoder(self.scale.restore(latent), features.pyramid))
+
+    def identity_gap(self, image: Tensor, noise: Tensor | None) -> Tensor:
+        """||z0_pred - z0|| / ||z0|| of each picture's normalised latent: (B, 3, H, W), (B, C, H/8, W/8) -> (B,)."""
+        condition = self.scale.normalise(self.encoder(image).latent)  # (B, C, h, w)
+        difference = self._sample(condition, noise) - condition
+        return difference.flatten(1).norm(dim=1) / condition.flatten(1).norm(dim=1).clamp(min=1e-8)
+
+    def _sample(self, condition: Tensor, noise: Tensor | None) -> Tensor:
+        if noise is None:
+            raise ValueError("a diffusion segmenter needs noise of the latent's shape")
+        return self.sampler(lambda noised, timestep: self.denoiser(noised, timestep, condition), noise)

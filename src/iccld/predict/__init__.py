@@ -1,0 +1,6 @@
+"""Pictures to masks on disk: any files and folders in; colours, ids, overlays and confidence out; resumable, sharded, atomic."""
+
+from iccld.predict.memory import label_pictures
+from iccld.predict.run import PredictReport, predict_paths
+
+__all__ = ["PredictReport", "label_pictures", "predict_paths"]

@@ -1,0 +1,79 @@
+"""The index of a folder of predictions: what was made from what, so that a rerun does the rest and nothing is overwritten silently."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from iccld.errors import ConfigError, DataError
+from iccld.predict.names import Job
+from iccld.predict.writer import fingerprint, write_atomically
+
+SAVE_SECONDS = 2.0
+"""Longest time between two writes of the index: what a kill can make a rerun repeat."""
+
+
+class PredictionIndex:
+    """`predictions.json`: what was predicted from what.  A shard reads all indices of the folder and writes its own.
+
+    {"settings": {...}, "images": {input: {"name", "bytes", "mtime_ns", "settings", "size": [H, W], "outputs": {folder: file},
+    "shares": {class: 0..1}, "confidence": mean 0..1}}, "failed": {input: reason}}; an entry's "settings" is the key of its own.
+    """
+
+    def __init__(self, out: Path, settings: dict[str, Any], shard: tuple[int, int] | None) -> None:
+        if shard and not 0 <= shard[0] < shard[1]:
+            raise ConfigError(f"shard {shard[0]} of {shard[1]} does not exist; the first is 0 of {shard[1]}")
+        self.out = out
+        self.settings = settings
+        self.key = hashlib.blake2s(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        self.path = out / (f"predictions-{shard[0]}-of-{shard[1]}.json" if shard else "predictions.json")
+        self.own: dict[str, dict[str, Any]] = {}
+        self.finished: dict[str, dict[str, Any]] = {}
+        self.names: dict[str, str] = {}
+        self.saved_at = time.monotonic()
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{out}: cannot be made a folder for predictions: {error.strerror}") from error
+        for path in sorted(out.glob("predictions*.json")):
+            self._read(path)
+
+    def _read(self, path: Path) -> None:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            images = dict(content["images"])
+            names = {source: str(entry["name"]) for source, entry in images.items()}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: not an index of predictions ({error}); move it away or name another --out") from error
+        self.names |= names
+        # Under other settings the outputs are stale: the names stay, the pictures are done again.
+        self.finished |= {source: entry for source, entry in images.items() if entry.get("settings") == self.key}
+        if path == self.path:
+            self.own = images
+
+    def is_done(self, job: Job) -> bool:
+        """Whether an earlier run wrote all outputs of this very file with these settings."""
+        entry = self.finished.get(str(job.path))
+        if entry is None or [entry["bytes"], entry["mtime_ns"]] != fingerprint(job.path):
+            return False
+        return all((self.out / file).is_file() for file in entry["outputs"].values())
+
+    def record(self, job: Job, entry: dict[str, Any]) -> None:
+        """Note a finished picture, and save every few seconds."""
+        self.own[str(job.path)] = {**entry, "settings": self.key}
+        if time.monotonic() - self.saved_at > SAVE_SECONDS:
+            self.save([])
+
+    def save(self, failed: Iterable[tuple[Path, str]]) -> None:
+        """Write the index atomically; DataError when that fails, and the previous one stays intact."""
+        content = {"settings": self.settings, "images": self.own, "failed": {str(path): reason for path, reason in failed}}
+        # ASCII escapes keep file names that are not valid Unicode.
+        try:
+            write_atomically(self.path, json.dumps(content, indent=1).encode("ascii"))
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be written: {error.strerror}") from error
+        self.saved_at = time.monotonic()

@@ -1,0 +1,74 @@
+"""Prediction that answers a lack of memory: fewer pictures and windows at once (same answer), then smaller windows (with a warning)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from iccld.errors import DataError, NumericError
+from iccld.evaluation.decision import decide
+from iccld.predictor import Predictor
+from iccld.progress import say
+
+
+def label_pictures(predictor: Predictor, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Classes and certainty: (B, 3, H, W) uint8 -> (B, H, W) uint8, (B, H, W) uint8 softmax of the winner with 255 = certain.
+
+    Out of memory, the predictor keeps a lower `windows_at_once`; its window is restored.  Raises DataError when the smallest window does
+    not fit either, NumericError when logits are not finite.
+    """
+    window, stride = predictor.window, predictor.stride
+    try:
+        while True:
+            try:
+                return _label(predictor, images)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Outside the handler, where the error no longer holds the tensors that filled the memory.
+            if images.shape[0] > 1:
+                half = images.shape[0] // 2
+                parts = [label_pictures(predictor, part) for part in (images[:half], images[half:])]
+                return torch.cat([labels for labels, _ in parts]), torch.cat([certainty for _, certainty in parts])
+            _use_less(predictor, (images.shape[2], images.shape[3]))
+    finally:
+        predictor.window, predictor.stride = window, stride
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; on the CPU PyTorch raises a plain RuntimeError."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return any(phrase in text for phrase in ("out of memory", "not enough memory", "can't allocate memory"))
+
+
+def _label(predictor: Predictor, images: Tensor) -> tuple[Tensor, Tensor]:
+    logits = predictor.network_logits(images)  # (B, K, h, w)
+    if not bool(torch.isfinite(logits).all()):
+        raise NumericError("the logits are not finite; the weights are damaged or the precision is too low")
+    labels, certainty = decide(logits, (images.shape[2], images.shape[3]), confidence=True)
+    if certainty is None:
+        raise TypeError("decide() gave no confidence although it was asked for")
+    return labels, (certainty * 255.0).round().to(torch.uint8)
+
+
+def _use_less(predictor: Predictor, size: tuple[int, int]) -> None:
+    """Halve the windows at once, or when there is but one, the window."""
+    if predictor.window is not None and predictor.windows_at_once > 1:
+        predictor.windows_at_once //= 2
+        return
+    multiple = predictor.size_multiple
+    whole = predictor.prepared_size(*size)
+    before = whole if predictor.window is None else (min(predictor.window[0], whole[0]), min(predictor.window[1], whole[1]))
+    after = (_half(before[0], multiple), _half(before[1], multiple))
+    if after == before:
+        smallest = f"{before[0]}x{before[1]}"
+        raise DataError(f"out of memory for a {size[0]}x{size[1]} picture even in windows of {smallest}; free memory or shrink it")
+    say(f"warning: out of memory; predicting a {size[0]}x{size[1]} picture in windows of {after[0]}x{after[1]}, which see less around them")
+    predictor.window, predictor.stride = after, None
+    predictor.windows_at_once = 1
+
+
+def _half(side: int, multiple: int) -> int:
+    return max(1, side // 2 // multiple) * multiple

@@ -1,0 +1,83 @@
+"""The five pictures that one prediction becomes, and how they reach the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from iccld.labels import LabelSpace
+from iccld.predict.names import Job
+
+UInt8Array = npt.NDArray[np.uint8]
+OUTPUTS = {"color": ".png", "train_ids": ".png", "raw_ids": ".png", "overlay": ".jpg", "confidence": ".png"}
+"""Output folder -> suffix.  color: RGB of the palette.  train_ids: palette PNG of indices.  raw_ids: grey ids.  overlay: colours over the
+picture.  confidence: grey, 255 = certain."""
+
+
+class OutputWriter:
+    """Writes the five pictures of one prediction, each atomically."""
+
+    def __init__(self, out: Path, label_space: LabelSpace, raw_table: npt.NDArray[np.integer[Any]], overlay_alpha: float) -> None:
+        self.out = out
+        self.label_space = label_space
+        self.raw_table = raw_table.astype(np.uint8 if int(raw_table.max()) < 256 else np.uint16)
+        self.overlay_alpha = overlay_alpha
+
+    def write(self, job: Job, image: UInt8Array, labels: UInt8Array, certainty: UInt8Array) -> dict[str, Any]:
+        """(H, W, 3), (H, W), (H, W) uint8 -> the picture's entry in the index.  Raises OSError when a file cannot be written."""
+        color = Image.fromarray(self.label_space.palette[labels])  # (H, W, 3)
+        indexed = Image.fromarray(labels)
+        indexed.putpalette(self.label_space.palette.tobytes())
+        pictures = {
+            "color": color,
+            "train_ids": indexed,
+            "raw_ids": Image.fromarray(self.raw_table[labels]),
+            "overlay": Image.blend(Image.fromarray(image), color, self.overlay_alpha),
+            "confidence": Image.fromarray(certainty),
+        }
+        outputs = {}
+        for folder, suffix in OUTPUTS.items():
+            outputs[folder] = f"{folder}/{job.name}{suffix}"
+            options: dict[str, Any] = {"format": "JPEG", "quality": 90} if suffix == ".jpg" else {"format": "PNG", "compress_level": 4}
+            data = io.BytesIO()
+            pictures[folder].save(data, **options)
+            write_atomically(self.out / outputs[folder], data.getvalue())
+        counts = np.bincount(labels.ravel(), minlength=self.label_space.num_classes)
+        shares = {name: round(int(count) / labels.size, 6) for name, count in zip(self.label_space.names, counts, strict=True)}
+        return {
+            "name": job.name,
+            **dict(zip(("bytes", "mtime_ns"), fingerprint(job.path), strict=True)),
+            "size": list(labels.shape),
+            "outputs": outputs,
+            "shares": shares,
+            "confidence": round(float(certainty.mean()) / 255.0, 6),
+        }
+
+
+def fingerprint(path: Path) -> list[int]:
+    """[bytes, modification time in ns] of a file, by which a rerun knows that it is the same one; [-1, -1] when it is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return [-1, -1]
+    return [status.st_size, status.st_mtime_ns]
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside the file, then replace it: readers see the old or the new one.  The next run writes over what a killed one left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A hash, since a name of full length has no room for an ending.
+    partial = path.parent / f".{hashlib.blake2s(os.fsencode(path.name), digest_size=8).hexdigest()}.partial"
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

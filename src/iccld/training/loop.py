@@ -1,0 +1,308 @@
+"""One stage: steps, log lines, evaluations, checkpoints, and a clean stop when asked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from iccld.batch import DomainBatch
+from iccld.errors import CheckpointError, DataError, Preempted
+from iccld.methods.method import STATISTICS, Method, Stage
+from iccld.progress import progress as progress_bar
+from iccld.training import checkpoint, snapshot
+from iccld.training.engine import Engine
+from iccld.training.signals import StopRequest, stop_on_signals
+from iccld.training.tracking import Metrics, RunningMeans
+
+LoaderFactory = Callable[[int, int], Iterable[DomainBatch]]
+"""(start, end) -> this rank's batches of the iterations start, ..., end - 1: a pure function of (seed, iteration)."""
+
+Evaluation = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+"""One or several `eval` entries of metrics.jsonl; the first one's `miou` decides which checkpoint is the best."""
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a finished stage tells."""
+
+    iterations: int
+    seconds: float
+    """Wall time in seconds, evaluations and saving included, summed over resumes."""
+    peak_memory_gib: float
+    best: dict[str, Any] | None
+    """{"miou": percent, "iteration": int} of the best evaluation, None without one."""
+    last: tuple[dict[str, Any], ...]
+    """The evaluation entries at the end of the stage."""
+    checkpoint: Path
+
+
+def train_stage(
+    method: Method,
+    stage: Stage,
+    loader_factory: LoaderFactory,
+    *,
+    engine: Engine,
+    run: Path,
+    seed: int,
+    log_every: int = 50,
+    checkpoint_every: int = 500,
+    evaluate_every: int = 0,
+    on_evaluate: Callable[[Method, int], Evaluation] | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    order: int = 0,
+    fingerprint: Mapping[str, Any] | None = None,
+    keep_last: int = 2,
+    describe_batch: Callable[[DomainBatch], str] | None = None,
+    target_loader: Iterable[DomainBatch] = (),
+) -> StageResult:
+    """Train `method`, freshly made, to the end of `stage`, or return at once when a resumed stage is finished.
+
+    Evaluation happens on rank 0 every `evaluate_every` iterations (0: never) and at the end.  `resume` goes on from the
+    newest whole checkpoint; without it existing ones are a CheckpointError.  order: the stage's position in the run.
+    Preempted (exit code 75) after SIGTERM, SIGUSR1 or Ctrl-C, once the step at hand is saved.
+    """
+    loop = _StageLoop(method, stage, engine, run, seed)
+    loop.log_every, loop.checkpoint_every, loop.evaluate_every = log_every, checkpoint_every, evaluate_every
+    loop.on_evaluate, loop.describe_batch = on_evaluate, describe_batch or _describe_indices
+    loop.order, loop.fingerprint, loop.keep_last = order, fingerprint or {}, keep_last
+    return loop.run_to_end(loader_factory, target_loader, resume, progress)
+
+
+class _StageLoop:
+    """The variables of one stage's loop; `train_stage` documents them."""
+
+    log_every: int
+    checkpoint_every: int
+    evaluate_every: int
+    keep_last: int
+    order: int
+    fingerprint: Mapping[str, Any]
+    on_evaluate: Callable[[Method, int], Evaluation] | None
+    describe_batch: Callable[[DomainBatch], str]
+    metrics: Metrics | None = None
+
+    def __init__(self, method: Method, stage: Stage, engine: Engine, run: Path, seed: int) -> None:
+        self.method = method
+        self.stage = stage
+        self.engine = engine
+        self.run = run
+        self.seed = seed
+        self.directory = checkpoint.stage_directory(run, stage.name)
+        self.means = RunningMeans()
+        self.iteration = 0  # finished iterations
+        self.evaluated = 0  # the last iteration whose evaluation is in metrics.jsonl
+        self.saved = -1
+        self.best: dict[str, Any] | None = None
+        self.last: list[dict[str, Any]] = []
+        self.seconds_before = 0.0
+        self.peak_before = 0.0
+        self.started = time.monotonic()
+
+    def run_to_end(self, loader_factory: LoaderFactory, targets: Iterable[DomainBatch], resume: bool, progress: bool) -> StageResult:
+        engine, end = self.engine, self.stage.iterations
+        # 1. Set up, and find out where to start.
+        if engine.is_first:
+            checkpoint.ensure_writable(self.run)
+        self.method.setup(engine)
+        self._restore(resume)
+        if self.iteration == end and self.saved == end and self.evaluated == end:
+            return self._result()
+        if engine.is_first:
+            self.metrics = Metrics(self.run / "metrics.jsonl", self.stage.name, self.iteration, self.evaluated)
+        # 2. Train.
+        try:
+            with stop_on_signals() as stop:
+                if self.saved < 0:
+                    self.method.start_round(targets)
+                if self._is_evaluation_due() and self.evaluated != self.iteration:
+                    self._evaluate()  # the signal that stopped the earlier process came before its evaluation
+                if self.iteration < end:
+                    self._train(loader_factory, stop, progress)
+                else:
+                    self._save()
+                if engine.any_rank(bool(stop)):
+                    raise Preempted(f"stopped by {stop.name or 'a signal'}, stage {self.stage.name} is finished; go on with --resume auto")
+        finally:
+            if self.metrics is not None:
+                self.metrics.close()
+        engine.barrier()
+        return self._result()
+
+    def _train(self, loader_factory: LoaderFactory, stop: StopRequest, progress: bool) -> None:
+        start, end = self.iteration, self.stage.iterations
+        label = f"Training {self.stage.name}" + (f" from {start}" if start else "")
+        shows = progress and self.engine.is_first
+        with progress_bar(label, total=end - start) if shows else nullcontext(_Silent()) as bar:
+            for batch in loader_factory(start, end):
+                self._step(self.engine.to_device(batch))
+                note = self._log() if self.iteration % self.log_every == 0 or self.iteration == end else ""
+                bar.advance(1, note)
+                self._finish_iteration(stop)
+                if self.iteration == end:
+                    break
+        if self.iteration != end:
+            raise DataError(f"stage {self.stage.name}: the loader gave {self.iteration - start} batches of {end - start}")
+
+    def _step(self, batch: DomainBatch) -> None:
+        engine, name, iteration = self.engine, self.stage.name, self.iteration
+        # Every random number is a function of (seed, stage, iteration): the position is one integer, and neither an
+        # evaluation nor a resume can shift what comes after it.
+        engine.seed_global(self.seed, name, iteration)
+        generator = engine.generator(self.seed, name, iteration)
+        engine.update.describe_batch = lambda: f"iteration {iteration} of {name}, {self.describe_batch(batch)}"
+        with engine.autocast():
+            losses = self.method.step(batch, iteration, generator)
+        self.means.add(losses)
+        if engine.world_size > 1:  # as DistributedDataParallel does with running statistics
+            networks = (*self.method.networks().values(), *self.method.ema_networks().values())
+            engine.broadcast(buffer for network in networks for buffer in network.buffers())
+        self.iteration += 1
+
+    def _finish_iteration(self, stop: StopRequest) -> None:
+        """Evaluate and save where due; save and leave where asked to."""
+        end = self.stage.iterations
+        is_asked = self.engine.any_rank(bool(stop))
+        if is_asked and self.iteration < end:
+            self._save()
+            self.engine.barrier()
+            name = stop.name or "a signal"
+            raise Preempted(f"stopped by {name} after iteration {self.iteration} of {self.stage.name}, saved; go on with --resume auto")
+        is_better = self._is_evaluation_due() and self._evaluate()
+        if is_better or self.iteration == end or self.iteration % self.checkpoint_every == 0:
+            self._save()
+
+    def _is_evaluation_due(self) -> bool:
+        if self.on_evaluate is None or self.iteration == 0:
+            self.evaluated = self.iteration
+            return False
+        every = self.evaluate_every
+        is_due = self.iteration == self.stage.iterations or (every > 0 and self.iteration % every == 0)
+        if not is_due:
+            self.evaluated = self.iteration
+        return is_due
+
+    def _evaluate(self) -> bool:
+        """Evaluate on rank 0 and write the lines; returns whether this is the best so far."""
+        is_better = False
+        self.evaluated = self.iteration
+        if self.engine.is_first and self.on_evaluate is not None:
+            with _training_flags_kept([*self.method.networks().values(), *self.method.ema_networks().values()]):
+                answer = self.on_evaluate(self.method, self.iteration)
+            entries = [] if answer is None else [answer] if isinstance(answer, Mapping) else list(answer)
+            self.last = [dict(entry) for entry in entries]
+            for entry in self.last:
+                self._write({"eval": entry})
+            miou = next((float(entry["miou"]) for entry in self.last if entry.get("miou") is not None), None)
+            is_better = miou is not None and (self.best is None or miou > self.best["miou"])
+            if is_better:
+                self.best = {"miou": miou, "iteration": self.iteration}
+        self.engine.barrier()
+        return is_better
+
+    def _log(self) -> str:
+        """Write a line of means, start the next window; returns the losses as a short note."""
+        means = self.means.means()
+        self.means.reset()
+        losses = {name: value for name, value in means.items() if name not in STATISTICS}
+        optimizers = self.method.optimizers()
+        rate = next(iter(optimizers.values())).param_groups[0]["lr"] if optimizers else None
+        skipped = {"skipped": self.engine.update.skipped} if self.engine.update.skipped else {}
+        statistics = {name: value for name, value in means.items() if name in STATISTICS}
+        self._write({"time": round(self._seconds(), 3), "losses": losses, "lr": rate, **skipped, **statistics})
+        return " ".join(f"{name} {value:.3g}" for name, value in losses.items() if isinstance(value, float))
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        if self.metrics is not None:
+            self.metrics.write({"iteration": self.iteration, **record})
+
+    def _save(self) -> None:
+        """Save on rank 0; the other ranks hold the same."""
+        if self.engine.is_first and self.saved != self.iteration:
+            if self.metrics is not None:
+                self.metrics.sync()
+            progress = {
+                "iteration": self.iteration,
+                "evaluated": self.evaluated,
+                "seconds": self._seconds(),
+                "peak_memory_gib": self._peak(),
+                "best": self.best,
+                "last": self.last,
+            }
+            payload = snapshot.take(self.method, self.engine.update, self.seed, progress, self.means.state_dict())
+            checkpoint.save(
+                self.directory,
+                self.iteration,
+                payload,
+                fingerprint=self.fingerprint,
+                order=self.order,
+                keep_last=self.keep_last,
+                keep=[self.best["iteration"]] if self.best else [],
+            )
+        self.saved = self.iteration
+
+    def _restore(self, resume: bool) -> None:
+        if not resume:
+            if checkpoint.iterations(self.directory):
+                raise CheckpointError(
+                    f"{self.run}: stage {self.stage.name} was trained here; go on with --resume auto, or choose another output"
+                )
+            return
+        loaded = checkpoint.load_latest(self.directory, fingerprint=self.fingerprint)
+        if loaded is None:
+            return
+        snapshot.restore(self.method, loaded, self.engine.update, self.seed)
+        try:
+            progress = loaded.state["progress"]
+            self.iteration, self.evaluated = int(progress["iteration"]), int(progress["evaluated"])
+            self.seconds_before, self.peak_before = float(progress["seconds"]), float(progress["peak_memory_gib"])
+            self.best, self.last = progress["best"], list(progress["last"])
+            self.means.load_state_dict(loaded.state["metrics"], self.engine.device)
+        except KeyError as error:
+            raise CheckpointError(f"{loaded.path}: holds no {error}, so training cannot go on from it exactly") from error
+        if self.iteration > self.stage.iterations:
+            raise CheckpointError(f"{loaded.path}: is past the {self.stage.iterations} iterations of stage {self.stage.name}")
+        self.saved = self.iteration
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    def _peak(self) -> float:
+        return max(self.peak_before, self.engine.peak_memory_gib())
+
+    def _result(self) -> StageResult:
+        path = self.directory / f"{self.iteration:08d}"
+        is_new = self.metrics is not None
+        seconds = self._seconds() if is_new else self.seconds_before
+        peak = self._peak() if is_new else self.peak_before
+        return StageResult(self.iteration, seconds, peak, self.best, tuple(self.last), path)
+
+
+class _Silent:
+    """A progress bar for ranks and callers that show none."""
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        return None
+
+
+@contextmanager
+def _training_flags_kept(networks: Sequence[nn.Module]) -> Iterator[None]:
+    """Whatever puts a shared network into evaluation mode, training goes on in the mode it had (fault 15)."""
+    flags = [(module, module.training) for network in networks for module in network.modules()]
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, is_training in flags:
+            module.training = is_training
+
+
+def _describe_indices(batch: DomainBatch) -> str:
+    return f"source {batch.source_index.tolist()}, target {batch.target_index.tolist()}"

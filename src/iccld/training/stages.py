@@ -1,0 +1,88 @@
+"""The ordered stages of a method, each starting from the one before; finished ones come back from their checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iccld.batch import DomainBatch
+from iccld.methods.method import Method, Stage
+from iccld.training.engine import Engine
+from iccld.training.loop import Evaluation, StageResult, train_stage
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The finished method of the last stage, and what every stage told, in order."""
+
+    method: Method
+    stages: dict[str, StageResult]
+
+
+def run_stages(
+    stages: Sequence[Stage],
+    loader_factory: Callable[[str, int, int], Iterable[DomainBatch]],
+    *,
+    engine: Engine,
+    run: Path,
+    seed: int,
+    log_every: int = 50,
+    checkpoint_every: int = 500,
+    evaluate_every: int = 0,
+    on_evaluate: Callable[[str, Method, int], Evaluation] | None = None,
+    on_stage_end: Callable[[str, Method, StageResult], None] | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    previous: Method | None = None,
+    fingerprint: Mapping[str, Any] | None = None,
+    keep_last: int = 2,
+    describe_batch: Callable[[DomainBatch], str] | None = None,
+    target_loader: Iterable[DomainBatch] = (),
+) -> RunResult:
+    """Run the stages in order; arguments as in `train_stage`, the callables with the stage's name first.
+
+    previous: the finished method that the first stage starts from, when it was trained elsewhere.  on_stage_end is called
+    on rank 0 after each stage, also after one that a resume found finished.  Hold `lock_run` around this.
+    """
+    if not stages:
+        raise ValueError("a method needs at least one stage")
+    if len({stage.name for stage in stages}) != len(stages):
+        raise ValueError(f"two stages share a name: {[stage.name for stage in stages]}")
+    method = previous
+    results: dict[str, StageResult] = {}
+    for order, stage in enumerate(stages):
+        engine.seed_global(seed, stage.name, -1)  # initial weights depend on the seed and stage, not on what ran before
+        method = stage.make_method(method)
+        results[stage.name] = train_stage(
+            method,
+            stage,
+            _loader_of(loader_factory, stage.name),
+            engine=engine,
+            run=run,
+            seed=seed,
+            log_every=log_every,
+            checkpoint_every=checkpoint_every,
+            evaluate_every=evaluate_every,
+            on_evaluate=None if on_evaluate is None else _evaluation_of(on_evaluate, stage.name),
+            resume=resume,
+            progress=progress,
+            order=order,
+            fingerprint=fingerprint,
+            keep_last=keep_last,
+            describe_batch=describe_batch,
+            target_loader=target_loader,
+        )
+        if on_stage_end is not None and engine.is_first:
+            on_stage_end(stage.name, method, results[stage.name])
+    assert method is not None
+    return RunResult(method, results)
+
+
+def _loader_of(factory: Callable[[str, int, int], Iterable[DomainBatch]], name: str) -> Callable[[int, int], Iterable[DomainBatch]]:
+    return lambda start, end: factory(name, start, end)
+
+
+def _evaluation_of(evaluate: Callable[[str, Method, int], Evaluation], name: str) -> Callable[[Method, int], Evaluation]:
+    return lambda method, iteration: evaluate(name, method, iteration)

@@ -1,0 +1,161 @@
+"""One update of one optimiser: backward -> mean over ranks -> finite? -> clip -> step -> schedule -> zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from iccld.errors import NumericError
+from iccld.methods.method import Schedule
+
+BUCKET_BYTES = 25 * 2**20
+"""Gradients travel in flat buckets of about this size, as in DistributedDataParallel."""
+
+AllReduce = Callable[[Tensor, str], Tensor]
+"""(tensor, "mean" | "sum") -> the tensor reduced over the ranks."""
+
+
+class Update:
+    """What a method calls as `update(optimizer, loss)`.  Decision 0002 tells why gradients are averaged here.
+
+    A loss or gradient that is not finite on any rank makes no step on any rank.  Such updates are counted; `max_skips` in a
+    row of one optimiser raise NumericError (exit code 5) with the optimiser and the batch's files.  The schedule steps in
+    either case: the learning rate is a function of the iteration.
+    """
+
+    def __init__(
+        self,
+        *,
+        world_size: int = 1,
+        all_reduce: AllReduce | None = None,
+        max_norm: float | Mapping[str, float | None] | None = None,
+        max_skips: int = 10,
+    ) -> None:
+        """`max_norm` bounds the L2 norm of an optimiser's gradients; a mapping gives one bound per optimiser, None none."""
+        if world_size > 1 and all_reduce is None:
+            raise ValueError(f"{world_size} ranks need an all_reduce")
+        self.world_size = world_size
+        self.all_reduce = all_reduce
+        self.max_norm = max_norm
+        self.max_skips = max_skips
+        self.describe_batch: Callable[[], str] = _no_description
+        """Names the files of the batch in hand; set by the loop."""
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.schedules: dict[str, Schedule] = {}
+        self.skipped = 0
+        self.skips_in_a_row: dict[str, int] = {}
+
+    def bind(self, optimizers: Mapping[str, torch.optim.Optimizer], schedules: Mapping[str, Schedule]) -> None:
+        """Serve these optimisers from now on, and forget the skips of earlier ones."""
+        if unknown := schedules.keys() - optimizers.keys():
+            raise ValueError(f"schedules {sorted(unknown)} belong to no optimiser; there are {sorted(optimizers)}")
+        self.optimizers = dict(optimizers)
+        self.schedules = dict(schedules)
+        self.skipped = 0
+        self.skips_in_a_row = dict.fromkeys(optimizers, 0)
+
+    def __call__(self, optimizer: str | torch.optim.Optimizer, loss: Tensor, *, retain_graph: bool = False) -> None:
+        """Update the parameters of `optimizer` with the gradient of `loss` ()."""
+        # 1. Whose parameters.
+        name = optimizer if isinstance(optimizer, str) else self._name_of(optimizer)
+        if name not in self.optimizers:
+            raise KeyError(f"no optimiser {name!r}; there are {sorted(self.optimizers)}")
+        chosen = self.optimizers[name]
+        parameters = [p for group in chosen.param_groups for p in group["params"] if p.requires_grad]
+
+        # 2. Backward, into these parameters only: what an adversarial loss passes through keeps no gradient.
+        #    The autocast around the step must not reach the backward pass: its operations take the types of the forward.
+        with torch.autocast(loss.device.type, enabled=False):
+            loss.backward(inputs=parameters, retain_graph=retain_graph)  # type: ignore[no-untyped-call]
+
+        # 3. Mean over ranks.
+        detached = loss.detach().float()
+        if self.world_size > 1:
+            detached = self._average(parameters, detached)
+
+        # 4. Finite on every rank?
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if not gradients:
+            raise ValueError(f"the loss given to update({name!r}, ...) depends on none of that optimiser's parameters")
+        norm = torch.nn.utils.get_total_norm(gradients)
+        is_finite = bool(torch.isfinite(detached).logical_and(torch.isfinite(norm)))  # the update's only device sync
+
+        # 5. Clip and step.
+        if is_finite:
+            max_norm = self.max_norm.get(name) if isinstance(self.max_norm, Mapping) else self.max_norm
+            if max_norm is not None:
+                torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+            chosen.step()
+        chosen.zero_grad(set_to_none=True)
+
+        # 6. Schedule, and count.
+        if name in self.schedules:
+            self.schedules[name].step()
+        self._count(name, is_finite, detached, norm)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counters of skipped updates."""
+        return {"skipped": self.skipped, "skips_in_a_row": dict(self.skips_in_a_row)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.skipped = int(state["skipped"])
+        self.skips_in_a_row = {name: int(state["skips_in_a_row"][name]) for name in self.optimizers}
+
+    def _name_of(self, optimizer: torch.optim.Optimizer) -> str:
+        for name, candidate in self.optimizers.items():
+            if candidate is optimizer:
+                return name
+        raise KeyError(f"update was given an optimiser that Method.optimizers() does not name; there are {sorted(self.optimizers)}")
+
+    def _average(self, parameters: Sequence[Tensor], loss: Tensor) -> Tensor:
+        """Replace the gradients by their mean over the ranks; returns the mean loss."""
+        assert self.all_reduce is not None
+        # A parameter that no rank used keeps no gradient, as on one device: weight decay and momentum must not move it.
+        flags = [float(p.grad is not None) for p in parameters]
+        reduced = self.all_reduce(torch.cat([loss.reshape(1), loss.new_tensor(flags)]), "sum")
+        used = [p for p, count in zip(parameters, reduced[1:].tolist(), strict=True) if count > 0]
+        for parameter in used:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        for bucket in _buckets([p.grad for p in used if p.grad is not None]):
+            flat = self.all_reduce(torch.cat([g.reshape(-1) for g in bucket]), "mean")
+            averages = [part.view(g.shape) for part, g in zip(torch.split(flat, [g.numel() for g in bucket]), bucket, strict=True)]
+            torch._foreach_copy_(bucket, averages)
+        return reduced[0] / self.world_size
+
+    def _count(self, name: str, is_finite: bool, loss: Tensor, norm: Tensor) -> None:
+        if is_finite:
+            self.skips_in_a_row[name] = 0
+            return
+        self.skipped += 1
+        self.skips_in_a_row[name] += 1
+        if self.skips_in_a_row[name] >= self.max_skips:
+            what = f"loss {float(loss):g}, gradient norm {float(norm):g}"
+            raise NumericError(
+                f"loss of {name!r}: not finite in {self.max_skips} updates in a row ({what}) at {self.describe_batch()}; "
+                "lower the learning rate, or train in fp32"
+            )
+
+
+def _no_description() -> str:
+    return "an unnamed batch"
+
+
+def _buckets(gradients: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Group gradients of one type into buckets of about BUCKET_BYTES, in order."""
+    buckets: list[list[Tensor]] = []
+    filled: dict[torch.dtype, int] = {}
+    current: dict[torch.dtype, list[Tensor]] = {}
+    for gradient in gradients:
+        size = gradient.numel() * gradient.element_size()
+        if gradient.dtype not in current or filled[gradient.dtype] + size > BUCKET_BYTES:
+            current[gradient.dtype] = []
+            filled[gradient.dtype] = 0
+            buckets.append(current[gradient.dtype])
+        current[gradient.dtype].append(gradient)
+        filled[gradient.dtype] += size
+    return buckets

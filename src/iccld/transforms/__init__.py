@@ -1,0 +1,21 @@
+"""Batched augmentations on the device, image and maps together.  Every draw comes from `Draw`, a function of (seed, step)."""
+
+from iccld.transforms.classmix import choose_classes, classmix
+from iccld.transforms.draw import Draw
+from iccld.transforms.fourier import exchange_amplitude
+from iccld.transforms.geometry import Cropped, random_crop
+from iccld.transforms.masking import block_mask
+from iccld.transforms.photometric import blur, jitter, sensor_noise
+
+__all__ = [
+    "Cropped",
+    "Draw",
+    "block_mask",
+    "blur",
+    "choose_classes",
+    "classmix",
+    "exchange_amplitude",
+    "jitter",
+    "random_crop",
+    "sensor_noise",
+]

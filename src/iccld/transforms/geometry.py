@@ -1,0 +1,65 @@
+"""Random scale, crop and flip of an image with its maps, one sampling grid for all of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from iccld.transforms.draw import Draw
+from iccld.transforms.precision import full_precision
+
+
+class Cropped(NamedTuple):
+    """image: (B, 3, h, w) float32 in 0..1.  label: (B, h, w) int64 or None.  valid: (B, h, w) bool or None."""
+
+    image: Tensor
+    label: Tensor | None
+    valid: Tensor | None
+
+
+@full_precision
+def random_crop(
+    image: Tensor,
+    draw: Draw,
+    size: tuple[int, int],
+    *,
+    label: Tensor | None = None,
+    valid: Tensor | None = None,
+    scale: tuple[float, float] = (1.0, 1.0),
+    stretch: float = 0.0,
+    flip: float = 0.5,
+) -> Cropped:
+    """Crop a random window per sample: (B, 3, H, W) uint8 -> (B, 3, h, w) float32 in 0..1, maps alike (nearest).
+
+    scale: the image is enlarged by a factor drawn log-uniformly from this range before cropping; a factor too small for the crop to
+    fit is raised until it fits.  stretch: the aspect ratio changes by up to this share.  flip: probability of a mirror image.
+    """
+    batch, _, height, width = image.shape
+    low, high = torch.tensor(scale).log().tolist()
+    factor = draw.uniform(batch, low=low, high=high).exp()  # (B,)
+    aspect = (1 + stretch * draw.uniform(batch, low=-1, high=1)).sqrt()
+    extent_y = (size[0] / (height * factor * aspect)).clamp(max=1.0)  # share of the image the crop covers
+    extent_x = (size[1] / (width * factor / aspect)).clamp(max=1.0)
+    centre_y = (1 - extent_y) * draw.uniform(batch, low=-1, high=1)
+    centre_x = (1 - extent_x) * draw.uniform(batch, low=-1, high=1)
+    mirror = 1.0 - 2.0 * draw.chosen(batch, flip).float()
+    zero = torch.zeros_like(factor)
+    theta = torch.stack([extent_x * mirror, zero, centre_x, zero, extent_y, centre_y], 1).view(batch, 2, 3)
+    grid = F.affine_grid(theta, [batch, 1, *size], align_corners=False)  # (B, h, w, 2)
+    pixels = image.float().div_(255) if image.dtype == torch.uint8 else image
+    cropped = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return Cropped(cropped, _sample_map(label, grid), _as_bool(_sample_map(valid, grid)))
+
+
+def _sample_map(values: Tensor | None, grid: Tensor) -> Tensor | None:
+    if values is None:
+        return None
+    sampled = F.grid_sample(values[:, None].float(), grid, mode="nearest", padding_mode="border", align_corners=False)
+    return sampled[:, 0].long()
+
+
+def _as_bool(values: Tensor | None) -> Tensor | None:
+    return None if values is None else values.bool()

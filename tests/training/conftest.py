@@ -1,0 +1,190 @@
+"""A toy method with everything that can be forgotten: dropout, running statistics, two optimisers, an average, prototypes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from iccld.batch import DomainBatch
+from iccld.methods.ema import Ema
+from iccld.methods.method import Method, Stage
+from iccld.methods.schedule import warmup_poly
+from iccld.training.checkpoint import load
+from iccld.training.engine import Engine
+from iccld.training.stages import RunResult, run_stages
+
+SEED = 7
+
+
+class ToyMethod(Method):
+    """Two adversarial updates a step; everything it owns changes in every step."""
+
+    def __init__(self, iterations: int, previous: Method | None) -> None:
+        self.model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.3), nn.Conv2d(4, 2, 1))
+        if isinstance(previous, ToyMethod):
+            self.model.load_state_dict(previous.ema.module.state_dict())
+        self.critic = nn.Linear(2, 1)
+        self.ema = Ema(self.model, decay=0.9)
+        self.prototypes = torch.zeros(2)
+        self.seen = 0
+        self.model_optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.01)
+        self.critic_optimizer = torch.optim.SGD(self.critic.parameters(), lr=0.05, momentum=0.9)
+        self.model_schedule = warmup_poly(self.model_optimizer, iterations, warmup=2)
+        self.critic_schedule = warmup_poly(self.critic_optimizer, iterations, warmup=1)
+        self.on_step: Callable[[int], None] = lambda iteration: None
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"model": self.model, "critic": self.critic}
+
+    def ema_networks(self) -> dict[str, nn.Module]:
+        return {"model": self.ema.module}
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"model": self.model_optimizer, "critic": self.critic_optimizer}
+
+    def schedules(self) -> dict[str, Any]:
+        return {"model": self.model_schedule, "critic": self.critic_schedule}
+
+    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+        self.on_step(iteration)
+        rows = len(batch.source_image) * self.engine.world_size
+        noise = self.engine.rank_rows(torch.randn(rows, 3, 4, 4, generator=generator))
+        features = self.model(batch.source_image + 0.1 * noise).mean((2, 3))
+        fooling = self.critic(features).square().mean() + (features - self.prototypes).square().mean()
+        self.update("model", fooling)
+        judging = (self.critic(features.detach()) - 1).square().mean()
+        judging = judging * float("nan") if iteration == 2 else judging  # one skipped update
+        self.update(self.critic_optimizer, judging)
+        self.ema.update(self.model, iteration)
+        self.prototypes = 0.8 * self.prototypes + 0.2 * features.detach().mean(0)
+        self.seen += rows
+        return {"fooling": fooling.detach(), "judging": judging.detach(), "entropy": fooling.detach() * self.seen}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"prototypes": self.prototypes, "seen": self.seen}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.prototypes = state["prototypes"]
+        self.seen = int(state["seen"])
+
+    def predictor(self, weights: str = "ema") -> Any:
+        return self.ema.module if weights == "ema" else self.model
+
+
+class ToyBatches(Dataset[DomainBatch]):
+    """Batch i is a function of (seed, stage, i)."""
+
+    def __init__(self, stage: str, start: int, end: int) -> None:
+        self.stage, self.start, self.end = stage, start, end
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def __getitem__(self, position: int) -> DomainBatch:
+        iteration = self.start + position
+        generator = torch.Generator().manual_seed(1000 * len(self.stage) + iteration)
+        image = torch.rand(2, 3, 4, 4, generator=generator)
+        index = torch.tensor([2 * iteration, 2 * iteration + 1])
+        return DomainBatch(image, torch.zeros(2, 4, 4, dtype=torch.uint8), image.flip(0), index, index)
+
+
+@dataclass
+class Toy:
+    """Runs the toy method in two stages under one directory."""
+
+    directory: Path
+    iterations: int = 8
+    workers: int = 0
+    keep_last: int = 10
+    log_every: int = 3
+    evaluated: list[tuple[str, int]] = field(default_factory=list)
+    methods: list[ToyMethod] = field(default_factory=list)
+    on_step: Callable[[str, int], None] = lambda stage, iteration: None
+    fingerprint: dict[str, Any] = field(default_factory=lambda: {"network": {"width": 4}, "classes": ["road", "sky"]})
+
+    def make(self, name: str) -> Callable[[Method | None], Method]:
+        def build(previous: Method | None) -> Method:
+            method = ToyMethod(self.iterations, previous)
+            method.on_step = lambda iteration: self.on_step(name, iteration)
+            self.methods.append(method)
+            return method
+
+        return build
+
+    def loader(self, stage: str, start: int, end: int) -> Iterable[DomainBatch]:
+        return DataLoader(ToyBatches(stage, start, end), batch_size=None, num_workers=self.workers)
+
+    def evaluate(self, stage: str, method: Method, iteration: int) -> dict[str, Any]:
+        self.evaluated.append((stage, iteration))
+        torch.rand(5)  # an evaluation may draw random numbers
+        method.predictor("model").eval()  # and leave a shared network in evaluation mode
+        return {"weights": "ema", "split": "val", "miou": 50.0 - iteration, "iou": {"road": None}}
+
+    def run(self, resume: bool = False, **overrides: Any) -> RunResult:
+        stages = [Stage(name, self.iterations, self.make(name)) for name in ("source", "step1")]
+        arguments: dict[str, Any] = {
+            "engine": Engine(accelerator="cpu", max_norm=1.0),
+            "run": self.directory,
+            "seed": SEED,
+            "log_every": self.log_every,
+            "checkpoint_every": 4,
+            "evaluate_every": 4,
+            "on_evaluate": self.evaluate,
+            "resume": resume,
+            "progress": False,
+            "fingerprint": self.fingerprint,
+            "keep_last": self.keep_last,
+        }
+        return run_stages(stages, self.loader, **(arguments | overrides))
+
+    def trace(self, result: RunResult) -> dict[str, Any]:
+        """Everything a run leaves behind that must not depend on interruptions, as comparable values."""
+        trace: dict[str, Any] = {}
+        for stage, told in result.stages.items():
+            loaded = load(told.checkpoint)
+            trace |= {f"{stage}/model/{k}": v.tolist() for k, v in loaded.model.items()}
+            trace |= {f"{stage}/ema/{k}": v.tolist() for k, v in loaded.ema.items()}
+            state = {k: v for k, v in loaded.state.items() if k != "progress"}
+            trace[f"{stage}/state"] = plain(state)
+            trace[f"{stage}/told"] = (told.iterations, told.best, told.last)
+        lines = [json.loads(line) for line in (self.directory / "metrics.jsonl").read_text().splitlines()]
+        trace["metrics"] = [{k: v for k, v in line.items() if k != "time"} for line in lines]
+        return trace
+
+
+def plain(value: Any) -> Any:
+    """Tensors as lists, so that == compares bits."""
+    if isinstance(value, Tensor):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Callable[..., Toy]:
+    """make(name, **fields) -> a Toy under its own directory."""
+    return lambda name="run", **fields: Toy(tmp_path / name, **fields)
+
+
+@pytest.fixture(scope="session")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The trace of the uninterrupted run."""
+    torch.set_num_threads(1)
+    run = Toy(tmp_path_factory.mktemp("straight") / "run")
+    return run.trace(run.run())
+
+
