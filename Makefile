@@ -4,7 +4,8 @@
 # PIP_ARGS goes to every pip call: name the index of a CPU or CUDA build of PyTorch there, e.g. PIP_ARGS="--index-url URL".
 PIP_ARGS ?=
 PYTHON ?= python3
-PIP = .venv/bin/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt
+# --no-compile: Python compiles what it imports, which is a small part of what is installed.
+PIP = .venv/bin/python -m pip install --disable-pip-version-check --no-compile --quiet $(PIP_ARGS) -c constraints.txt
 
 .PHONY: demo test test-slow clean
 .DELETE_ON_ERROR:

@@ -6,8 +6,8 @@
     alpha-bar_t          alpha_bar[t], the product of alpha_s up to t
     z_t (Eq. 4, 6)       sqrt(alpha_bar) z_0 + sqrt(1 - alpha_bar) noise
 
-`noise_scale="alpha"` selects the literal reading of Eq. 6-7, which print alpha_t where Eq. 4 has alpha-bar_t (decision 0001 of the
-paper's table: the noise then never exceeds a standard deviation of 0.125).
+`noise_scale="alpha"` selects the literal reading of Eq. 6-7, which print alpha_t where Eq. 4 has alpha-bar_t (docs/readings.md,
+row 1: the noise then never exceeds a standard deviation of 0.125).
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -209,10 +211,12 @@ def test_decompression_bomb_is_refused_before_decoding(tmp_path: Path, reader, s
         reader(path)
 
 
-def test_panorama_below_the_limit_gives_no_warning(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
-    path = png(tmp_path / "wide.png", 10_000, 9_000, 1, 0, [bytes(1250)] * 9_000)
-    assert images.read_palette_indices(path).shape == (9_000, 10_000)
-    assert not list(recwarn)
+def test_panorama_below_the_limit_gives_no_warning(tmp_path: Path) -> None:
+    path = png(tmp_path / "wide.png", 13_000, 13_000, 1, 0, [b""])  # no pixels behind the header: it need not be decoded here
+    # In a process of its own: pytest replaces the filters under test.
+    code = f"import iccld.data.images as i\nwith i._opened({str(path)!r}) as image: print(image.size)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("(13000, 13000)\n", "")
 
 
 def test_read_depth_in_metres(tmp_path: Path) -> None:

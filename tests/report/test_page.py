@@ -16,6 +16,8 @@ from PIL import Image
 
 from iccld.errors import CheckpointError
 from iccld.report import write_report
+from iccld.report.gallery import BUDGET, gallery
+from iccld.report.run import read_run
 
 NAMES = ["road", "sky", "car", "<b>evil</b> & co", "train"]
 PALETTE = [[128, 64, 128], [70, 130, 180], [0, 0, 142], [220, 20, 60], [0, 80, 100]]
@@ -242,6 +244,7 @@ def test_page_compares_step_2_with_its_control_where_there_is_one(tmp_path: Path
     page = text_of(write_report(tmp_path / "run").read_text())
     assert f"reaches {step1 + 5:.1f} mIoU: step 2 is worse (−1.0)" in page
     assert "needs its control" not in page
+    assert "Step 1 control" in page
 
 
 def test_page_without_labels_says_so_and_tells_how_training_went(tmp_path: Path) -> None:
@@ -293,12 +296,14 @@ def test_folder_that_is_no_run_is_one_line(tmp_path: Path, exists: bool) -> None
     assert caught.value.exit_code == 4
 
 
-def test_page_stays_small_with_large_noisy_pictures(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("budget", "least"), [(600_000, 200_000), (60_000, 10_000), (3_000, 0)])
+def test_pictures_shrink_until_they_fit(tmp_path: Path, budget: int, least: int) -> None:
     run, stages = tmp_path / "run", ("source", "step1", "step2")
     make_config(run)
-    make_summary(run, stages)
-    make_pictures(run, stages, num=6, size=(512, 1024))
-    assert 1_000_000 < write_report(run).stat().st_size < 6_000_000
+    make_pictures(run, stages, size=(256, 512))
+    size = sum(len(picture.uri) for row in gallery(read_run(run), budget) for picture in row.pictures)
+    assert least <= size <= budget
+    assert BUDGET < 5_000_000
 
 
 def test_missing_or_damaged_pictures_are_left_out(tmp_path: Path) -> None:

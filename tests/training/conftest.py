@@ -186,5 +186,3 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     torch.set_num_threads(1)
     run = Toy(tmp_path_factory.mktemp("straight") / "run")
     return run.trace(run.run())
-
-

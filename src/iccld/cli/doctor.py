@@ -10,7 +10,7 @@ from iccld.cli.output import write_json
 from iccld.config import load_config, recipe_names
 from iccld.doctor import Findings, examine, hour_plan
 from iccld.errors import IccldError
-from iccld.progress import duration
+from iccld.progress import duration, progress
 
 
 def doctor(arguments: Namespace, _: list[str]) -> int:
@@ -33,12 +33,14 @@ def _estimates() -> tuple[dict[str, dict[str, float]], list[str]]:
     from iccld import build
 
     estimates, problems = {}, []
-    for name in recipe_names():
-        try:
-            config = load_config(name)
-            estimates[name] = {**build.estimate(config), "iterations": float(config.stages.total_iterations)}
-        except IccldError as error:
-            problems.append(f"recipe {name}: {error}")
+    with progress("Timing recipes", total=len(recipe_names())) as bar:
+        for name in recipe_names():
+            try:
+                config = load_config(name)
+                estimates[name] = {**build.estimate(config), "iterations": float(config.stages.total_iterations)}
+            except IccldError as error:
+                problems.append(f"recipe {name}: {error}")
+            bar.advance(1, note=name)
     return estimates, problems
 
 

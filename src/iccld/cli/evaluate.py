@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iccld.cli.output import write_json
-from iccld.cli.run_folder import environment, open_predictor, refuse_other_than_run
+from iccld.cli.run_folder import open_predictor, read_json, refuse_other_than_run
 from iccld.config import read_config
 from iccld.errors import ConfigError, DataError
 from iccld.labels import LabelSpace, get_label_space
@@ -38,16 +38,21 @@ def _score_run(arguments: Namespace) -> dict[str, Any]:
     _refuse_missing(arguments.data)
     predictor = open_predictor(arguments)
     scores, label_space = _scores_in(arguments, predictor)
-    stage = arguments.stage or "last"
+    summary = read_json(run / "summary.json")
+    stage = arguments.stage or (summary.get("headline") or {}).get("stage")
+    trained = (summary.get("stages") or {}).get(stage) or {}
+    told = _result(arguments, scores, label_space, _window_text(predictor))
+    if told["protocol"]["sampler_steps"] is None:
+        told["protocol"]["sampler_steps"] = trained.get("sampler_steps")
     return {
         "run": str(run),
         "method": config.method,
         "recipe": config.recipe,
         "seed": config.seed,
-        "commit": environment(run).get("commit"),
-        "stage": getattr(predictor, "stage", stage),
-        "weights": getattr(predictor, "weights", arguments.weights or "default"),
-        **_result(arguments, scores, label_space, _window_text(predictor)),
+        "commit": read_json(run / "environment.json").get("commit"),
+        "stage": stage,
+        "weights": arguments.weights or trained.get("weights"),
+        **told,
     }
 
 

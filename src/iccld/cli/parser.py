@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from iccld import __version__
 from iccld.config import nearest, parse_size
 from iccld.errors import ConfigError
+from iccld.progress import set_quiet
 
 Command = Callable[[argparse.Namespace, list[str]], int]
 FORMATS = ("auto", "gta5", "synthia", "cityscapes", "folder")
@@ -33,10 +34,7 @@ def parse(argv: Sequence[str]) -> tuple[Command, argparse.Namespace, list[str]]:
     arguments, rest = parser.parse_known_args(list(argv))
     if rest and not arguments.takes_overrides:
         raise ConfigError(f"unexpected argument {rest[0]!r}; {arguments.leaf.prog} --help lists what there is")
-    if getattr(arguments, "quiet", False):
-        from iccld.progress import set_quiet
-
-        set_quiet(True)
+    set_quiet(arguments.quiet)
     return _lazy(arguments.handler), arguments, rest
 
 

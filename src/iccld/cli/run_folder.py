@@ -8,7 +8,8 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iccld.errors import CheckpointError
+from iccld.config import parse_size, read_config
+from iccld.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from iccld.predictor import Predictor
@@ -25,10 +26,10 @@ def refuse_other_than_run(run: Path) -> None:
         raise CheckpointError(f"{run} has no complete checkpoint; train it with iccld adapt --config {run / 'config.yaml'} --resume auto")
 
 
-def environment(run: Path) -> dict[str, Any]:
-    """environment.json of a run: versions, device, commit; empty when it is missing or damaged."""
+def read_json(path: Path) -> dict[str, Any]:
+    """environment.json or summary.json of a run; empty when it is missing or damaged, as after a crash."""
     try:
-        content = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -50,9 +51,13 @@ def open_predictor(arguments: Namespace) -> Predictor:
     from iccld import build
 
     predictor: Predictor = build.load_predictor(arguments.run, arguments.stage, arguments.weights, arguments.sampler_steps)
+    evaluation = read_config(arguments.run / "config.yaml").evaluation
     if arguments.window is not None:
-        predictor.window = arguments.window
-        predictor.stride = None
+        predictor.window, predictor.stride = arguments.window, None
+    elif evaluation.window != "whole":
+        predictor.window, predictor.stride = parse_size(evaluation.window), evaluation.stride or None
     if arguments.stride is not None:
+        if predictor.window is None:
+            raise ConfigError(f"--stride {arguments.stride} has no window to move; add --window HxW")
         predictor.stride = arguments.stride
     return predictor

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from iccld.config import Config, config_parser, dump_config, load_config, recipe_names, require_data
 from iccld.errors import ConfigError
 from iccld.progress import duration, say
+
+if TYPE_CHECKING:
+    from iccld.data import Dataset
+    from iccld.labels import LabelSpace
+    from iccld.predictor import Predictor
 
 
 def demo(arguments: Namespace, overrides: list[str]) -> int:
@@ -56,13 +63,21 @@ def _train(config: Config, print_config: bool) -> int:
     from iccld import build
 
     say(_estimate_line(build.estimate(config)))
-    finished = build.adapt(config)
+    finished = build.adapt(config, partial(save_stage_pictures, config.evaluation.num_pictures))
     from iccld.report import write_report
 
     page = write_report(finished)
-    say("report:")
     print(page)
     return 0
+
+
+def save_stage_pictures(num_pictures: int, run: Path, stage: str, predictor: Predictor, shown: Dataset, space: LabelSpace) -> None:
+    """Keep what a stage predicts on up to `num_pictures` pictures, spread evenly over the dataset, for the report."""
+    from iccld.report.pictures import save_pictures
+
+    count = min(num_pictures, len(shown))
+    if count:
+        save_pictures(run, stage, predictor, shown, space, [i * len(shown) // count for i in range(count)])
 
 
 def _refuse_unwritable(run: Path) -> None:

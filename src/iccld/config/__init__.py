@@ -1,6 +1,7 @@
 """Configuration of a run: typed settings (`schema`) and how they are read and written (`loading`).  No torch."""
 
 from iccld.config.checks import parse_size
+from iccld.config.domains import DomainConfig, GenerateConfig, SourceConfig
 from iccld.config.loading import (
     config_parser,
     dump_config,
@@ -15,13 +16,10 @@ from iccld.config.loading import (
 from iccld.config.schema import (
     AugmentationConfig,
     Config,
-    DomainConfig,
     EvaluationConfig,
-    GenerateConfig,
     NetworkConfig,
     RuntimeConfig,
     SamplingConfig,
-    SourceConfig,
     StageConfig,
     StagesConfig,
     WorkingSize,

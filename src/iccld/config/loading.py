@@ -9,6 +9,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
@@ -92,6 +93,7 @@ def require_data(config: Config) -> None:
             raise ConfigError(f"{name}.path is missing; add --{name}.path FOLDER (or --{name}.generate.num 100 to draw scenes)")
 
 
+@cache
 def config_parser() -> ArgumentParser:
     """jsonargparse over `Config`: one dotted option for each setting."""
     import jsonargparse

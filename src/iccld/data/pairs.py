@@ -8,7 +8,9 @@ takes rows r, r + n, r + 2n, ...: two ranks at batch b see together what one ran
 from __future__ import annotations
 
 import mmap
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -167,24 +169,35 @@ class PairLoader(DataLoader[DomainBatch]):
 
     def __iter__(self) -> Iterator[DomainBatch]:  # type: ignore[override]
         batches = super().__iter__()
-        while True:
-            try:
-                batch = next(batches, None)
-            except RuntimeError as error:
-                if "DataLoader" not in str(error):
-                    raise
-                reason = " ".join(str(error).split())
-                raise DataError(f"a data worker died or stalled ({reason}); check memory and the disk, or use fewer workers") from None
-            if batch is None:
-                return
-            if isinstance(batch, _Failure):
-                raise DataError(batch.message)
-            yield batch
+        try:
+            while True:
+                batch = _next_batch(batches)
+                if batch is None:
+                    return
+                yield batch
+        finally:
+            # Now, not when the garbage collector comes by: until then the workers of a failed run would linger.
+            if hasattr(batches, "_shutdown_workers"):
+                batches._shutdown_workers()
 
 
 def pair_loader(dataset: PairDataset, start: int, end: int, workers: int = 0) -> PairLoader:
     """A loader of iterations `start` .. `end` - 1.  The same batches with any number of workers, and from any start."""
     return PairLoader(dataset, start, end, workers)
+
+
+def _next_batch(batches: Iterator[Any]) -> DomainBatch | None:
+    """The next batch, None at the end; a worker's DataError, death or stall as one line."""
+    try:
+        batch = next(batches, None)
+    except RuntimeError as error:
+        if "DataLoader" not in str(error):
+            raise
+        reason = " ".join(str(error).split())
+        raise DataError(f"a data worker died or stalled ({reason}); check memory and the disk, or use fewer workers") from None
+    if isinstance(batch, _Failure):
+        raise DataError(batch.message)
+    return batch
 
 
 class _Failure(NamedTuple):
@@ -296,10 +309,20 @@ def _stacked_depth(maps: list[Maps]) -> torch.Tensor | None:
 
 
 def _start_worker(worker: int) -> None:
-    """Pre-emption is the main process's business (it saves and ends its workers); OpenCV's threads do not survive a fork."""
-    for name in ("SIGTERM", "SIGUSR1", "SIGINT"):
+    """Pre-emption is the main process's business (it saves, then ends its workers); OpenCV's threads do not survive a fork."""
+    for name in ("SIGUSR1", "SIGINT"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey_parent, args=(os.getppid(),), daemon=True).start()
     cv2.setNumThreads(0)
+
+
+def _obey_parent(parent: int) -> None:
+    """End this worker on a SIGTERM from `parent`; one that a scheduler sends to the whole group is for the main process alone."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def _unchanged(batch: Any) -> Any:

@@ -230,7 +230,7 @@ class Step2(Method):
         """Measure the latents' mean and standard deviation over source, mixed and target images of these batches (14)."""
         latents = []
         for number, batch in enumerate(target_loader):
-            draw = Draw(torch.Generator().manual_seed(number), device=self.engine.device)
+            draw = Draw(torch.Generator().manual_seed(number), self.engine.rank, self.engine.world_size, self.engine.device)
             source = random_crop(batch.source_image, draw, self.ingredients.views.crop, label=batch.source_label)
             target = random_crop(batch.target_image, draw, self.ingredients.views.crop)
             assert source.label is not None
@@ -313,9 +313,7 @@ class Step2(Method):
         return draw.integers(rows, 0, last + 1)
 
     @torch.no_grad()
-    def _targets(
-        self, features: Features, latent: Tensor, label: Tensor, valid: Tensor | None, pasted: Tensor, draw: Draw
-    ) -> _Targets:
+    def _targets(self, features: Features, latent: Tensor, label: Tensor, valid: Tensor | None, pasted: Tensor, draw: Draw) -> _Targets:
         """The averaged model's labels of the target, pasted over by the source's, from latents that are there already."""
         rows = len(label)
         condition = latent[2 * rows :]
@@ -334,9 +332,7 @@ class Step2(Method):
             "identity_gap": relative_gap(clean, condition),
         }
         crop = self.ingredients.views.crop
-        return _Targets(
-            classmix(pasted, label, _at(pseudo.label, crop)), classmix(pasted, torch.ones_like(weight), weight), statistics
-        )
+        return _Targets(classmix(pasted, label, _at(pseudo.label, crop)), classmix(pasted, torch.ones_like(weight), weight), statistics)
 
     def predictor(self, weights: str = "ema", sampler_steps: int | None = None) -> Predictor:
         """The diffusion segmenter; `sampler_steps` overrides the number of DDIM steps."""

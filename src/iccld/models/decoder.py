@@ -12,8 +12,8 @@ from iccld.models.blocks import ConvNormAct, ResidualBlock, resize_like
 class InterCoderDecoder(nn.Module):
     """(B, C, H/8, W/8) latent, pyramid at strides 2, 4, 8 -> (B, K, H/2, W/2) logits.
 
-    Each encoder level is concatenated to the decoder level of its stride ("per level", docs/decisions/0016).  With
-    `inter_coder=False` the pyramid is ignored and the concatenated widths go with it, so that the decoder is narrower (0017).
+    Each encoder level is concatenated to the decoder level of its stride ("per level", docs/readings.md row 16).  With
+    `inter_coder=False` the pyramid is ignored and the concatenated widths go with it, so that the decoder is narrower (row 17).
     The stride-2 level enters folded to stride 4 (`pixel_unshuffle`) and the logits leave the same way: arithmetic at half
     resolution without its memory traffic.
     """

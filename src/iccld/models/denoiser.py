@@ -64,7 +64,7 @@ class Denoiser(nn.Module):
 class DomainDiscriminator(nn.Module):
     """f_dis: the encoder half of the denoising UNet and a classifier: (B, C, h, w), (B,) int64 -> (B, 3) logits.
 
-    Domains in order: source, mixed, target.  The timestep is fed in, as to the UNet (docs/decisions/0006).
+    Domains in order: source, mixed, target.  The timestep is fed in, as to the UNet (docs/readings.md, row 6).
     """
 
     num_domains = 3

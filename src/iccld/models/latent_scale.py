@@ -1,4 +1,4 @@
-"""Per-channel mean and standard deviation of the latent, measured over all three domains (docs/decisions/0014)."""
+"""Per-channel mean and standard deviation of the latent, measured over all three domains (docs/readings.md, row 14)."""
 
 from __future__ import annotations
 

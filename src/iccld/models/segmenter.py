@@ -55,7 +55,8 @@ class DiffusionSegmenter(nn.Module):
         """||z0_pred - z0|| / ||z0|| of each picture's normalised latent: (B, 3, H, W), (B, C, H/8, W/8) -> (B,)."""
         condition = self.scale.normalise(self.encoder(image).latent)  # (B, C, h, w)
         difference = self._sample(condition, noise) - condition
-        return difference.flatten(1).norm(dim=1) / condition.flatten(1).norm(dim=1).clamp(min=1e-8)
+        gap: Tensor = difference.flatten(1).norm(dim=1) / condition.flatten(1).norm(dim=1).clamp(min=1e-8)
+        return gap
 
     def _sample(self, condition: Tensor, noise: Tensor | None) -> Tensor:
         if noise is None:

@@ -119,8 +119,8 @@ def palette_image(mask: Mask, palette: Sequence[Sequence[int]]) -> Image.Image:
 
 
 def picture_stages(run: Run) -> list[str]:
-    """Stages that have pictures, in the run's order."""
-    listed = [str(name) for name in run.pictures.get("stages") or []]
+    """Stages that have pictures, in the run's order; without the control, which is no part of the story."""
+    listed = [str(name) for name in run.pictures.get("stages") or [] if "control" not in str(name)]
     order = [stage.name for stage in run.stages]
     return sorted(listed, key=lambda name: order.index(name) if name in order else len(order))
 

@@ -54,7 +54,8 @@ def describe_domain(section: Json) -> str:
     if is_generated(section):
         size = made.get("size", "?")
         size_text = "×".join(str(side) for side in size) if isinstance(size, list | tuple) else str(size).replace("x", "×")
-        return f"{made['num']} generated scenes of the world “{made.get('world', '?')}”, {size_text} pixels, seed {made.get('seed', '?')}"
+        scenes = f"{number(made.get('num')):,.0f} generated scenes of the world “{made.get('world', '?')}”"
+        return f"{scenes}, {size_text} pixels, seed {made.get('seed', '?')}"
     if not section.get("path"):
         return "not given"
     split = f", split {section['split']}" if section.get("split") else ""
@@ -73,9 +74,10 @@ def why_no_score(run: Run) -> str:
 def remarks(run: Run) -> list[Remark]:
     """What there is to say about a run with scores, most important first."""
     scored = run.scored_stages
-    found = [_overall(scored)]
+    found = [_overall(scored, "at the end" if run.is_complete else "so far")]
     for before, after in itertools.pairwise(scored):
-        found.append(_step(run, before, after))
+        if len(scored) > 2 or after.name == "step2":  # otherwise the first sentence has said it
+            found.append(_step(run, before, after))
     found += [remark for stage in scored for remark in _best_and_last(stage)]
     found += _model_and_ema(scored[-1])
     found += _at_zero(scored[-1])
@@ -134,7 +136,7 @@ def _span(stage: Stage, key: str, scale: float = 1.0) -> tuple[float, float] | N
     return (values[0] * scale, values[-1] * scale) if values else None
 
 
-def _overall(scored: list[Stage]) -> Remark:
+def _overall(scored: list[Stage], when: str) -> Remark:
     first, last = scored[0], scored[-1]
     assert first.miou is not None
     assert last.miou is not None
@@ -143,12 +145,12 @@ def _overall(scored: list[Stage]) -> Remark:
     gain = last.miou - first.miou
     baseline = "training on the source only" if first.name == "source" else first.title.lower()
     if abs(gain) < NOTHING:
-        text = f"Adaptation changed nothing measurable: {first.miou:.1f} mIoU after {baseline}, {last.miou:.1f} at the end."
+        text = f"Adaptation changed nothing measurable: {first.miou:.1f} mIoU after {baseline}, {last.miou:.1f} {when}."
         return Remark(text, "warning")
     if gain < 0:
-        text = f"Adaptation did harm: {last.miou:.1f} mIoU at the end, {points(gain)} below {baseline} ({first.miou:.1f})."
+        text = f"Adaptation did harm: {last.miou:.1f} mIoU {when}, {points(gain)} below {baseline} ({first.miou:.1f})."
         return Remark(text, "loss")
-    text = f"Adaptation brought {points(gain)} of mIoU: from {first.miou:.1f} after {baseline} to {last.miou:.1f} at the end."
+    text = f"Adaptation brought {points(gain)} of mIoU: from {first.miou:.1f} after {baseline} to {last.miou:.1f} {when}."
     return Remark(text, "gain")
 
 

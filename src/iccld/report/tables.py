@@ -87,7 +87,7 @@ def class_table(run: Run) -> tuple[list[str], list[ClassRow], ClassRow | None]:
         return [], [], None
     headers = [f"{after.title} − {before.title.lower()}" for before, after in itertools.pairwise(scored)]
     if len(scored) > 2:
-        headers.append("in all")
+        headers.append("In all")
     colours = class_colours(run)
     names = list(dict.fromkeys([*class_names(run), *(name for stage in scored for name in stage.iou)]))
     rows = []

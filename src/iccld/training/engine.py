@@ -8,6 +8,7 @@ import random
 import resource
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from iccld.batch import DomainBatch
 from iccld.errors import ConfigError
 from iccld.methods.method import Schedule
+from iccld.training import ranks
 from iccld.training.update import Update
 
 Result = TypeVar("Result")
@@ -61,13 +63,15 @@ class Engine:
         num_threads: int | None = None,
         deterministic: bool = False,
         spawn: bool = False,
+        fork: bool = False,
     ) -> None:
         """Choose the device; several `devices` start only with `launch`.
 
         accelerator: "auto", "cpu" or "cuda".  precision: "fp32"; "bf16" (autocast; an error where it is not native); or
         "auto", which takes bf16 where it is.  max_norm, max_skips: see `Update`.  num_threads: CPU threads of this process.
-        deterministic: refuse nondeterministic GPU kernels where there are others.  spawn: start the other processes with a
-        function (`launch`) instead of by running the command again.
+        deterministic: refuse nondeterministic GPU kernels where there are others.  What torchrun or Slurm started is joined.
+        Otherwise `launch` runs this command again for every further device; or, with `spawn`, starts new processes with the
+        function alone; or, with `fork`, copies of this process (on a CPU, before any backward pass).
         """
         if accelerator not in ("auto", "cpu", "cuda"):
             raise ConfigError(f"accelerator must be auto, cpu or cuda, got {accelerator!r}")
@@ -90,9 +94,13 @@ class Engine:
         self.precision = "bf16" if is_fast and precision != "fp32" else "fp32"
         self._update_arguments: dict[str, Any] = {"max_norm": max_norm, "max_skips": max_skips}
         self._fabric: Any = None
-        self._spawn = spawn
-        if devices * num_nodes > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            self._fabric = _make_fabric(self.device.type, devices, num_nodes, spawn)
+        self._starts_function = False
+        is_joining = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        if devices * num_nodes > 1 or is_joining:
+            self._starts_function = (spawn or fork) and not is_joining
+            devices = int(os.environ.get("LOCAL_WORLD_SIZE", devices)) if is_joining else devices
+            strategy = "ddp" if not self._starts_function else "ddp_fork" if fork else "ddp_spawn"
+            self._fabric = _make_fabric(self.device.type, devices, num_nodes, strategy)
         self._update = Update(**self._update_arguments)
 
     def launch(self, function: Callable[..., Result], *arguments: Any) -> Result:
@@ -102,8 +110,9 @@ class Engine:
         """
         if self._fabric is None:
             return function(self, *arguments)
-        if self._spawn:
-            return self._fabric.launch(_run_rank, self, function, arguments)  # type: ignore[no-any-return]
+        if self._starts_function:
+            answer: Result = ranks.collect(lambda folder: self._fabric.launch(_run_rank, self, function, arguments, folder))
+            return answer
         self._fabric.launch()  # starts copies of this command, or joins those that torchrun started
         self._start(self._fabric)
         return function(self, *arguments)
@@ -209,14 +218,14 @@ class Engine:
         self._update = Update(world_size=self.world_size, all_reduce=self.all_reduce, **self._update_arguments)
 
 
-def _make_fabric(kind: str, devices: int, num_nodes: int, spawn: bool) -> Any:
+def _make_fabric(kind: str, devices: int, num_nodes: int, strategy: str) -> Any:
     from lightning_fabric import Fabric  # takes seconds to import, and one process does without
 
-    strategy = "ddp_spawn" if spawn else "ddp"
     return Fabric(accelerator=kind, devices=devices, num_nodes=num_nodes, strategy=strategy, precision="32-true")
 
 
-def _run_rank(fabric: Any, engine: Engine, function: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
-    """The body of a spawned process."""
+def _run_rank(fabric: Any, engine: Engine, function: Callable[..., Result], arguments: tuple[Any, ...], folder: Path) -> Result:
+    """The body of a started process."""
     engine._start(fabric)
-    return function(engine, *arguments)
+    with ranks.reporting(folder, engine.rank):
+        return function(engine, *arguments)

@@ -25,6 +25,7 @@ def lock_run(run: Path) -> Iterator[None]:
         descriptor = os.open(run / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise CheckpointError(f"{run}: cannot be written ({error.strerror}); choose another output folder") from error
+    owner = os.getpid()
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -36,8 +37,9 @@ def lock_run(run: Path) -> Iterator[None]:
         _close_in_children.add(descriptor)
         yield
     finally:
-        _close_in_children.discard(descriptor)
-        os.close(descriptor)
+        if os.getpid() == owner:  # a forked child has closed its copy already
+            _close_in_children.discard(descriptor)
+            os.close(descriptor)
 
 
 _close_in_children: set[int] = set()

@@ -251,9 +251,7 @@ class _StageLoop:
     def _restore(self, resume: bool) -> None:
         if not resume:
             if checkpoint.iterations(self.directory):
-                raise CheckpointError(
-                    f"{self.run}: stage {self.stage.name} was trained here; go on with --resume auto, or choose another output"
-                )
+                raise CheckpointError(f"{self.run}: holds a training already; go on with --resume auto, or choose another output")
             return
         loaded = checkpoint.load_latest(self.directory, fingerprint=self.fingerprint)
         if loaded is None:

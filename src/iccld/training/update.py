@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -92,8 +93,11 @@ class Update:
         chosen.zero_grad(set_to_none=True)
 
         # 6. Schedule, and count.
-        if name in self.schedules:
-            self.schedules[name].step()
+        with warnings.catch_warnings():
+            if not is_finite:  # torch would take a skipped step for a wrong order of calls
+                warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+            if name in self.schedules:
+                self.schedules[name].step()
         self._count(name, is_finite, detached, norm)
 
     def state_dict(self) -> dict[str, Any]:

@@ -6,16 +6,18 @@ import cv2
 import numpy as np
 
 from iccld.data.city.buildings import Point, between, clip_to_view, lit, outward, resolution, wall_quad
-from iccld.data.city.camera import Camera
+from iccld.data.city.camera import Camera, bounded
 from iccld.data.city.canvas import Canvas
 from iccld.data.city.layout import FENCE, WALL
 from iccld.data.city.light import Light, shade
-from iccld.data.city.texture import hsv, material_tile, sample_tile
+from iccld.data.city.texture import hsv, sample_material, tinted
 
 Rgb = tuple[float, float, float]
 
 
-def draw_wall(canvas: Canvas, camera: Camera, rng: np.random.Generator, p: Point, q: Point, height: float, light: Light, graffiti: float = 0.1) -> None:
+def draw_wall(
+    canvas: Canvas, camera: Camera, rng: np.random.Generator, p: Point, q: Point, height: float, light: Light, graffiti: float = 0.1
+) -> None:
     """A free-standing wall from p to q with a coping; p is left of q as seen from the street."""
     u = rng.uniform
     material = str(rng.choice(["brick", "stone", "concrete", "plaster"]))
@@ -30,8 +32,8 @@ def draw_wall(canvas: Canvas, camera: Camera, rng: np.random.Generator, p: Point
     quad, depth = wall_quad(camera, a, b, 0.0, height)
     ppm = resolution(camera, float(depth.min()))
     length = float(np.hypot(b[0] - a[0], b[1] - a[1]))
-    shape = (int(np.clip(height * ppm, 3, 200)), int(np.clip(length * ppm, 3, 400)))
-    texture = np.clip(sample_tile(material_tile(material), shape, 32 / ppm, rng)[..., None] * np.asarray(color, np.float32), 0, 255).astype(np.uint8)
+    shape = (int(bounded(height * ppm, 3, 200)), int(bounded(length * ppm, 3, 400)))
+    texture = tinted(sample_material(material, shape, ppm, rng), color)
     cap = max(1, int(0.14 * ppm))
     texture[:cap] = np.clip(np.asarray(color) * 1.18, 0, 255)
     texture[cap : cap + 1] = np.asarray(color) * 0.5
@@ -43,7 +45,9 @@ def draw_wall(canvas: Canvas, camera: Camera, rng: np.random.Generator, p: Point
     canvas.textured_quad(quad, lit(texture, outward(a, b), light), WALL, depth)
 
 
-def draw_fence(canvas: Canvas, camera: Camera, rng: np.random.Generator, p: Point, q: Point, height: float, light: Light, kind: str = "railing") -> None:
+def draw_fence(
+    canvas: Canvas, camera: Camera, rng: np.random.Generator, p: Point, q: Point, height: float, light: Light, kind: str = "railing"
+) -> None:
     """A fence from p to q: railing, mesh, picket or wood.  Labels cover the whole fence, gaps included, as annotators draw it."""
     part = clip_to_view(camera, p, q)
     if part is None:
@@ -51,24 +55,17 @@ def draw_fence(canvas: Canvas, camera: Camera, rng: np.random.Generator, p: Poin
     a, b = between(p, q, part[0]), between(p, q, part[1])
     quad, depth = wall_quad(camera, a, b, 0.0, height)
     near = max(0.8, float(depth.min()))
-    ppm = float(np.clip(1.6 * camera.pixels_per_metre(near), 3, 36))
+    ppm = bounded(1.6 * camera.pixels_per_metre(near), 3, 36)
     length = float(np.hypot(b[0] - a[0], b[1] - a[1]))
-    rows, columns = int(np.clip(height * ppm, 4, 160)), int(np.clip(length * ppm, 4, 900))
+    rows, columns = int(bounded(height * ppm, 4, 160)), int(bounded(length * ppm, 4, 900))
     ppm_x = columns / length
     color, texture, alpha = _pattern(rng, kind, rows, columns, ppm, ppm_x)
     base = np.asarray(shade(color, outward(a, b), light), np.float32)
     painted = np.clip(texture[..., None] * base, 0, 255).astype(np.uint8)
-    # The label first, as a solid quad; then the bars over it, colour alone.
-    box = canvas.color.copy() if kind != "wood" else None
-    canvas.textured_quad(quad, np.zeros((4, 4, 3), np.uint8), FENCE, depth)
-    if box is not None:
-        canvas.color[...] = box
-    canvas.textured_quad(quad, painted, None, None, alpha=alpha)
+    canvas.textured_quad(quad, painted, FENCE, depth, alpha=alpha, is_filled=True)
 
 
-def _pattern(
-    rng: np.random.Generator, kind: str, rows: int, columns: int, ppm: float, ppm_x: float
-) -> tuple[Rgb, np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def _pattern(rng: np.random.Generator, kind: str, rows: int, columns: int, ppm: float, ppm_x: float) -> tuple[Rgb, np.ndarray, np.ndarray]:
     """Colour, brightness (rows, columns) and opacity (rows, columns) of a fence."""
     u = rng.uniform
     tone = np.ones((rows, columns), np.float32)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from iccld.data.city.camera import Camera, FloatArray
+from iccld.data.city.camera import Camera, FloatArray, bounded
 from iccld.data.city.canvas import Canvas
 from iccld.data.city.facade import FacadeStyle, draw_facade
 from iccld.data.city.layout import BUILDING
 from iccld.data.city.light import Light, shade
-from iccld.data.city.texture import Image, hsv, material_tile, sample_tile
+from iccld.data.city.texture import Image, hsv, sample_material, tinted
 
 Point = tuple[float, float]
 Rgb = tuple[float, float, float]
@@ -32,6 +32,8 @@ class House:
     roof_color: Rgb
     chimney: bool
     awning: Rgb | None
+    party: float = 0.0
+    """Height up to which a neighbour hides the end walls."""
 
 
 def clip_to_view(camera: Camera, p: Point, q: Point) -> tuple[float, float] | None:
@@ -61,7 +63,7 @@ def between(p: Point, q: Point, share: float) -> Point:
 
 
 def wall_quad(camera: Camera, p: Point, q: Point, low: float, high: float) -> tuple[FloatArray, FloatArray]:
-    """Corners (4, 2) px and depths (4,) m of an upright rectangle over p..q between two heights: upper left, upper right, lower right, lower left."""
+    """Corners (4, 2) px (upper left, upper right, lower right, lower left) and depths (4,) m of an upright rectangle over p..q."""
     world = np.array([[p[0], high, p[1]], [q[0], high, q[1]], [q[0], low, q[1]], [p[0], low, p[1]]])
     inside = camera.to_camera(world)
     return camera.camera_to_pixel(inside), inside[:, 2]
@@ -83,17 +85,20 @@ def outward(p: Point, q: Point) -> tuple[float, float, float]:
 
 def draw_house(canvas: Canvas, camera: Camera, rng: np.random.Generator, house: House, light: Light) -> None:
     """Draw one building: far walls first, then the facade, then the roof's near parts."""
-    (p, q), style = house.front, house.style
+    (p, q), _style = house.front, house.style
     nx, _, nz = outward(p, q)
     back_p, back_q = (p[0] - nx * house.back, p[1] - nz * house.back), (q[0] - nx * house.back, q[1] - nz * house.back)
+    depths = camera.depth_of(np.array([(p[0], 1.0, p[1]), (q[0], 1.0, q[1])])).tolist()
+    if max(depths) < 0.5:
+        return
     if house.roof != "flat":
         _roof(canvas, camera, rng, house, light, (p, q, back_q, back_p))
     for a, b in ((back_p, p), (q, back_q)):
-        if _faces(a, b):
+        if house.height > house.party + 0.3 and _faces(a, b):
             _plain_wall(canvas, camera, rng, a, b, house, light)
     if _faces(p, q):
         _facade(canvas, camera, rng, house, light)
-    if house.awning is not None:
+    if house.awning is not None and max(depths) < 50:
         _awning(canvas, camera, rng, house, light, (nx, nz))
 
 
@@ -104,7 +109,7 @@ def _faces(p: Point, q: Point) -> bool:
 
 def resolution(camera: Camera, depth: float) -> float:
     """Texture pixels a metre that a wall at `depth` metres deserves."""
-    return float(np.clip(1.1 * camera.pixels_per_metre(depth), 1.5, 20))
+    return bounded(1.1 * camera.pixels_per_metre(depth), 1.5, 18)
 
 
 def _visible_height(camera: Camera, depth: float) -> float:
@@ -120,6 +125,11 @@ def _facade(canvas: Canvas, camera: Camera, rng: np.random.Generator, house: Hou
     a, b = between(p, q, part[0]), between(p, q, part[1])
     depths = camera.depth_of(np.array([[a[0], 1.0, a[1]], [b[0], 1.0, b[1]]]))
     near, far = max(0.5, float(depths.min())), max(0.5, float(depths.max()))
+    quad, depth = wall_quad(camera, a, b, 0.0, house.height)
+    if abs(quad[1, 0] - quad[0, 0]) < 5:  # a sliver: wall and windows in one colour
+        blend = [0.72 * w + 0.28 * g for w, g in zip(house.style.wall, house.style.glass, strict=True)]
+        canvas.fill(quad, shade((blend[0], blend[1], blend[2]), outward(p, q), light), BUILDING, float(depth.mean()))
+        return
     length = float(np.hypot(q[0] - p[0], q[1] - p[1]))
     shown = min(house.height, max(3.0, _visible_height(camera, far)))
     texture = draw_facade(rng, house.style, length, house.height, shown, resolution(camera, near * 0.6 + far * 0.4))
@@ -135,13 +145,15 @@ def _plain_wall(canvas: Canvas, camera: Camera, rng: np.random.Generator, a: Poi
     if part is None:
         return
     a, b = between(a, b, part[0]), between(a, b, part[1])
-    quad, depth = wall_quad(camera, a, b, 0.0, house.height)
+    quad, depth = wall_quad(camera, a, b, max(0.0, house.party - 0.5), house.height)
+    if abs(quad[1, 0] - quad[0, 0]) < 7:
+        canvas.fill(quad, shade(house.style.wall, outward(a, b), light), BUILDING, float(depth.mean()))
+        return
     ppm = min(8.0, resolution(camera, float(depth.mean())))
     length = float(np.hypot(b[0] - a[0], b[1] - a[1]))
-    shape = (int(np.clip(house.height * ppm, 3, 200)), int(np.clip(length * ppm, 3, 200)))
+    shape = (int(bounded(house.height * ppm, 3, 200)), int(bounded(length * ppm, 3, 200)))
     kind = "concrete" if house.style.material == "glass" else house.style.material
-    tone = sample_tile(material_tile(kind), shape, 32 / ppm, rng)
-    texture = np.clip(tone[..., None] * np.asarray(house.style.wall, np.float32), 0, 255).astype(np.uint8)
+    texture = tinted(sample_material(kind, shape, ppm, rng), house.style.wall)
     for _ in range(int(rng.integers(0, 4))):  # a few small windows
         y, x = int(rng.uniform(0.1, 0.7) * shape[0]), int(rng.uniform(0.1, 0.8) * shape[1])
         cv2.rectangle(texture, (x, y), (x + int(ppm), y + int(1.4 * ppm)), house.style.glass, -1)
@@ -177,7 +189,8 @@ def _roof(
         quad = np.array([at(p_out, h - 0.15), at(q_out, h - 0.15), at(ridge_q, top), at(ridge_p, top)])
         color = shade(house.roof_color, (nx * 0.6, 0.8, nz * 0.6), light)
         canvas.fill3d(camera, quad, color, BUILDING)
-        for k in (0.25, 0.5, 0.75):  # courses of tiles
+        far = camera.pixels_per_metre(max(0.5, float(camera.depth_of(np.array([at(p, h)]))[0])))
+        for k in (0.25, 0.5, 0.75) if far > 12 else ():  # courses of tiles
             low, high = between(p_out, ridge_p, k), between(q_out, ridge_q, k)
             y = h - 0.15 + (house.rise + 0.15) * k
             stripe = np.array([at(low, y), at(high, y), at(high, y + 0.07), at(low, y + 0.07)])
@@ -215,7 +228,7 @@ def draw_skyline(canvas: Canvas, camera: Camera, rng: np.random.Generator, light
     """Far buildings along the horizon, pale with distance."""
     x = -camera.size[1] / camera.focal_px * distance
     while x < camera.size[1] / camera.focal_px * distance:
-        width = float(rng.uniform(8, 40))
+        width = float(rng.uniform(12, 50))
         height = float(rng.gamma(3.0, 4.0)) + 4
         color = hsv(float(rng.uniform(0, 60)), float(rng.uniform(0, 0.3)), float(rng.uniform(0.35, 0.8)))
         tint = tuple(c * 0.55 * light.factor((0, 0, -1)) + h * 0.45 for c, h in zip(color, haze, strict=True))
@@ -225,7 +238,12 @@ def draw_skyline(canvas: Canvas, camera: Camera, rng: np.random.Generator, light
         if rng.random() < 0.4:
             peak = np.array([(x, height, z), (x + width / 2, height + 4, z), (x + width, height, z)])
             canvas.fill3d(camera, peak, (tint[0] * 0.8, tint[1] * 0.7, tint[2] * 0.7), BUILDING)
-        for _ in range(int(height / 4)):
+        for _ in range(min(3, int(height / 4))):
             wy = float(rng.uniform(1, height))
-            canvas.fill3d(camera, np.array([(x + 1, wy, z), (x + 1, wy + 1.3, z), (x + width - 1, wy + 1.3, z), (x + width - 1, wy, z)]), (70, 75, 85), alpha=0.25)
+            canvas.fill3d(
+                camera,
+                np.array([(x + 1, wy, z), (x + 1, wy + 1.3, z), (x + width - 1, wy + 1.3, z), (x + width - 1, wy, z)]),
+                (70, 75, 85),
+                alpha=0.25,
+            )
         x += width * float(rng.uniform(0.8, 1.8))

@@ -14,6 +14,11 @@ NEAR_M = 0.3
 """Nothing nearer than this is drawn, metres along the optical axis."""
 
 
+def bounded(value: float, low: float, high: float) -> float:
+    """`value` held between low and high: for single numbers, where numpy's clip costs more than the drawing."""
+    return low if value < low else high if value > high else value
+
+
 @dataclass(frozen=True)
 class Camera:
     """A pinhole camera above the origin of the ground.
@@ -34,6 +39,8 @@ class Camera:
     roll: float = 0.0
     rotation: FloatArray = field(init=False, repr=False, compare=False)
     cy: float = field(init=False, repr=False, compare=False)
+    _turn: FloatArray = field(init=False, repr=False, compare=False)
+    _shift: FloatArray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         cos_y, sin_y = math.cos(self.yaw), math.sin(self.yaw)
@@ -42,14 +49,16 @@ class Camera:
         turn = np.array([[cos_y, 0, -sin_y], [0, 1, 0], [sin_y, 0, cos_y]])
         tilt = np.array([[1, 0, 0], [0, cos_p, -sin_p], [0, sin_p, cos_p]])
         spin = np.array([[cos_r, sin_r, 0], [-sin_r, cos_r, 0], [0, 0, 1]])
-        object.__setattr__(self, "rotation", spin @ tilt @ turn)
+        rotation = spin @ tilt @ turn
+        object.__setattr__(self, "rotation", rotation)
+        object.__setattr__(self, "_turn", np.ascontiguousarray(rotation.T))
+        object.__setattr__(self, "_shift", rotation @ np.array([0.0, -self.height_m, 0.0]))
         # A tilted camera sees the horizon f tan(pitch) away from its optical axis: move the axis so that the horizon stays.
         object.__setattr__(self, "cy", self.horizon_y - self.focal_px * math.tan(self.pitch))
 
     def to_camera(self, points: FloatArray) -> FloatArray:
         """World (N, 3) metres -> camera axes (N, 3) metres: x right, y up, z along the optical axis."""
-        shifted = np.asarray(points, dtype=np.float64).reshape(-1, 3) - (0.0, self.height_m, 0.0)
-        return shifted @ self.rotation.T
+        return np.asarray(points, dtype=np.float64) @ self._turn + self._shift
 
     def camera_to_pixel(self, points: FloatArray) -> FloatArray:
         """Camera axes (N, 3) -> pixels (N, 2) x, y; z is clipped at NEAR_M."""
@@ -78,11 +87,12 @@ class Camera:
 
     def is_visible(self, position: tuple[float, float], radius: float = 2.0) -> bool:
         """Whether a thing of `radius` metres around ground position (x, z) can touch the picture."""
-        point = self.to_camera(np.array([[position[0], 1.0, position[1]]]))[0]
-        if point[2] < NEAR_M - radius:
+        sin, cos = math.sin(self.yaw), math.cos(self.yaw)  # pitch and roll are small: the radius covers them
+        across, ahead = cos * position[0] - sin * position[1], sin * position[0] + cos * position[1]
+        if ahead < NEAR_M - radius:
             return False
-        scale = self.focal_px / max(float(point[2]), NEAR_M)
-        column = self.cx + float(point[0]) * scale
+        scale = self.focal_px / max(ahead, NEAR_M)
+        column = self.cx + across * scale
         return -radius * scale <= column <= self.size[1] + radius * scale
 
     def ground_rays(self, columns: FloatArray, rows: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -95,10 +105,10 @@ class Camera:
 
 def clip_near(points: FloatArray, near: float = NEAR_M) -> FloatArray:
     """Polygon in camera axes (N, 3) -> polygon (M, 3) with z >= near (Sutherland-Hodgman on one plane); M may be 0."""
-    depth = points[:, 2]
-    if depth.min() >= near:
+    depth = points[:, 2].tolist()
+    if min(depth) >= near:
         return points
-    if depth.max() < near:
+    if max(depth) < near:
         return points[:0]
     kept: list[FloatArray] = []
     previous = points[-1]

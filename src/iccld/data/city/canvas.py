@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from iccld.data.city.camera import Camera, FloatArray, clip_near
+from iccld.data.city.camera import Camera, FloatArray, bounded, clip_near
 from iccld.data.city.light import Light
 from iccld.data.city.light import shade as shade_color
 
@@ -39,8 +39,8 @@ class Canvas:
     def roi(self, points: FloatArray, margin: int = 2) -> tuple[int, int, int, int] | None:
         """Bounding box x0, y0, x1, y1 (exclusive end) of points (N, 2) clipped to the canvas, or None when outside."""
         height, width = self.size
-        x0, y0 = points.min(axis=0)
-        x1, y1 = points.max(axis=0)
+        xs, ys = np.asarray(points).T.tolist()
+        x0, y0, x1, y1 = min(xs), min(ys), max(xs), max(ys)
         left, top = max(0, int(x0) - margin), max(0, int(y0) - margin)
         right, bottom = min(width, int(x1) + margin + 1), min(height, int(y1) + margin + 1)
         if x1 < -margin or y1 < -margin or right <= left or bottom <= top:
@@ -61,8 +61,8 @@ class Canvas:
         polygon = np.asarray(points, dtype=np.float64)
         if len(polygon) < 3:
             return
-        x0, y0 = polygon.min(axis=0).tolist()
-        x1, y1 = polygon.max(axis=0).tolist()
+        xs, ys = polygon.T.tolist()  # plain floats: numpy's reductions cost more than they save on a few corners
+        x0, y0, x1, y1 = min(xs), min(ys), max(xs), max(ys)
         if x1 < -1 or y1 < -1 or x0 > self.size[1] or y0 > self.size[0]:
             return
         if x0 < -LIMIT_PX or y0 < -LIMIT_PX or x1 > LIMIT_PX or y1 > LIMIT_PX:
@@ -85,13 +85,18 @@ class Canvas:
         x0, y0, x1, y1 = bounds
         left, top = max(0, int(x0) - 1), max(0, int(y0) - 1)
         right, bottom = min(width, int(x1) + 3), min(height, int(y1) + 3)
-        mask = np.zeros((bottom - top, right - left), np.uint8)
-        cv2.fillPoly(mask, [fixed - np.array([left, top], np.int32) * (1 << SHIFT)], 255, cv2.LINE_AA, SHIFT)
         target = self.color[top:bottom, left:right]
-        paint: FloatArray = np.asarray(color, np.float32)
-        if color2 is not None:
-            share = np.clip((np.arange(top, bottom) - y0) / max(1.0, y1 - y0), 0, 1)[:, None, None].astype(np.float32)
-            paint = paint * (1 - share) + np.asarray(color2, np.float32) * share
+        local = fixed - np.array([left, top], np.int32) * (1 << SHIFT)
+        if color2 is None:
+            patch = target.copy()
+            cv2.fillPoly(patch, [local], _scalar(color), cv2.LINE_AA, SHIFT)
+            cv2.addWeighted(patch, alpha, target, 1 - alpha, 0, dst=patch)
+            target[...] = patch
+            return
+        mask = np.zeros((bottom - top, right - left), np.uint8)
+        cv2.fillPoly(mask, [local], 255, cv2.LINE_AA, SHIFT)
+        share = np.clip((np.arange(top, bottom) - y0) / max(1.0, y1 - y0), 0, 1)[:, None, None].astype(np.float32)
+        paint = np.asarray(color, np.float32) * (1 - share) + np.asarray(color2, np.float32) * share
         weight = mask[:, :, None] * np.float32(alpha / 255)
         target[...] = target + (paint - target) * weight + np.float32(0.5)
 
@@ -160,7 +165,7 @@ class Canvas:
         alpha: float = 1.0,
     ) -> None:
         """A filled ellipse: centre px, half axes px, `angle` degrees clockwise."""
-        steps = int(np.clip(2 * max(axes), 8, 40))
+        steps = int(bounded(2 * max(axes), 8, 40))
         turn = np.linspace(0, 2 * np.pi, steps, endpoint=False)
         x, y = np.cos(turn) * axes[0], np.sin(turn) * axes[1]
         radians = np.radians(angle)
@@ -203,11 +208,12 @@ class Canvas:
         depth_corners: FloatArray | list[float] | float | None = None,
         *,
         alpha: FloatArray | None = None,
+        is_filled: bool = False,
     ) -> None:
         """Warp `texture` (h, w, 3) onto the corners (4, 2) px: upper left, upper right, lower right, lower left of the texture.
 
         depth_corners: (4,) metres at the corners (interpolated as a plane: 1/depth is linear on the picture), or one number.
-        alpha: (h, w) 0..1, see-through texture; the label follows alpha > 0.5."""
+        alpha: (h, w) 0..1, see-through texture; the label follows alpha > 0.5, or with is_filled covers the whole quad."""
         corners = np.clip(np.asarray(corners_px, np.float64), -LIMIT_PX, LIMIT_PX)
         box = self.roi(corners, 1)
         if box is None:
@@ -223,17 +229,18 @@ class Canvas:
         mask = np.zeros((size[1], size[0]), np.uint8)
         fixed = [np.round(local * (1 << SHIFT)).astype(np.int32)]
         cv2.fillPoly(mask, fixed, 255, cv2.LINE_AA, SHIFT)
+        outline = mask
         if alpha is not None:
             shape = cv2.warpPerspective(alpha.astype(np.float32), matrix, size, flags=cv2.INTER_LINEAR)
             mask = (mask * shape).astype(np.uint8)
         view = self.color[top:bottom, left:right]
-        np.copyto(view, warped, where=(mask == 255)[:, :, None])
-        soft = np.nonzero((mask > 0) & (mask < 255))
+        cv2.copyTo(warped, cv2.compare(mask, 255, cv2.CMP_EQ), view)
+        soft = np.nonzero(cv2.inRange(mask, 1, 254))  # the anti-aliased rim
         weight = mask[soft][:, None].astype(np.float32) / 255
         view[soft] = (view[soft] * (1 - weight) + warped[soft] * weight + 0.5).astype(np.uint8)
         if train_id is not None:
-            inside = mask > 127
-            self.label[top:bottom, left:right][inside] = train_id
+            inside = (outline if is_filled else mask) > 127
+            np.copyto(self.label[top:bottom, left:right], np.uint8(train_id), where=inside)
             if depth_corners is not None:
                 self._write_depth(box, inside, corners, np.broadcast_to(np.asarray(depth_corners, np.float64), (4,)))
 
@@ -242,17 +249,25 @@ class Canvas:
         left, top, right, bottom = box
         view = self.depth[top:bottom, left:right]
         inverse = 1.0 / np.maximum(depth, 1e-3)
-        if inverse.max() < inverse.min() * 1.02:
-            view[inside] = float(1.0 / inverse.mean())
+        low, high = min(inverse.tolist()), max(inverse.tolist())
+        if high < low * 1.02:
+            np.copyto(view, np.float32(2.0 / (low + high)), where=inside)
             return
-        design = np.concatenate([points, np.ones((len(points), 1))], axis=1)
-        gx, gy, g0 = np.linalg.lstsq(design, inverse, rcond=None)[0]
-        plane = (gx * np.arange(left, right))[None] + (gy * np.arange(top, bottom) + g0)[:, None]
-        np.clip(plane, inverse.min(), inverse.max(), out=plane)
-        view[inside] = (1.0 / plane[inside]).astype(np.float32)
+        gx, gy, g0 = _plane(points, inverse)
+        across, down = np.arange(left, right, dtype=np.float32) * np.float32(gx), np.arange(top, bottom) * gy + g0
+        plane = across[None] + down.astype(np.float32)[:, None]
+        np.minimum(np.maximum(plane, np.float32(low), out=plane), np.float32(high), out=plane)
+        np.copyto(view, np.reciprocal(plane, out=plane), where=inside)
 
     def fill3d(
-        self, camera: Camera, points: FloatArray, color: Color, train_id: int | None = None, *, color2: Color | None = None, alpha: float = 1.0
+        self,
+        camera: Camera,
+        points: FloatArray,
+        color: Color,
+        train_id: int | None = None,
+        *,
+        color2: Color | None = None,
+        alpha: float = 1.0,
     ) -> None:
         """Fill a world polygon (N, 3) metres: clipped at the near plane, projected; depth is its plane where it is long in depth."""
         in_camera = clip_near(camera.to_camera(points))
@@ -260,8 +275,9 @@ class Canvas:
             return
         pixels = camera.camera_to_pixel(in_camera)
         depth = in_camera[:, 2]
-        nearest, farthest = float(depth.min()), float(depth.max())
-        self.fill(pixels, color, train_id, float(depth.mean()), color2=color2, alpha=alpha)
+        depths = depth.tolist()
+        nearest, farthest = min(depths), max(depths)
+        self.fill(pixels, color, train_id, sum(depths) / len(depths), color2=color2, alpha=alpha)
         if train_id is None or farthest < nearest * 1.25:
             return
         pixels = np.clip(pixels, -LIMIT_PX, LIMIT_PX)
@@ -277,17 +293,35 @@ class Canvas:
         return shade_color(color, normal, light)
 
 
+def _plane(points: FloatArray, values: FloatArray) -> tuple[float, float, float]:
+    """Coefficients of value = gx x + gy y + g0 through three of the points (N, 2), the three that span the largest triangle."""
+    base, rest = points[0], points[1:] - points[0]
+    best, pair = 0.0, (0, 1)
+    for i in range(len(rest)):
+        for j in range(i + 1, len(rest)):
+            area = abs(float(rest[i, 0] * rest[j, 1] - rest[i, 1] * rest[j, 0]))
+            if area > best:
+                best, pair = area, (i, j)
+    (ax, ay), (bx, by) = rest[pair[0]], rest[pair[1]]
+    cross = float(ax * by - ay * bx)
+    if abs(cross) < 1e-6:
+        return 0.0, 0.0, float(values.mean())
+    da, db = values[pair[0] + 1] - values[0], values[pair[1] + 1] - values[0]
+    gx, gy = float((da * by - db * ay) / cross), float((db * ax - da * bx) / cross)
+    return gx, gy, float(values[0] - gx * base[0] - gy * base[1])
+
+
 def _shrink_to(
     texture: npt.NDArray[np.uint8], alpha: FloatArray | None, corners: FloatArray, h: int, w: int
 ) -> tuple[npt.NDArray[np.uint8], FloatArray | None, int, int]:
     """Shrink a texture much larger than its quad (area average), so that distance does not alias."""
     top, right = np.hypot(*(corners[1] - corners[0])), np.hypot(*(corners[2] - corners[1]))
     bottom, left = np.hypot(*(corners[2] - corners[3])), np.hypot(*(corners[3] - corners[0]))
-    new_w = int(np.clip(max(top, bottom), 2, w))
-    new_h = int(np.clip(max(left, right), 2, h))
+    new_w = int(bounded(max(top, bottom), 2, w))
+    new_h = int(bounded(max(left, right), 2, h))
     if new_w > 0.7 * w and new_h > 0.7 * h:
         return texture, alpha, h, w
-    texture = cv2.resize(texture, (new_w, new_h), interpolation=cv2.INTER_AREA)
+    texture = np.asarray(cv2.resize(texture, (new_w, new_h), interpolation=cv2.INTER_AREA), np.uint8)
     if alpha is not None:
-        alpha = cv2.resize(alpha, (new_w, new_h), interpolation=cv2.INTER_AREA)
+        alpha = np.asarray(cv2.resize(alpha, (new_w, new_h), interpolation=cv2.INTER_AREA), np.float32)
     return texture, alpha, new_h, new_w

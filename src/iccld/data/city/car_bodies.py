@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from iccld.data.city.solid import Face, Point, Quad, Rgb, box, disc_x, mixed, patch, scaled
+from iccld.data.city.solid import Decal, Face, Point, Quad, Rgb, box, disc_x, mixed, patch, scaled
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,14 @@ SHAPES: dict[str, tuple[float, Shape]] = {
     "estate": (0.11, Shape(4.55, 1.74, 1.47, 1.10, 0.80, 0.40, 0.08, windows=3)),
     "mpv": (0.08, Shape(4.35, 1.80, 1.66, 0.80, 0.95, 0.35, 0.08, belt=1.00, nose=0.76, tail=0.98, windows=3)),
     "suv": (0.10, Shape(4.50, 1.86, 1.74, 1.10, 0.65, 0.35, 0.10, belt=1.10, nose=0.88, tail=1.08, clear=0.34, wheel=0.36, windows=3)),
-    "van": (0.07, Shape(4.90, 1.92, 2.05, 0.55, 0.80, 0.12, 0.03, belt=1.15, nose=0.85, tail=1.12, clear=0.28, wheel=0.33, roof_inset=0.88)),
-    "pickup": (0.03, Shape(5.00, 1.80, 1.72, 1.20, 0.65, 2.00, 1.85, belt=1.02, nose=0.92, tail=1.00, clear=0.34, wheel=0.36, has_bed=True)),
+    "van": (
+        0.07,
+        Shape(4.90, 1.92, 2.05, 0.55, 0.80, 0.12, 0.03, belt=1.15, nose=0.85, tail=1.12, clear=0.28, wheel=0.33, roof_inset=0.88),
+    ),
+    "pickup": (
+        0.03,
+        Shape(5.00, 1.80, 1.72, 1.20, 0.65, 2.00, 1.85, belt=1.02, nose=0.92, tail=1.00, clear=0.34, wheel=0.36, has_bed=True),
+    ),
 }
 GLASS: Rgb = (34, 38, 44)
 RUBBER: Rgb = (24, 24, 26)
@@ -163,6 +169,7 @@ def _side_details(shape: Shape, trim: Trim, rings: list[list[Point]], side: int,
     door = (rings[0][2], rings[0][4], rings[2][4], rings[2][2])
     panel: Quad = door if side > 0 else _mirrored(door)
     faces.append((patch(panel, 0, 1, 0, 0.12), scaled(trim.bumper, 0.45), inside, 0.0))
+    faces.append((patch(panel, 0, 1, 0.12, 0.36), scaled(trim.paint, 0.88), inside, 0.0))
     faces.append((patch(panel, 0, 1, 0.90, 0.97), scaled(trim.paint, 1.22), inside, 0.0))
     if is_detailed:
         if trim.strip:
@@ -175,10 +182,10 @@ def _side_details(shape: Shape, trim: Trim, rings: list[list[Point]], side: int,
         arch = [(x, max(p[1], shape.clear * 0.6), p[2]) for p in disc_x(x, r, z, r + 0.075, 12)]
         faces.append((arch, (10, 10, 11), inside, 0.0))
         faces.append((disc_x(x * 0.99, r, z, r, 12), RUBBER, inside, 0.0))
-        faces.append((disc_x(x, r, z, r * 0.66, 10), trim.rim, inside, 0.0))
+        faces.append((Decal(disc_x(x, r, z, r * 0.66, 10)), trim.rim, inside, 0.0))
         if is_detailed:
-            faces.append((disc_x(x, r, z, r * 0.44, 8), scaled(trim.rim, 0.62), inside, 0.0))
-            faces.append((disc_x(x, r, z, r * 0.16, 6), scaled(trim.rim, 1.1), inside, 0.0))
+            faces.append((Decal(disc_x(x, r, z, r * 0.44, 8)), scaled(trim.rim, 0.62), inside, 0.0))
+            faces.append((Decal(disc_x(x, r, z, r * 0.16, 6)), scaled(trim.rim, 1.1), inside, 0.0))
     return faces
 
 
@@ -207,15 +214,15 @@ def _end_faces(trim: Trim, rings: list[list[Point]], end: int, corner: int, insi
         return faces
     lamp = (225, 26, 22) if trim.brakes else (150 + 60 * trim.lamps, 18, 20)
     glow = 0.95 if trim.brakes else 0.1 + 0.6 * trim.lamps
-    v0, v1 = (0.15, 1.0) if trim.tall_lights else (0.40, 0.92)
+    v0, v1 = (0.15, 1.0) if trim.tall_lights else (0.45, 0.92)
     for quad in around:
-        faces.append((patch(quad, 0.15, 1.0, v0, v1), lamp, inside, glow))
-    for u0, u1 in ((0.0, 0.13), (0.87, 1.0)):
+        faces.append((patch(quad, 0.35, 1.0, v0, v1), lamp, inside, glow))
+    for u0, u1 in ((0.0, 0.11), (0.89, 1.0)):
         faces.append((patch(panel, u0, u1, v0, v1), lamp, inside, glow))
     if is_detailed:
         faces.append((patch(bumper, 0.0, 1.0, 0.0, 0.25), scaled(trim.bumper, 0.35), inside, 0.0))
         faces.append((patch(panel, 0.06, 0.94, 0.02, 0.06), scaled(trim.paint, 0.4), inside, 0.0))
-        for u0 in (0.13, 0.81):
+        for u0 in (0.11, 0.83):
             faces.append((patch(panel, u0, u0 + 0.06, v0 + 0.1, v1 - 0.3), (220, 200, 190), inside, 0.1))
     faces.append((patch(panel, 0.32, 0.68, 0.16, 0.46), trim.plate_rear, inside, 0.1))
     return faces
@@ -236,7 +243,7 @@ def _cabin(shape: Shape, trim: Trim, viewer: Point, half: float, is_detailed: bo
     mirror_at = (base + 0.02, shape.belt - 0.02, front - 0.35)
 
     def wing_mirror(side: int) -> list[Face]:
-        x0, x1 = sorted((side * mirror_at[0], side * (mirror_at[0] + 0.2)))
+        x0, x1 = sorted((side * mirror_at[0], side * (mirror_at[0] + 0.15)))
         return box(x0, x1, mirror_at[1], mirror_at[1] + 0.16, mirror_at[2], mirror_at[2] + 0.1, scaled(trim.paint, 0.75))
 
     if is_detailed:
@@ -255,8 +262,7 @@ def _cabin(shape: Shape, trim: Trim, viewer: Point, half: float, is_detailed: bo
         faces.append((patch(screen, 0.05, 0.95, 0.03, 0.94), mixed(trim.glass, trim.sky, 0.16), inside, 0.0))
         faces.append((patch(screen, 0.06, 0.94, 0.55, 0.92), reflected, inside, 0.0))
         if is_detailed:
-            faces.append((patch(screen, 0.56, 0.78, 0.06, 0.42), scaled(trim.glass, 0.6), inside, 0.0))
-            faces.append((patch(screen, 0.2, 0.40, 0.06, 0.42), scaled(trim.glass, 0.6), inside, 0.0))
+            faces.append((patch(screen, 0.05, 0.95, 0.03, 0.14), scaled(trim.glass, 0.7), inside, 0.0))
     elif viewer[2] < rear:
         back: Quad = (_flip(b1), b1, r1, _flip(r1))
         faces.append((back, trim.paint, inside, 0.0))
@@ -276,7 +282,7 @@ def _cabin(shape: Shape, trim: Trim, viewer: Point, half: float, is_detailed: bo
         faces += box(-0.3, 0.3, shape.height, shape.height + 0.16, mid - 0.08, mid + 0.08, (240, 210, 90), 0.3)
     if trim.roof_rails and is_detailed:
         for x in (-inset, inset):
-            faces += box(x - 0.02, x + 0.02, shape.height, shape.height + 0.05, roof_rear + 0.1, roof_front - 0.1, (60, 60, 62))
+            faces += box(x - 0.02, x + 0.02, shape.height - 0.05, shape.height + 0.03, roof_rear + 0.3, roof_front - 0.25, (60, 60, 62))
     return faces + (wing_mirror(1 if viewer[0] > 0 else -1) if is_detailed else [])
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from iccld.data.city.texture import Image, hsv, material_tile, noise_tile, sample_tile
+from iccld.data.city.texture import Image, hsv, noise_tile, sample_material, sample_tile, tinted
 
 Rgb = tuple[float, float, float]
 
@@ -97,32 +97,43 @@ class Panel:
 
     def rect(self, x0: float, y0: float, x1: float, y1: float, color: Rgb) -> None:
         """Fill a rectangle given in metres."""
-        p = self.ppm
-        a, b = (round(x0 * p), self.rows - round(y1 * p)), (round(x1 * p) - 1, self.rows - round(y0 * p) - 1)
-        if b[0] >= a[0] and b[1] >= a[1]:
-            cv2.rectangle(self.image, a, b, color, -1)
+        p, rows = self.ppm, self.rows
+        left, right = int(x0 * p + 0.5), int(x1 * p + 0.5) - 1
+        top, bottom = rows - int(y1 * p + 0.5), rows - int(y0 * p + 0.5) - 1
+        if right >= left and bottom >= top:
+            cv2.rectangle(self.image, (left, top), (right, bottom), color, -1)
+
+
+    def copy_band(self, from_y: float, to_y: float, height: float) -> None:
+        """Repeat what is drawn between from_y and from_y + height at to_y; metres above the pavement."""
+        source, target = self.rows - round(from_y * self.ppm), self.rows - round(to_y * self.ppm)
+        count = min(round(height * self.ppm), target, source)
+        if count > 0:
+            self.image[target - count : target] = self.image[source - count : source]
 
 
 def draw_facade(rng: np.random.Generator, style: FacadeStyle, width: float, height: float, shown: float, ppm: float) -> Image:
     """A facade `width` x `height` metres as RGB (h, w, 3); only the lower `shown` metres are drawn.  Row 0 is the top of what is shown."""
     shown = min(height, shown)
     panel = Panel(width, shown, ppm)
-    tone = sample_tile(material_tile("concrete" if style.material == "glass" else style.material), panel.image.shape[:2], 32 / ppm, rng)
-    wall = np.asarray(style.wall, np.float32)
-    panel.image[...] = np.clip(tone[..., None] * wall, 0, 255).astype(np.uint8)
+    if style.material != "glass":
+        tone = sample_material(style.material, panel.image.shape[:2], ppm, rng)
+        panel.image[...] = tinted(tone, style.wall)
     ground_floor = style.floor_height * (1.12 if style.shop else 1.0)
     if style.material == "glass":
         _curtain_wall(rng, panel, style, width, shown)
     else:
-        floor, y = 0, ground_floor
+        y, drawn = ground_floor, list[float]()
         while y + 0.8 < min(height, shown + style.floor_height):
             top_room = min(style.window_height, height - y - 0.7)
-            if top_room > 0.6:
+            if top_room > 0.6 and len(drawn) >= 2 and top_room == style.window_height and y + style.floor_height < shown:
+                panel.copy_band(drawn[int(rng.integers(2))], y, style.floor_height)
+            elif top_room > 0.6:
+                drawn.append(y)
                 _window_row(rng, panel, style, width, y + 0.75, top_room)
             if style.band:
                 panel.rect(0, y - 0.1, width, y + 0.06, style.trim)
             y += style.floor_height
-            floor += 1
     if style.shop:
         _shopfront(rng, panel, style, width, ground_floor)
     elif style.material != "glass":
@@ -168,7 +179,13 @@ def _window(rng: np.random.Generator, panel: Panel, style: FacadeStyle, x0: floa
     sky = float(rng.random())
     panel.rect(x0 + 0.07, y0 + 0.07, x1 - 0.07, y1 - 0.07, glass)
     if sky < 0.45:  # the upper part mirrors the sky
-        panel.rect(x0 + 0.07, y0 + (y1 - y0) * (0.3 + sky), x1 - 0.07, y1 - 0.07, (glass[0] * 0.4 + 115, glass[1] * 0.4 + 122, glass[2] * 0.4 + 130))
+        panel.rect(
+            x0 + 0.07,
+            y0 + (y1 - y0) * (0.3 + sky),
+            x1 - 0.07,
+            y1 - 0.07,
+            (glass[0] * 0.4 + 115, glass[1] * 0.4 + 122, glass[2] * 0.4 + 130),
+        )
     elif sky < 0.6:  # curtain or blind
         panel.rect(x0 + 0.07, y0 + 0.07, x0 + (x1 - x0) * 0.4, y1 - 0.07, (200, 196, 185))
     if fine:
@@ -190,7 +207,9 @@ def _curtain_wall(rng: np.random.Generator, panel: Panel, style: FacadeStyle, wi
     cells = np.clip(rng.normal(1, 0.16, (rows, columns, 1)) * np.asarray(style.wall), 0, 255).astype(np.uint8)
     panel.image[...] = cv2.resize(cells, (panel.columns, panel.rows), interpolation=cv2.INTER_NEAREST)
     cloud = sample_tile(noise_tile(33, 1.6), (panel.rows, panel.columns), 6 / panel.ppm, rng)
-    panel.image[...] = np.clip(panel.image + cloud[..., None] * 22 + np.linspace(35, -25, panel.rows)[:, None, None], 0, 255).astype(np.uint8)
+    panel.image[...] = np.clip(panel.image + cloud[..., None] * 22 + np.linspace(35, -25, panel.rows)[:, None, None], 0, 255).astype(
+        np.uint8
+    )
     if panel.ppm * pane_w > 5:
         for i in range(columns + 1):
             panel.rect(i * width / columns - 0.04, 0, i * width / columns + 0.04, shown, style.trim)
@@ -217,7 +236,13 @@ def _shopfront(rng: np.random.Generator, panel: Panel, style: FacadeStyle, width
             if panel.ppm > 6:
                 for _ in range(int(rng.integers(2, 6))):  # the display
                     at, w, h = float(rng.uniform(x, end)), float(rng.uniform(0.15, 0.7)), float(rng.uniform(0.2, 1.0))
-                    panel.rect(at, 0.5, min(end, at + w), 0.5 + h, hsv(float(rng.uniform(0, 360)), float(rng.uniform(0, 0.7)), float(rng.uniform(0.2, 0.9))))
+                    panel.rect(
+                        at,
+                        0.5,
+                        min(end, at + w),
+                        0.5 + h,
+                        hsv(float(rng.uniform(0, 360)), float(rng.uniform(0, 0.7)), float(rng.uniform(0.2, 0.9))),
+                    )
                 panel.rect(x + 0.1, top - 1.4, end - 0.2, top - 1.0, (150, 158, 165))
         x = end + 0.12
     panel.rect(0, top - 0.9, width, top - 0.15, style.sign)

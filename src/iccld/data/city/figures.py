@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 
 from iccld.data.city.camera import FloatArray
-from iccld.data.city.canvas import LIMIT_PX
 from iccld.data.city.solid import Point, Rgb, Stage, mixed, scaled
 
 _DARK: tuple[Rgb, ...] = ((24, 24, 27), (34, 36, 44), (44, 42, 42), (28, 34, 54), (56, 50, 46), (40, 46, 40), (66, 68, 74), (20, 20, 22))
@@ -51,7 +50,11 @@ def garment(rng: np.random.Generator, dark_share: float) -> Rgb:
 
 def clothes(rng: np.random.Generator, is_child: bool = False) -> Clothes:
     """Draw what one person wears and looks like."""
-    legs = (garment(rng, 0.85) if rng.random() < 0.6 else scaled((56, 72, 104), float(rng.uniform(0.5, 1.4)))) if not is_child else garment(rng, 0.6)
+    legs = (
+        (garment(rng, 0.85) if rng.random() < 0.6 else scaled((56, 72, 104), float(rng.uniform(0.5, 1.4))))
+        if not is_child
+        else garment(rng, 0.6)
+    )
     skirt = bool(rng.random() < 0.12)
     return Clothes(
         top=garment(rng, 0.35 if is_child else 0.62),
@@ -76,7 +79,9 @@ class Body:
     def __init__(self, stage: Stage, train_id: int) -> None:
         self.stage, self.train_id = stage, train_id
         self.points: list[Point] = []
-        self.parts: list[tuple[str, int, int, tuple[float, ...], Rgb, float]] = []  # kind, first point, number, radii m, colour, nearer by m
+        self.parts: list[
+            tuple[str, int, int, tuple[float, ...], Rgb, float]
+        ] = []  # kind, first point, number, radii m, colour, nearer by m
 
     def limb(self, a: Point, b: Point, radius_a: float, radius_b: float, color: Rgb, nearer: float = 0.0) -> None:
         """A tapered capsule from a to b, metres."""
@@ -101,31 +106,57 @@ class Body:
         pixels, depth = self.stage.pixels(self.points)
         if depth.min() < 0.45:
             return
-        pixels = np.clip(pixels, -LIMIT_PX, LIMIT_PX)
-        focal = self.stage.camera.focal_px
-        keys = [float(depth[f : f + n].mean()) - nearer for _, f, n, _, _, nearer in self.parts]
-        # The lit half: the side of the sun, as seen from the camera.
-        sun_x = float(self.stage.camera.rotation[0] @ np.array(self.stage.light.direction))
-        lit_side = 1.0 if sun_x >= 0 else -1.0
-        bright = self.stage.light.ambient * 0.92 + self.stage.light.intensity * 0.75
-        dim = self.stage.light.ambient * 0.80 + self.stage.light.intensity * 0.12
-        canvas = self.stage.canvas
-        for i in sorted(range(len(self.parts)), key=lambda i: -keys[i]):
-            kind, first, num, radii, color, _ = self.parts[i]
-            part, far = pixels[first : first + num], float(depth[first])
-            scale = focal / far
-            if kind == "trunk":
-                outline = cv2.convexHull(part.astype(np.float32))[:, 0].astype(np.float64)
-            elif kind == "limb":
-                outline = _capsule(part[0], part[1], radii[0] * scale, radii[1] * scale)
+        outlines = self._outlines(pixels, depth)
+        # Light and shade: each part is dim, and its half on the sun's side bright.
+        stage, light = self.stage, self.stage.light
+        sun_x = float(stage.camera.rotation[0] @ np.array(light.direction))
+        side = 1.0 if sun_x >= 0 else -1.0
+        bright = light.ambient * 0.95 + light.intensity * 0.62
+        dim = light.ambient * 0.84 + light.intensity * 0.25
+        counts = np.array([len(outline) for outline in outlines])
+        joined = np.concatenate(outlines)
+        start = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        center = np.repeat(np.add.reduceat(joined[:, 0], start) / counts, counts)
+        away = joined[:, 0] - center
+        joined[:, 0] = np.where(away * side >= 0, joined[:, 0], center + 0.1 * away)
+        wide = np.maximum.reduceat(np.abs(away), start).tolist()
+        starts, depths = start.tolist(), depth.tolist()
+        nearness = [float(depth[f : f + n].mean()) - nearer for _, f, n, _, _, nearer in self.parts]
+        shapes: list[FloatArray] = []
+        colors: list[Rgb] = []
+        fars: list[float] = []
+        labelled: list[bool] = []
+        for i in sorted(range(len(self.parts)), key=lambda i: -nearness[i]):
+            is_fine = wide[i] > 1.6
+            shapes.append(outlines[i])
+            colors.append(stage.lit(self.parts[i][4], dim if is_fine else (bright + dim) / 2))
+            fars.append(depths[self.parts[i][1]])
+            labelled.append(True)
+            if is_fine:
+                shapes.append(joined[starts[i] : starts[i] + len(outlines[i])])
+                colors.append(stage.lit(self.parts[i][4], bright))
+                fars.append(0.0)
+                labelled.append(False)
+        stage.fill(shapes, colors, fars, labelled, self.train_id)
+
+    def _outlines(self, pixels: FloatArray, depth: FloatArray) -> list[FloatArray]:
+        """The outline (N, 2) px of every part, in the parts' order."""
+        scale = self.stage.camera.focal_px / depth
+        limbs = [(first, radii) for kind, first, _, radii, _, _ in self.parts if kind == "limb"]
+        capsules = iter(())
+        if limbs:
+            first = np.array([f for f, _ in limbs])
+            radii = np.array([r for _, r in limbs]) * scale[first][:, None]
+            capsules = iter(_capsules(pixels[first], pixels[first + 1], radii[:, 0], radii[:, 1]))
+        outlines: list[FloatArray] = []
+        for kind, start, num, size, _, _ in self.parts:
+            if kind == "limb":
+                outlines.append(next(capsules))
+            elif kind == "trunk":
+                outlines.append(cv2.convexHull(pixels[start : start + num].astype(np.float32))[:, 0].astype(np.float64))
             else:
-                outline = part + _UNIT * (radii[0] * scale, radii[1] * scale)
-            width = float(outline[:, 0].max() - outline[:, 0].min())
-            if width < 3.0:
-                canvas.fill(outline, self.stage.lit(color, (bright + dim) / 2), self.train_id, far)
-                continue
-            canvas.fill(outline, self.stage.lit(color, dim), self.train_id, far)
-            canvas.fill(_half(outline, lit_side), self.stage.lit(color, bright))
+                outlines.append(pixels[start] + _UNIT * (size[0] * scale[start], size[1] * scale[start]))
+        return outlines
 
 
 _RING = [(math.cos(2 * math.pi * i / 8), math.sin(2 * math.pi * i / 8)) for i in range(8)]
@@ -133,27 +164,13 @@ _UNIT = np.array([(math.cos(2 * math.pi * i / 12), math.sin(2 * math.pi * i / 12
 _ARC = np.linspace(-math.pi / 2, math.pi / 2, 4)
 
 
-def _capsule(a: FloatArray, b: FloatArray, radius_a: float, radius_b: float) -> FloatArray:
-    """Outline (8, 2) px of a tapered capsule."""
-    angle = math.atan2(float(b[1] - a[1]), float(b[0] - a[0]))
+def _capsules(a: FloatArray, b: FloatArray, radius_a: FloatArray, radius_b: FloatArray) -> FloatArray:
+    """Outlines (N, 8, 2) px of tapered capsules from a to b (N, 2)."""
+    angle = np.arctan2(b[:, 1] - a[:, 1], b[:, 0] - a[:, 0])[:, None] + _ARC  # (N, 4)
+    direction = np.stack([np.cos(angle), np.sin(angle)], axis=2)  # (N, 4, 2)
     # fillPoly paints half a pixel beyond an outline: take some of it back.
-    ra, rb = max(0.25, radius_a - 0.3), max(0.25, radius_b - 0.3)
-    end, begin = _ARC + angle, _ARC + angle + math.pi
-    out = np.empty((8, 2))
-    out[:4, 0], out[:4, 1] = b[0] + rb * np.cos(end), b[1] + rb * np.sin(end)
-    out[4:, 0], out[4:, 1] = a[0] + ra * np.cos(begin), a[1] + ra * np.sin(begin)
-    return out
-
-
-def _half(outline: FloatArray, side: float) -> FloatArray:
-    """The outline squeezed onto its lit side: 55 % of its width there."""
-    edge = float(outline[:, 0].max() if side > 0 else outline[:, 0].min())
-    # Row by row the shape keeps its edge on the lit side, so that slanted limbs are lit along their length.
-    out = outline.copy()
-    center = outline.mean(axis=0)
-    out[:, 0] = np.where((outline[:, 0] - center[0]) * side >= 0, outline[:, 0], center[0] + 0.12 * (outline[:, 0] - center[0]))
-    out[:, 0] += 0.04 * (edge - out[:, 0])
-    return out
+    ra, rb = np.maximum(0.25, radius_a - 0.3), np.maximum(0.25, radius_b - 0.3)
+    return np.concatenate([b[:, None] + rb[:, None, None] * direction, a[:, None] - ra[:, None, None] * direction], axis=1)
 
 
 def head(body: Body, center: Point, size: float, look: Clothes, is_helmet: bool, helmet: Rgb = (40, 40, 44)) -> None:
@@ -164,15 +181,20 @@ def head(body: Body, center: Point, size: float, look: Clothes, is_helmet: bool,
     norm = math.hypot(*toward) or 1.0
     ahead = toward[1] / norm  # 1: the face looks at the camera, -1: the back of the head does
     body.limb((x, y - 1.6 * size, z - 0.2 * size), (x, y - 0.6 * size, z), 0.42 * size, 0.42 * size, look.skin)
-    body.ball((x, y, z), 0.78 * size, size, look.skin if ahead > -0.35 else look.hair, 0.05)
+    body.ball((x, y, z), 0.74 * size, size, look.skin if ahead > -0.35 else look.hair, 0.05)
     if look.has_long_hair:
-        body.trunk([((x, y + 0.5 * size, z - 0.3 * size), 0.75 * size, 0.5 * size), ((x, y - 1.3 * size, z - 0.45 * size), 0.8 * size, 0.4 * size)],
-                   look.hair, 0.08 if ahead < 0.2 else -0.1)  # fmt: skip
+        upper = ((x, y + 0.5 * size, z - 0.3 * size), 0.75 * size, 0.5 * size)
+        lower = ((x, y - 1.3 * size, z - 0.45 * size), 0.8 * size, 0.4 * size)
+        body.trunk([upper, lower], look.hair, 0.08 if ahead < 0.2 else -0.1)
     cover = helmet if is_helmet else (look.accent if look.hat == 1 else look.hair)
-    lift = 0.35 if not is_helmet else 0.32
+    brim, top = (0.07, 1.12) if is_helmet else (0.10, 1.12 if look.hat else 1.02)
     back = -0.18 * size
-    body.trunk([((x, y + (lift - 0.25) * size, z + back - 0.1 * size), 0.80 * size, 0.72 * size), ((x, y + 0.72 * size, z + back * 0.5), 0.66 * size, 0.62 * size),
-                ((x, y + (1.12 if is_helmet or look.hat else 1.02) * size, z + back * 0.5), 0.30 * size, 0.30 * size)], cover, 0.12)  # fmt: skip
+    cap = [
+        ((x, y + brim * size, z + back - 0.1 * size), 0.80 * size, 0.72 * size),
+        ((x, y + 0.72 * size, z + back * 0.5), 0.66 * size, 0.62 * size),
+        ((x, y + top * size, z + back * 0.5), 0.30 * size, 0.30 * size),
+    ]
+    body.trunk(cap, cover, 0.12)
     if ahead > 0.2:  # the face in front of the hair
         body.ball((x, y - 0.22 * size, z), 0.62 * size, 0.66 * size, look.skin, 0.2)
     elif ahead > -0.6:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from iccld.data.city.camera import Camera, FloatArray, clip_near
+from iccld.data.city.camera import Camera, FloatArray, bounded, clip_near
 from iccld.data.city.canvas import LIMIT_PX, SHIFT, VOID, Canvas
 from iccld.data.city.layout import ROAD, SIDEWALK, TERRAIN, Junction, Street
 from iccld.data.city.light import Light
@@ -71,7 +71,9 @@ class Ground:
     """Paints the ground of one scene.  `material` (H, W) uint8 remembers what each pixel is made of, `shadow` (H, W) uint8 where the sun
     does not reach (255 = full shadow)."""
 
-    def __init__(self, canvas: Canvas, camera: Camera, street: Street, palette: GroundPalette, light: Light, rng: np.random.Generator) -> None:
+    def __init__(
+        self, canvas: Canvas, camera: Camera, street: Street, palette: GroundPalette, light: Light, rng: np.random.Generator
+    ) -> None:
         self.canvas, self.camera, self.street, self.palette, self.light, self.rng = canvas, camera, street, palette, light, rng
         height, width = canvas.size
         self.material: npt.NDArray[np.uint8] = np.full((height, width), SOIL, np.uint8)
@@ -98,13 +100,18 @@ class Ground:
     def world(self, points: FloatArray | list[tuple[float, float]]) -> FloatArray:
         """Street coordinates (N, 2) u, z -> world (N, 3) on the ground."""
         uz = np.asarray(points, np.float64)
-        return np.stack([self.street.x(uz[:, 0], uz[:, 1]), np.zeros(len(uz)), uz[:, 1]], axis=1)
+        out = np.zeros((len(uz), 3))
+        out[:, 0] = self.street.x(uz[:, 0], uz[:, 1])
+        out[:, 2] = uz[:, 1]
+        return out
 
     def pixels(self, points: FloatArray) -> FloatArray:
         """World polygon (N, 3) -> clipped pixels (M, 2)."""
-        return np.clip(self.camera.camera_to_pixel(clip_near(self.camera.to_camera(points))), -LIMIT_PX, LIMIT_PX)
+        return np.minimum(np.maximum(self.camera.camera_to_pixel(clip_near(self.camera.to_camera(points))), -LIMIT_PX), LIMIT_PX)
 
-    def paint(self, points: FloatArray | list[tuple[float, float]], material: int, color: Rgb | None = None, label: int | None = None) -> None:
+    def paint(
+        self, points: FloatArray | list[tuple[float, float]], material: int, color: Rgb | None = None, label: int | None = None
+    ) -> None:
         """A patch of material over street coordinates (N, 2) u, z."""
         pixels = self.pixels(self.world(points))
         if len(pixels) < 3:
@@ -115,14 +122,17 @@ class Ground:
     def mark(self, points: FloatArray | list[tuple[float, float]], color: Rgb, alpha: float = 1.0) -> None:
         """Paint or wear on the ground: colour alone, over street coordinates (N, 2) u, z."""
         pixels = self.pixels(self.world(points))
-        if len(pixels) >= 3:
+        if len(pixels) < 3:
+            return
+        rows = pixels[:, 1].tolist()
+        if max(rows) - min(rows) > 0.2:  # flatter marks leave no trace
             self.canvas.fill(pixels, color, alpha=alpha)
 
     def strip(self, u0: float, u1: float, z0: float, z1: float) -> list[tuple[float, float]]:
         """Street coordinates of a strip between u0 and u1 that follows the street's curve."""
         if self.street.curve == 0:
             return [(u0, z0), (u0, z1), (u1, z1), (u1, z0)]
-        steps = int(np.clip((z1 - z0) / 8, 2, 14))
+        steps = int(bounded((z1 - z0) / 8, 2, 14))
         z = (np.linspace(0, 1, steps) ** 1.6) * (z1 - z0) + z0
         return [(u0, float(v)) for v in z] + [(u1, float(v)) for v in z[::-1]]
 
@@ -134,6 +144,8 @@ class Ground:
         reach = points[:, 1:2] / sy
         flat = points - reach * np.array([sx, sy, sz])
         hull = cv2.convexHull(flat[:, ::2].astype(np.float32))[:, 0]
+        if hull[:, 1].max() < 0.5 or hull[:, 1].min() > 90:
+            return
         pixels = self.pixels(np.stack([hull[:, 0], np.zeros(len(hull)), hull[:, 1]], axis=1).astype(np.float64))
         if len(pixels) >= 3:
             cv2.fillPoly(self.shadow, [(pixels * (1 << SHIFT)).astype(np.int32)], 255, cv2.LINE_AA, SHIFT)
@@ -187,8 +199,8 @@ class Ground:
         fine = lookup(noise_tile(41, 0.35), x * 22 + offset[0], z * 22 + offset[1]) / (1 + (footprint * 15) ** 2)
         middle = lookup(noise_tile(42, 1.0), x * 5 + offset[1], z * 4 + offset[0]) / (1 + (footprint * 3) ** 2)
         coarse = lookup(noise_tile(43, 1.4), x * 1.3 + offset[0], z * 0.7 + offset[1])
-        gain = cv2.LUT(material, _table(gains))
-        texture = 1 + cv2.transform(gain * cv2.merge([fine, middle, coarse]), np.ones((1, 3), np.float32))
+        gain = cv2.LUT(cv2.merge([material] * 3), _table(gains))
+        texture = np.asarray(1 + cv2.transform(gain * cv2.merge([fine, middle, coarse]), np.ones((1, 3), np.float32)), np.float32)
         self._joints(texture, material, footprint)
         strength = self.light.ambient + self.light.intensity * max(0.0, self.light.direction[1])
         blur = max(1, int(self.canvas.size[0] * 0.006)) * 2 + 1

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from iccld.data.city.solid import Face, Point, Quad, Rgb, Stage, box, disc_x, mixed, patch, scaled
+from iccld.data.city.solid import Decal, Face, Point, Quad, Rgb, Stage, box, disc_x, mixed, patch, scaled
 
 TRUCK, BUS, TRAM = 14, 15, 16
 RUBBER: Rgb = (24, 24, 26)
@@ -25,7 +25,9 @@ _LIVERIES: tuple[tuple[Rgb, Rgb], ...] = (
 class Hull:
     """A tall body with bevelled upright edges and a slightly narrower roof, metres in own axes."""
 
-    def __init__(self, half: float, y0: float, y1: float, z0: float, z1: float, bevel: float = 0.18, roof: float = 0.2, lean: float = 0.0) -> None:
+    def __init__(
+        self, half: float, y0: float, y1: float, z0: float, z1: float, bevel: float = 0.18, roof: float = 0.2, lean: float = 0.0
+    ) -> None:
         self.inside: Point = (0.0, (y0 + y1) / 2, (z0 + z1) / 2)
         top = y1 - roof
         inner = half - bevel
@@ -60,7 +62,7 @@ class Hull:
         out += [(self.front, color, self.inside, 0.0), (self.rear, color, self.inside, 0.0)]
         for i in (0, 3):
             out.append(((_flip(self.high[i]), self.high[i], self.roof[i], _flip(self.roof[i])), scaled(color, 1.05), self.inside, 0.0))
-        out.append((tuple([*self.roof, *[_flip(p) for p in reversed(self.roof)]]), scaled(color, 1.1), self.inside, 0.0))
+        out.append(((*self.roof, *[_flip(p) for p in reversed(self.roof)]), scaled(color, 1.1), self.inside, 0.0))
         return out
 
     def band(self, v0: float, v1: float, color: Rgb, glow: float = 0.0, ends: tuple[bool, bool] = (True, True)) -> list[Face]:
@@ -85,6 +87,11 @@ def _mirror(quad: Quad) -> Quad:
     return (_flip(quad[0]), _flip(quad[1]), _flip(quad[2]), _flip(quad[3]))
 
 
+def _seen(stage: Stage) -> tuple[int, ...]:
+    """The side that the camera can see: +1 right, -1 left."""
+    return (1,) if stage.viewer[0] > 0 else (-1,)
+
+
 def _choice(rng: np.random.Generator, options: tuple[Rgb, ...]) -> Rgb:
     color = options[int(rng.integers(len(options)))]
     if rng.random() < 0.08:
@@ -101,8 +108,8 @@ def _wheels(half: float, radius: float, places: list[float], rim: Rgb = (120, 12
         for z in places:
             faces.append(([(x, max(0.25, p[1]), p[2]) for p in disc_x(x, radius, z, radius + 0.1, 12)], (12, 12, 13), inside, 0.0))
             faces.append((disc_x(x, radius, z, radius, 14), RUBBER, inside, 0.0))
-            faces.append((disc_x(x, radius, z, radius * 0.58, 10), rim, inside, 0.0))
-            faces.append((disc_x(x, radius, z, radius * 0.25, 8), scaled(rim, 0.5), inside, 0.0))
+            faces.append((Decal(disc_x(x, radius, z, radius * 0.58, 10)), rim, inside, 0.0))
+            faces.append((Decal(disc_x(x, radius, z, radius * 0.25, 8)), scaled(rim, 0.5), inside, 0.0))
     return faces
 
 
@@ -157,6 +164,7 @@ def draw_truck(stage: Stage, rng: np.random.Generator) -> None:
     cab = _cab(rng, half * 0.98, cab_height, cab_rear, front, cab_color, stage)
     wheels = _wheels(half, radius, places)
     stage.paint(under + (cargo + cab if stage.viewer[2] > cab_rear else cab + cargo) + wheels, TRUCK)
+    stage.roughen(rng, TRUCK, 0.12)
 
 
 def _cargo(rng: np.random.Generator, half: float, height: float, z0: float, z1: float, color: Rgb, stage: Stage) -> list[Face]:
@@ -187,7 +195,7 @@ def _cargo(rng: np.random.Generator, half: float, height: float, z0: float, z1: 
         faces.append((patch(back, u, u + 0.02, 0.03, 0.97), scaled(color, 0.55), center, 0.0))
     faces.append((patch(back, 0.0, 1.0, 0.96, 1.0), scaled(color, 0.7), center, 0.0))
     accent = _choice(rng, _CARGO)
-    for side in (-1, 1):
+    for side in _seen(stage):
         quad: Quad = ((side * half, base, z0), (side * half, base, z1), (side * half, height, z1), (side * half, height, z0))
         if kind == 1:  # curtain: folds and a dark hem
             for i in range(8):
@@ -205,6 +213,7 @@ def _cab(rng: np.random.Generator, half: float, height: float, z0: float, z1: fl
     glass: Rgb = scaled((36, 40, 46), float(rng.uniform(0.7, 1.1)))
     sky = mixed((205, 215, 228), (40, 44, 60), stage.light.night)
     faces = hull.faces(color)
+    mirrors: list[Face] = []
     bottom = (height * 0.5 - 0.55) / (height - 0.75)
     faces += hull.band(0.0, 0.12, (40, 40, 42))
     faces.append((patch(hull.front, 0.0, 1.0, bottom, 0.93), glass, hull.inside, 0.0))
@@ -217,14 +226,19 @@ def _cab(rng: np.random.Generator, half: float, height: float, z0: float, z1: fl
         faces.append((pane, glass, hull.inside, 0.0))
         faces.append((patch(pane, 0.05, 0.95, 0.5, 0.95), mixed(glass, sky, 0.25), hull.inside, 0.0))
         x0, x1 = sorted((side * (half + 0.05), side * (half + 0.22)))
-        faces += box(x0, x1, height * 0.55, height * 0.55 + 0.5, z1 - 0.25, z1 - 0.1, (30, 30, 32))
-    return faces
+        mirrors += box(x0, x1, height * 0.55, height * 0.55 + 0.5, z1 - 0.25, z1 - 0.1, (30, 30, 32))
+    return faces + mirrors if stage.viewer[2] > z1 - 0.2 else mirrors + faces
 
 
 def draw_bus(stage: Stage, rng: np.random.Generator) -> None:
     """A bus (label 15): single decker, double decker, coach or minibus."""
     kind = ("single", "double", "coach", "mini")[int(rng.choice(4, p=(0.42, 0.28, 0.2, 0.1)))]
-    length, height, half = {"single": (11.5, 3.0, 1.25), "double": (10.8, 4.3, 1.26), "coach": (12.0, 3.5, 1.26), "mini": (6.8, 2.75, 1.05)}[kind]
+    length, height, half = {
+        "single": (11.5, 3.0, 1.25),
+        "double": (10.8, 4.3, 1.26),
+        "coach": (12.0, 3.5, 1.26),
+        "mini": (6.8, 2.75, 1.05),
+    }[kind]
     length *= float(rng.uniform(0.85, 1.06))
     height *= float(rng.uniform(0.96, 1.04))
     base, roof = 0.32, 0.16
@@ -251,7 +265,7 @@ def draw_bus(stage: Stage, rng: np.random.Generator) -> None:
     num = max(3, round(length / 1.5))
     for level, (bottom, size) in enumerate(decks):
         v0, v1 = bottom / tall, min(0.97, (bottom + size) / tall)
-        for side in (-1, 1):
+        for side in _seen(stage):
             if rng.random() < 0.7:
                 faces.append((patch(hull.side(side), 0.02, 0.99, v0 - 0.01, v1 + 0.01), scaled(glass, 0.6), hull.inside, inner))
             faces += _windows(hull, side, 0.02, 0.99, v0, v1, num, glass, sky, inner * 0.8)
@@ -264,10 +278,12 @@ def draw_bus(stage: Stage, rng: np.random.Generator) -> None:
         for side in (-1, 1):
             faces.append((patch(hull.side(side), 0.15, 0.75, v0, decks[1][0] / tall - 0.02), ad, hull.inside, 0.0))
     faces += _bus_lights(hull, rng, color, night, kind == "double") + _wheels(half, 0.48, places)
+    mirrors: list[Face] = []
     for side in (-1, 1):
         x0, x1 = sorted((side * (half + 0.02), side * (half + 0.2)))
-        faces += box(x0, x1, 1.9, 2.35, front - 0.05, front + 0.08, (25, 25, 27))
-    stage.paint(faces, BUS)
+        mirrors += box(x0, x1, 1.9, 2.35, front - 0.05, front + 0.08, (25, 25, 27))
+    stage.paint(faces + mirrors if stage.viewer[2] > front else mirrors + faces, BUS)
+    stage.roughen(rng, BUS, 0.12)
 
 
 def _doors(hull: Hull, glass: Rgb, v1: float) -> list[Face]:
@@ -324,6 +340,8 @@ def draw_tram(stage: Stage, rng: np.random.Generator) -> None:
     glass: Rgb = mixed(scaled((34, 38, 44), float(rng.uniform(0.7, 1.2))), (225, 205, 150), inner)
     sky = mixed((205, 215, 228), (60, 60, 66), night)
     tail, glow = _tail_color(rng, night)
+    while num > 1 and abs(stage.viewer[0]) < 4 and abs(stage.viewer[2]) < num * segment / 2 + 3:
+        num -= 1  # the camera must not stand inside
     total = num * segment
     stage.shadow(half, -total / 2, total / 2, height)
     for x in (-0.72, 0.72):
@@ -338,9 +356,11 @@ def draw_tram(stage: Stage, rng: np.random.Generator) -> None:
         z1 = z0 + segment
         if not is_tail:
             faces += box(-half * 0.88, half * 0.88, 0.4, height - 0.25, z0 - 0.3, z0 + 0.3, (36, 36, 38))
+        # The boxes on the roof come first: the eye is below the roof, whose edge hides their feet.
+        faces += box(-half * 0.6, half * 0.6, height - 0.1, height + 0.22, z0 + 1.2, z1 - 1.2, (130, 132, 134))
         hull = Hull(half, 0.22, height, z0 + (0 if is_tail else 0.3), z1 - (0 if is_nose else 0.3), 0.22, 0.25, 0.45 if is_nose else 0.0)
         faces += hull.faces(color) + hull.band(0.0, 0.12, (50, 50, 52)) + hull.band(0.14, 0.26, accent) + hull.band(0.93, 1.0, accent)
-        for side in (-1, 1):
+        for side in _seen(stage):
             faces.append((patch(hull.side(side), 0.02, 0.98, 0.36, 0.86), scaled(glass, 0.6), hull.inside, inner * 0.5))
             faces += _windows(hull, side, 0.02, 0.98, 0.38, 0.84, 4, glass, sky, inner * 0.8)
             door = patch(hull.side(side), 0.42, 0.60, 0.05, 0.86)
@@ -356,13 +376,19 @@ def draw_tram(stage: Stage, rng: np.random.Generator) -> None:
             faces.append((patch(quad, 0.28, 0.72, 0.89, 0.93), (240, 170, 40), hull.inside, 0.8))
             lamp = (230, 230, 226) if is_front else tail
             faces += _lamps(quad, hull.inside, 0.16, 0.24, lamp, 0.4 + 0.5 * night if is_front else glow, 0.16)
-        faces += box(-half * 0.6, half * 0.6, height, height + 0.25, z0 + 1.2, z1 - 1.2, (130, 132, 134))
     stage.paint(faces, TRAM)
+    stage.roughen(rng, TRAM, 0.12)
     _pantograph(stage, height, starts[-1] + segment / 2)
 
 
 def _pantograph(stage: Stage, height: float, z: float) -> None:
-    joints = [(0.0, height + 0.2, z), (0.0, height + 0.75, z + 0.9), (0.0, height + 1.3, z), (-0.7, height + 1.3, z), (0.7, height + 1.3, z)]
+    joints = [
+        (0.0, height + 0.2, z),
+        (0.0, height + 0.75, z + 0.9),
+        (0.0, height + 1.3, z),
+        (-0.7, height + 1.3, z),
+        (0.7, height + 1.3, z),
+    ]
     pixels, depth = stage.pixels(joints)
     if depth.min() < 1.0:
         return

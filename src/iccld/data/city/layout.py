@@ -61,7 +61,7 @@ class Street:
     def x(self, u: float | FloatArray, z: float | FloatArray) -> FloatArray:
         """World x of lateral coordinate u at z."""
         zz = np.asarray(z, np.float64)
-        return np.asarray(u) + self.offset + self.slope * zz + 0.5 * self.curve * np.clip(zz, 0, None) ** 2
+        return np.asarray(u) + self.offset + self.slope * zz + 0.5 * self.curve * np.maximum(zz, 0) ** 2
 
     def at(self, u: float, z: float) -> tuple[float, float]:
         """World ground position (x, z) of lateral coordinate u at z."""
@@ -89,13 +89,19 @@ def make_street(rng: np.random.Generator, world: str) -> Street:
     weights = {"sim": (0.24, 0.2, 0.16, 0.14, 0.16, 0.1), "camera": (0.12, 0.16, 0.24, 0.08, 0.16, 0.24)}[world]
     kind = KINDS[int(rng.choice(len(KINDS), p=weights))]
     lane = float(rng.uniform(2.8, 3.7))
-    lanes = int(rng.choice([1, 2, 3], p={"downtown": (0.3, 0.5, 0.2), "arterial": (0.4, 0.45, 0.15), "avenue": (0.5, 0.4, 0.1)}.get(kind, (0.85, 0.15, 0))))
+    lanes = int(
+        rng.choice(
+            [1, 2, 3], p={"downtown": (0.3, 0.5, 0.2), "arterial": (0.4, 0.45, 0.15), "avenue": (0.5, 0.4, 0.1)}.get(kind, (0.88, 0.12, 0))
+        )
+    )
     park_chance = {"residential": 0.75, "old_town": 0.4, "highstreet": 0.4, "avenue": 0.5, "arterial": 0.12, "downtown": 0.3}[kind]
     parking = tuple(float(rng.uniform(1.9, 2.4)) if rng.random() < park_chance else 0.0 for _ in range(2))
-    tram = bool(rng.random() < {"downtown": 0.28, "avenue": 0.28, "highstreet": 0.2, "arterial": 0.12, "old_town": 0.12, "residential": 0.0}[kind])
+    tram = bool(
+        rng.random() < {"downtown": 0.28, "avenue": 0.28, "highstreet": 0.2, "arterial": 0.12, "old_town": 0.12, "residential": 0.0}[kind]
+    )
     one_way = bool(rng.random() < {"old_town": 0.3, "residential": 0.15}.get(kind, 0.05)) and not tram
     traffic = int(rng.choice([-1, 1])) if world == "sim" else (1 if rng.random() < 0.4 else -1)
-    half = lanes * lane * (0.75 if one_way else 1.0) + sum(parking) / 2 + (1.6 if tram else 0) + float(rng.uniform(0, 0.8))
+    half = lanes * lane * (0.75 if one_way else 1.0) + sum(parking) / 2 + (1.6 if tram else 0) + float(rng.uniform(0, 0.5))
     end = float(rng.choice([rng.uniform(45, 90), rng.uniform(90, 240)]))
     junctions = _junctions(rng, kind, end)
     sides = tuple(_side(rng, sign, kind, half, world, end, junctions) for sign in (-1, 1))
@@ -135,7 +141,7 @@ def _side(rng: np.random.Generator, sign: int, kind: str, half: float, world: st
     verge_chance = {"avenue": 0.6, "arterial": 0.6, "residential": 0.35}.get(kind, 0.06)
     verge = float(rng.uniform(0.8, 3.5)) if rng.random() < verge_chance else 0.0
     wide = {"downtown": (2.5, 6.0), "highstreet": (1.8, 5.0), "avenue": (2.0, 4.5), "old_town": (0.9, 2.8), "arterial": (1.3, 3.0)}
-    sidewalk = float(rng.uniform(*wide.get(kind, (1.4, 2.6))))
+    sidewalk = 1.3 * float(rng.uniform(*wide.get(kind, (1.4, 2.6))))
     if kind == "arterial" and rng.random() < 0.25:
         sidewalk = 0.0
     line = half + 0.15 + verge + sidewalk

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-
 from iccld.data.city.camera import FloatArray
 
 
@@ -30,7 +29,9 @@ class Light:
         return self.ambient * (0.88 + 0.22 * ny / length) + self.intensity * sun
 
 
-def shade(color: tuple[float, float, float] | FloatArray, normal: tuple[float, float, float] | FloatArray, light: Light) -> tuple[int, int, int]:
+def shade(
+    color: tuple[float, float, float] | FloatArray, normal: tuple[float, float, float] | FloatArray, light: Light
+) -> tuple[int, int, int]:
     """RGB 0..255 of a surface colour seen under `light`."""
     factor = light.factor(normal)
     r, g, b = (min(255, max(0, int(float(color[i]) * factor * light.color[i]))) for i in range(3))

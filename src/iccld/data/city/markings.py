@@ -166,7 +166,9 @@ def _arrow(ground: Ground, rng: np.random.Generator, paint: Rgb) -> None:
     turn = float(rng.choice([0.0, 0.0, -0.8, 0.8]))
     ground.mark([(u - 0.4 + turn, z + length - 0.3), (u + turn * 1.3, tip), (u + 0.4 + turn, z + length - 0.3)], paint)
     if turn:
-        ground.mark([(u - 0.08, z + length - 0.5), (u + 0.08, z + length - 0.5), (u + turn, z + length), (u + turn, z + length + 0.3)], paint)
+        ground.mark(
+            [(u - 0.08, z + length - 0.5), (u + 0.08, z + length - 0.5), (u + turn, z + length), (u + turn, z + length + 0.3)], paint
+        )
 
 
 def _hatching(ground: Ground, rng: np.random.Generator, paint: Rgb) -> None:

@@ -11,7 +11,7 @@ from iccld.data.city.canvas import Canvas
 from iccld.data.city.figures import Body, Clothes, clothes, garment, head, shaded
 from iccld.data.city.light import Light
 from iccld.data.city.solid import Point, Rgb, Stage, disc_x, scaled
-from iccld.data.city.two_wheelers import bicycle_look, motorcycle_look, paint_bicycle, paint_motorcycle
+from iccld.data.city.two_wheelers import BICYCLE, Drawing, bicycle_look, motorcycle_look, paint_bicycle, paint_motorcycle
 
 PERSON, RIDER = 11, 12
 POSES = ("standing", "walking", "sitting")
@@ -41,11 +41,12 @@ def draw_person(
     pose = drawn_pose if pose is None else pose
     look = clothes(rng, is_child)
     stage = Stage(canvas, camera, position, heading_rad, light)
-    if stage.depth < 0.5:
+    if stage.depth < 0.5 or not camera.is_visible(position, 2.0):
         return
-    stage.shadow(0.24, -0.2, 0.2, height)
-    if height * stage.scale < 12:
-        _far_person(stage, height, look)
+    stage.shadow(0.22, -0.2, 0.2, height, is_round=True)
+    if height * stage.scale < 20:
+        stride = float(rng.uniform(0.0, 0.14)) if pose == "walking" else 0.02
+        _far_person(stage, height, look, stride)
         return
     body = Body(stage, PERSON)
     if pose == "sitting":
@@ -53,6 +54,7 @@ def draw_person(
     else:
         _upright(body, rng, height, look, pose == "walking")
     body.paint()
+    stage.roughen(rng, PERSON, 0.2)
 
 
 def draw_group(
@@ -70,19 +72,26 @@ def draw_group(
         draw_person(canvas, camera, rng, place, heading_rad + float(rng.normal(0, 0.35)), light)
 
 
-def _far_person(stage: Stage, height: float, look: Clothes) -> None:
-    """A person of a few pixels: legs, torso, head."""
+def _far_person(stage: Stage, height: float, look: Clothes, stride: float) -> None:
+    """A person of a few pixels: legs, torso, head; `stride` is half the step as a share of the height."""
     body = Body(stage, PERSON)
     h = height
-    body.trunk([((0, 0.0, 0), 0.045 * h, 0.045 * h), ((0, 0.5 * h, 0), 0.085 * h, 0.06 * h)], look.legs)
-    body.trunk([((0, 0.46 * h, 0), 0.095 * h, 0.07 * h), ((0, 0.82 * h, 0), 0.13 * h, 0.07 * h)], look.top, 0.05)
-    body.ball((0, 0.925 * h, 0), 0.05 * h, 0.07 * h, scaled(look.skin, 0.85), 0.1)
+    for side in (-1, 1):
+        body.limb((side * 0.045 * h, 0.5 * h, 0.0), (side * 0.05 * h, 0.02 * h, side * stride * h), 0.055 * h, 0.034 * h, look.legs)
+    bottom = (0.47 - 0.2 * look.coat) * h
+    body.trunk(
+        [((0, bottom, 0), 0.10 * h, 0.07 * h), ((0, 0.80 * h, 0), 0.135 * h, 0.07 * h), ((0, 0.86 * h, 0), 0.05 * h, 0.04 * h)],
+        look.top,
+        0.05,
+    )
+    head_color = look.hair if stage.viewer[2] < 0 else scaled(look.skin, 0.85)
+    body.ball((0, 0.925 * h, 0), 0.055 * h, 0.075 * h, head_color, 0.1)
     body.paint()
 
 
 def _upright(body: Body, rng: np.random.Generator, h: float, look: Clothes, is_walking: bool) -> None:
     """Add a standing or walking body of height h to `body`."""
-    swing = float(rng.uniform(0.15, 0.5)) * (1 if rng.random() < 0.5 else -1) if is_walking else float(rng.uniform(-0.05, 0.05))
+    swing = float(rng.uniform(0.12, 0.44)) * (1 if rng.random() < 0.5 else -1) if is_walking else float(rng.uniform(-0.05, 0.05))
     g = look.girth
     is_heavy_coat = 1.1 if look.coat > 0.3 else 1.0
     hips: list[Point] = []
@@ -106,33 +115,33 @@ def _upright(body: Body, rng: np.random.Generator, h: float, look: Clothes, is_w
         body.trunk([((0, 0.33 * h, 0), 0.125 * h, 0.10 * h), ((0, 0.55 * h, 0), 0.085 * h * g, 0.065 * h)], look.legs, 0.03)
     body.trunk(
         [
-            ((0, bottom, 0), (0.098 + 0.02 * look.coat) * h * g * is_heavy_coat, (0.068 + 0.02 * look.coat) * h * g),
-            ((0, 0.62 * h, lean * 0.4), 0.088 * h * g * is_heavy_coat, 0.066 * h * g),
-            ((0, 0.755 * h, lean), 0.112 * h * g, 0.070 * h * g),
-            ((0, shoulder_y, lean), 0.108 * h, 0.052 * h),
+            ((0, bottom, 0), (0.090 + 0.02 * look.coat) * h * g * is_heavy_coat, (0.068 + 0.02 * look.coat) * h * g),
+            ((0, 0.62 * h, lean * 0.4), 0.080 * h * g * is_heavy_coat, 0.062 * h * g),
+            ((0, 0.755 * h, lean), 0.104 * h * g, 0.066 * h * g),
+            ((0, shoulder_y, lean), 0.102 * h, 0.050 * h),
             ((0, 0.855 * h, lean), 0.045 * h, 0.040 * h),
         ],
         look.top,
         0.06,
     )
     _arms(body, rng, h, look, swing if is_walking else 0.0, lean)
-    head(body, (0.0, 0.925 * h, lean * 1.6), 0.072 * h, look, False)
+    head(body, (0.0, 0.925 * h, lean * 1.6), 0.074 * h * min(1.25, math.sqrt(1.71 / h)), look, False)
     _belongings(body, rng, h, look, lean)
 
 
 def _arms(body: Body, rng: np.random.Generator, h: float, look: Clothes, swing: float, lean: float) -> None:
     pose = rng.random()
     for side in (-1, 1):
-        shoulder = (side * 0.118 * h, 0.80 * h, lean)
+        shoulder = (side * 0.106 * h, 0.798 * h, lean)
         angle = -swing * side * 0.9
         bend = 0.35 if swing else 0.15
         if pose < 0.18:  # a hand at a telephone, a strap or a pocket
             bend = 1.9 if side > 0 else bend
-        elbow = (side * 0.145 * h, shoulder[1] - 0.17 * h * math.cos(angle), lean + 0.17 * h * math.sin(angle))
-        wrist = (side * 0.140 * h, elbow[1] - 0.15 * h * math.cos(angle + bend), elbow[2] + 0.15 * h * math.sin(angle + bend))
+        elbow = (side * 0.128 * h, shoulder[1] - 0.17 * h * math.cos(angle), lean + 0.17 * h * math.sin(angle))
+        wrist = (side * 0.124 * h, elbow[1] - 0.15 * h * math.cos(angle + bend), elbow[2] + 0.15 * h * math.sin(angle + bend))
         sleeve = look.skin if look.has_bare_arms else look.top
-        body.limb(shoulder, elbow, 0.040 * h, 0.033 * h, scaled(look.top, 0.93), 0.02)
-        body.limb(elbow, wrist, 0.031 * h, 0.024 * h, scaled(sleeve, 0.93), 0.03)
+        body.limb(shoulder, elbow, 0.036 * h, 0.030 * h, scaled(look.top, 0.93), 0.02)
+        body.limb(elbow, wrist, 0.029 * h, 0.022 * h, scaled(sleeve, 0.93), 0.03)
         body.ball(wrist, 0.022 * h, 0.026 * h, look.skin, 0.05)
 
 
@@ -150,8 +159,8 @@ def _belongings(body: Body, rng: np.random.Generator, h: float, look: Clothes, l
         top, x = 1.22 * h, 0.08 * h
         color = garment(rng, 0.55)
         body.limb((x, 0.7 * h, 0.1 * h), (x, top, 0.06 * h), 0.008, 0.008, (60, 60, 62), 0.2)
-        body.trunk([((x, top - 0.12 * h, 0.06 * h), 0.30 * h, 0.30 * h), ((x, top - 0.04 * h, 0.06 * h), 0.19 * h, 0.19 * h), ((x, top, 0.06 * h), 0.03 * h, 0.03 * h)],
-                   color, 0.3)  # fmt: skip
+        rings = ((0.12 * h, 0.30 * h), (0.04 * h, 0.19 * h), (0.0, 0.03 * h))
+        body.trunk([((x, top - drop, 0.06 * h), radius, radius) for drop, radius in rings], color, 0.3)
     elif draw < 0.40:
         color = garment(rng, 0.6)
         body.trunk([((0, 0.42, 0.62), 0.20, 0.22), ((0, 0.75, 0.5), 0.22, 0.30), ((0, 0.95, 0.42), 0.18, 0.14)], color, 0.0)
@@ -173,8 +182,12 @@ def _sitting(body: Body, h: float, look: Clothes) -> None:
         elbow = (side * 0.14 * h, 0.64 * h - drop, 0.05 * h)
         body.limb(shoulder, elbow, 0.04 * h, 0.033 * h, look.top, 0.02)
         body.limb(elbow, (side * 0.06 * h, 0.60 * h - drop, 0.17 * h), 0.031 * h, 0.024 * h, look.top, 0.06)
-    body.trunk([((0, seat, -0.03), 0.10 * h, 0.08 * h), ((0, 0.755 * h - drop, 0), 0.112 * h, 0.07 * h), ((0, 0.855 * h - drop, 0), 0.05 * h, 0.04 * h)],
-               look.top, 0.03)  # fmt: skip
+    sections = [
+        ((0.0, seat, -0.03), 0.10 * h, 0.08 * h),
+        ((0.0, 0.755 * h - drop, 0.0), 0.104 * h, 0.07 * h),
+        ((0.0, 0.855 * h - drop, 0.0), 0.05 * h, 0.04 * h),
+    ]
+    body.trunk(sections, look.top, 0.03)
     head(body, (0.0, 0.925 * h - drop, 0.02 * h), 0.072 * h, look, False)
 
 
@@ -193,26 +206,31 @@ def draw_rider(
     turn = float(rng.uniform(0, 2 * math.pi))
     cycle = bicycle_look(rng) if kind == "bicycle" else motorcycle_look(rng)
     lean = float(rng.normal(0, 0.03))
-    if stage.depth < 1.2:
+    if stage.depth < 1.2 or not camera.is_visible(position, 2.5):
         return
-    stage.shadow(0.22, -0.85, 0.85, 1.6)
+    stage.shadow(0.16, -0.85, 0.85, 1.6, is_round=True)
     if kind == "bicycle":
         paint_bicycle(stage, cycle, lean, turn)
         body = Body(stage, RIDER)
-        _cyclist(body, rng, height / 1.73, look, turn, cycle.size)
+        if height * stage.scale < 24:
+            _far_rider(body, height / 1.73, look, turn, 0.98 * cycle.size)
+        else:
+            _cyclist(body, rng, height / 1.73, look, turn, cycle.size)
     else:
         paint_motorcycle(stage, cycle, lean)
         body = Body(stage, RIDER)
-        _motorcyclist(body, rng, height / 1.73, look)
+        if height * stage.scale < 24:
+            _far_rider(body, height / 1.73, look, 0.0, 0.86)
+        else:
+            _motorcyclist(body, rng, height / 1.73, look)
     body.paint()
-    if kind == "bicycle" and stage.viewer[2] > 0.3 and abs(stage.viewer[0]) < stage.viewer[2]:
+    stage.roughen(rng, RIDER, 0.2)
+    if kind == "bicycle" and height * stage.scale >= 24 and stage.viewer[2] > 0.3 and abs(stage.viewer[0]) < stage.viewer[2]:
         _front_wheel(stage, cycle.frame, cycle.size)
 
 
 def _front_wheel(stage: Stage, color: Rgb, size: float) -> None:
     """Seen from the front, wheel and handlebar hide the rider's feet and hands again."""
-    from iccld.data.city.two_wheelers import BICYCLE, Drawing
-
     drawing = Drawing(stage, BICYCLE)
     z = 0.53 * size
     drawing.add("ring", disc_x(0.0, 0.345, z, 0.335, 16), 0.045, (22, 22, 24))
@@ -220,6 +238,17 @@ def _front_wheel(stage: Stage, color: Rgb, size: float) -> None:
     drawing.add("bar", [(0.0, 0.345, z), (0.0, 1.0 * size, 0.36 * size)], 0.04, color)
     drawing.add("bar", [(-0.28, 1.03 * size, 0.34 * size), (0.28, 1.03 * size, 0.34 * size)], 0.035, (40, 40, 42))
     drawing.paint()
+
+
+def _far_rider(body: Body, s: float, look: Clothes, turn: float, seat_y: float) -> None:
+    """A rider of a few pixels: two legs, arms, back, head."""
+    for side in (-1, 1):
+        foot = (side * 0.14, 0.33 + side * 0.15 * math.cos(turn), -0.05 + side * 0.15 * math.sin(turn))
+        body.limb((side * 0.09, seat_y, -0.24), (side * 0.13, (seat_y + foot[1]) / 2, 0.1), 0.09 * s, 0.07 * s, look.legs)
+        body.limb((side * 0.13, (seat_y + foot[1]) / 2, 0.1), foot, 0.065 * s, 0.05 * s, look.legs)
+        body.limb((side * 0.19, seat_y + 0.46 * s, -0.02), (side * 0.26, 1.05, 0.33), 0.06 * s, 0.045 * s, look.top, 0.03)
+    body.trunk([((0, seat_y - 0.08, -0.24), 0.16 * s, 0.12 * s), ((0, seat_y + 0.50 * s, -0.03), 0.20 * s, 0.11 * s)], look.top, 0.04)
+    body.ball((0, seat_y + 0.70 * s, 0.02), 0.10 * s, 0.135 * s, scaled(look.hair, 0.9), 0.1)
 
 
 def _cyclist(body: Body, rng: np.random.Generator, s: float, look: Clothes, turn: float, size: float) -> None:
@@ -273,8 +302,13 @@ def _motorcyclist(body: Body, rng: np.random.Generator, s: float, look: Clothes)
         body.limb(shoulder, elbow, 0.08 * s, 0.065 * s, scaled(top, 0.95), 0.06)
         body.limb(elbow, hand, 0.06 * s, 0.05 * s, scaled(top, 0.95), 0.06)
         body.ball(hand, 0.055, 0.055, (24, 24, 26), 0.08)
-    body.trunk([((0, 0.80, -0.30), 0.19 * s, 0.16), ((0, 0.88 + 0.28 * s, -0.22), 0.18 * s, 0.14), ((0, 0.88 + 0.48 * s, -0.14), 0.22 * s, 0.13),
-                ((0, 0.88 + 0.58 * s, -0.12), 0.09 * s, 0.08)], top, 0.04)  # fmt: skip
+    sections = [
+        ((0.0, 0.80, -0.30), 0.19 * s, 0.16),
+        ((0.0, 0.88 + 0.28 * s, -0.22), 0.18 * s, 0.14),
+        ((0.0, 0.88 + 0.48 * s, -0.14), 0.22 * s, 0.13),
+        ((0.0, 0.88 + 0.58 * s, -0.12), 0.09 * s, 0.08),
+    ]
+    body.trunk(sections, top, 0.04)
     center = (0.0, 0.88 + 0.74 * s, -0.05)
     helmet = garment(rng, 0.5)
     body.ball(center, 0.125 * s, 0.15 * s, helmet, 0.1)

@@ -30,14 +30,28 @@ def make_sky(rng: np.random.Generator, kind: str) -> Sky:
     """Colours for kind: clear, broken, overcast, white, dusk, storm, night."""
     j = rng.uniform(-1, 1, 6)
     if kind == "clear":
-        return Sky(kind, hsv(212 + 8 * j[0], 0.5 + 0.2 * j[1], 0.8 + 0.15 * j[2]), hsv(205 + 10 * j[3], 0.18 + 0.1 * j[4], 0.95), (245, 247, 250), 0.15 + 0.15 * j[5])
+        return Sky(
+            kind,
+            hsv(212 + 8 * j[0], 0.5 + 0.2 * j[1], 0.8 + 0.15 * j[2]),
+            hsv(205 + 10 * j[3], 0.18 + 0.1 * j[4], 0.95),
+            (245, 247, 250),
+            0.15 + 0.15 * j[5],
+        )
     if kind == "broken":
-        return Sky(kind, hsv(212 + 8 * j[0], 0.42 + 0.2 * j[1], 0.78 + 0.15 * j[2]), hsv(210, 0.1, 0.93), (240 + 12 * j[3],) * 3, 0.5 + 0.25 * j[5])
+        return Sky(
+            kind, hsv(212 + 8 * j[0], 0.42 + 0.2 * j[1], 0.78 + 0.15 * j[2]), hsv(210, 0.1, 0.93), (240 + 12 * j[3],) * 3, 0.5 + 0.25 * j[5]
+        )
     if kind == "white":
         v = 250 + 5 * j[0]
         return Sky(kind, (v - 4, v - 2, v), (253, 254, 255), (255, 255, 255), 0.3)
     if kind == "dusk":
-        return Sky(kind, hsv(215 + 10 * j[0], 0.35, 0.5 + 0.15 * j[1]), hsv(25 + 15 * j[2], 0.35 + 0.15 * j[3], 0.88), hsv(15, 0.2, 0.6), 0.5 + 0.3 * j[5])
+        return Sky(
+            kind,
+            hsv(215 + 10 * j[0], 0.35, 0.5 + 0.15 * j[1]),
+            hsv(25 + 15 * j[2], 0.35 + 0.15 * j[3], 0.88),
+            hsv(15, 0.2, 0.6),
+            0.5 + 0.3 * j[5],
+        )
     if kind == "storm":
         v = 0.5 + 0.12 * j[0]
         return Sky(kind, hsv(215, 0.1, v), hsv(205, 0.07, min(1, v + 0.3)), hsv(215, 0.1, v - 0.15), 0.8)

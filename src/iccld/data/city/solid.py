@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from iccld.data.city.camera import NEAR_M, Camera, FloatArray
+from iccld.data.city.camera import NEAR_M, Camera, FloatArray, clip_near
 from iccld.data.city.canvas import LIMIT_PX, SHIFT, Canvas
 from iccld.data.city.light import Light
 
@@ -19,19 +19,45 @@ Face = tuple[Sequence[Point], Rgb, Point | None, float]
 """Corners (convex, in order), surface colour, a point inside the solid (None: seen from both sides), share of own light 0..1."""
 
 
+_SQUARE = np.array([(1.0, 1.0), (1.0, -1.0), (-1.0, -1.0), (-1.0, 1.0)])
+_ROUND = np.array([(math.cos(i * math.pi / 4), math.sin(i * math.pi / 4)) for i in range(8)])
+
+
+def _grain() -> FloatArray:
+    """A tile (96, 96) of smooth noise of several scales, mean 0, about -1..1."""
+    rng = np.random.default_rng(20)
+    tile = np.zeros((96, 96), np.float32)
+    for cells, weight in ((6, 0.5), (14, 0.35), (32, 0.3), (96, 0.2)):
+        tile += weight * cv2.resize(rng.standard_normal((cells, cells)).astype(np.float32), (96, 96), interpolation=cv2.INTER_CUBIC)
+    out: FloatArray = np.clip(tile - tile.mean(), -1.2, 1.2)
+    return out
+
+
+_GRAIN = _grain()
+
+
+class Decal(tuple[Point, ...]):
+    """A face that lies on another one of the same thing: it needs colour, the label is there already."""
+
+    __slots__ = ()
+
+
 class Stage:
     """Where one thing stands: its own axes x right, y up, z ahead, metres, origin on the ground.
 
     heading_rad 0 looks along world Z (away from a camera that looks ahead), +pi/2 along world X (to the right), pi at the camera.
     """
 
-    def __init__(self, canvas: Canvas, camera: Camera, position: tuple[float, float], heading_rad: float, light: Light, base: float = 0.0) -> None:
+    def __init__(
+        self, canvas: Canvas, camera: Camera, position: tuple[float, float], heading_rad: float, light: Light, base: float = 0.0
+    ) -> None:
         sin, cos = math.sin(heading_rad), math.cos(heading_rad)
         self.canvas, self.camera, self.light = canvas, camera, light
         self.rotation = np.array([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]])
         self.origin = np.array([position[0], base, position[1]], np.float64)
         viewer = self.rotation @ (np.array([0.0, camera.height_m, 0.0]) - self.origin)
         self.viewer: Point = (float(viewer[0]), float(viewer[1]), float(viewer[2]))
+        self.touched: list[float] = [1e9, 1e9, -1e9, -1e9]  # x0, y0, x1, y1 px of what was painted
         self.depth = float(camera.depth_of(self.origin[None])[0])
         sun = self.rotation @ np.array(light.direction)
         self.sun: Point = (float(sun[0]), float(sun[1]), float(sun[2]))
@@ -66,20 +92,77 @@ class Stage:
         tint = self.light.color
         return (min(255.0, color[0] * factor * tint[0]), min(255.0, color[1] * factor * tint[1]), min(255.0, color[2] * factor * tint[2]))
 
-    def shadow(self, half_width: float, rear: float, front: float, height: float) -> None:
+    def shadow(self, half_width: float, rear: float, front: float, height: float, is_round: bool = False) -> None:
         """Darken the ground under and, in the sun, beside a thing: colour only, the label stays."""
-        if self.depth > 90.0:
+        if self.depth > 70.0 or self.depth < -8.0:
             return
-        w = half_width * 1.06
-        base = np.array([(w, 0, front), (w, 0, rear), (-w, 0, rear), (-w, 0, front)], np.float64)
+        plan = _ROUND if is_round else _SQUARE
+        middle, reach_z = (rear + front) / 2, (front - rear) / 2
+        base = np.stack([plan[:, 0] * half_width * 1.06, np.zeros(len(plan)), middle + plan[:, 1] * reach_z * 1.02], axis=1)
         if self.light.shadow > 0.25 and self.sun[1] > 0.1:
             reach = min(height / self.sun[1], 2.2 * height) * 0.9
             shifted = base - np.array([self.sun[0], 0.0, self.sun[2]]) * reach
             outline = cv2.convexHull(np.concatenate([base, shifted])[:, [0, 2]].astype(np.float32))[:, 0]
-            ground = np.stack([outline[:, 0], np.zeros(len(outline)), outline[:, 1]], axis=1)
-            self.canvas.fill3d(self.camera, self.world(ground), (10, 11, 14), alpha=0.5 * self.light.shadow)
-        self.canvas.fill3d(self.camera, self.world(base * (1.06, 1, 1.03)), (12, 12, 14), alpha=0.35)
-        self.canvas.fill3d(self.camera, self.world(base * (0.94, 1, 0.96)), (10, 10, 12), alpha=0.6)
+            self._darken(np.stack([outline[:, 0], np.zeros(len(outline)), outline[:, 1]], axis=1), 1 - 0.5 * self.light.shadow)
+        self._darken(base, 0.45)
+
+    def _darken(self, ground: FloatArray, share: float) -> None:
+        """Multiply the colour within a polygon (N, 3) in own axes by `share`."""
+        in_camera = clip_near(self.camera.to_camera(self.world(ground)))
+        if len(in_camera) < 3:
+            return
+        pixels = np.clip(self.camera.camera_to_pixel(in_camera), -LIMIT_PX, LIMIT_PX)
+        bounds = self.canvas.roi(pixels, 1)
+        if bounds is None:
+            return
+        left, top, right, bottom = bounds
+        mask = np.zeros((bottom - top, right - left), np.uint8)
+        cv2.fillPoly(mask, [((pixels - (left, top)) * (1 << SHIFT)).astype(np.int32)], (1,), cv2.LINE_8, SHIFT)
+        view = self.canvas.color[top:bottom, left:right]
+        np.copyto(view, cv2.convertScaleAbs(np.ascontiguousarray(view), alpha=share), where=mask[:, :, None].astype(bool))
+
+    def fill(
+        self, outlines: Sequence[FloatArray], colors: Sequence[Rgb], depths: Sequence[float], has_label: Sequence[bool], train_id: int
+    ) -> None:
+        """Fill outlines (N, 2) px in their order: a fast path for many small ones."""
+        canvas = self.canvas
+        joined = np.concatenate(outlines)
+        x0, y0 = joined.min(axis=0)
+        x1, y1 = joined.max(axis=0)
+        if x1 < -1 or y1 < -1 or x0 > canvas.size[1] or y0 > canvas.size[0]:
+            return
+        self._touch(joined)
+        fixed = (np.clip(joined, -LIMIT_PX, LIMIT_PX) * (1 << SHIFT) + 0.5).astype(np.int32)
+        start = 0
+        for outline, color, depth, is_labelled in zip(outlines, colors, depths, has_label, strict=True):
+            polygon = [fixed[start : start + len(outline)]]
+            start += len(outline)
+            cv2.fillPoly(canvas.color, polygon, color, cv2.LINE_AA, SHIFT)
+            if is_labelled:
+                cv2.fillPoly(canvas.label, polygon, (train_id,), cv2.LINE_8, SHIFT)
+                cv2.fillPoly(canvas.depth, polygon, (depth,), cv2.LINE_8, SHIFT)
+
+    def _touch(self, pixels: FloatArray) -> None:
+        (x0, y0), (x1, y1) = pixels.min(axis=0).tolist(), pixels.max(axis=0).tolist()
+        a, b, c, d = self.touched
+        self.touched = [min(a, x0), min(b, y0), max(c, x1), max(d, y1)]
+
+    def roughen(self, rng: np.random.Generator, train_id: int, strength: float) -> None:
+        """Break up flat colours by soft blotches: reflections and dirt on paint, folds in cloth.  strength: relative, about 0.1."""
+        amount = float(rng.uniform(0.2, 1.6)) * strength
+        cells, x, y = int(rng.integers(8, 40)), int(rng.integers(56)), int(rng.integers(56))
+        height, width = self.canvas.size
+        x0, y0, x1, y1 = self.touched
+        left, top, right, bottom = max(0, int(x0)), max(0, int(y0)), min(width, int(x1) + 1), min(height, int(y1) + 1)
+        if right - left < 4 or bottom - top < 8:
+            return
+        across = max(2, min(cells, (right - left) // 2, 40))
+        down = max(2, min(int(across * (bottom - top) / (right - left)) + 1, 40))
+        gain = cv2.resize(1 + amount * _GRAIN[y : y + down, x : x + across], (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
+        view = self.canvas.color[top:bottom, left:right]
+        inside = (self.canvas.label[top:bottom, left:right] == train_id)[:, :, None]
+        rough = cv2.multiply(np.ascontiguousarray(view), cv2.merge([gain, gain, gain]), dtype=cv2.CV_8U)
+        np.copyto(view, rough, where=inside)
 
     def paint(self, faces: Sequence[Face], train_id: int | None) -> None:
         """Cull, shade and fill the faces in their order."""
@@ -92,7 +175,9 @@ class Stage:
         a, b, c = own[start], own[start + counts // 3], own[start + 2 * counts // 3]
         # 2. Outward normals: away from the inside point, or towards the viewer for faces with two sides.
         u, v = b - a, c - a
-        normal = np.stack([u[:, 1] * v[:, 2] - u[:, 2] * v[:, 1], u[:, 2] * v[:, 0] - u[:, 0] * v[:, 2], u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]], 1)
+        normal = np.stack(
+            [u[:, 1] * v[:, 2] - u[:, 2] * v[:, 1], u[:, 2] * v[:, 0] - u[:, 0] * v[:, 2], u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]], 1
+        )
         length = np.sqrt((normal * normal).sum(1))
         normal /= np.maximum(length, 1e-9)[:, None]
         viewer = np.array(self.viewer)
@@ -115,7 +200,8 @@ class Stage:
                 self.canvas.fill3d(self.camera, points @ self.rotation + self.origin, colors[i], train_id)
             return
         pixels = self.camera.camera_to_pixel(in_camera)
-        self._fill(pixels, in_camera[:, 2], start.tolist(), counts.tolist(), colors, visible.tolist(), train_id)
+        is_decal = [train_id is None or type(face[0]) is Decal for face in faces]
+        self._fill(pixels, in_camera[:, 2], start.tolist(), counts.tolist(), colors, visible.tolist(), is_decal, train_id or 0)
 
     def _fill(
         self,
@@ -125,12 +211,14 @@ class Stage:
         counts: list[int],
         colors: list[list[float]],
         visible: list[bool],
-        train_id: int | None,
+        is_decal: list[bool],
+        train_id: int,
     ) -> None:
         canvas = self.canvas
         height, width = canvas.size
         if pixels[:, 0].max() < -1 or pixels[:, 0].min() > width or pixels[:, 1].max() < -1 or pixels[:, 1].min() > height:
             return
+        self._touch(pixels)
         fixed = (np.clip(pixels, -LIMIT_PX, LIMIT_PX) * (1 << SHIFT) + 0.5).astype(np.int32)
         depths = depth.tolist()
         for i, is_seen in enumerate(visible):
@@ -138,20 +226,29 @@ class Stage:
                 continue
             polygon = [fixed[start[i] : start[i] + counts[i]]]
             cv2.fillPoly(canvas.color, polygon, colors[i], cv2.LINE_AA, SHIFT)
-            if train_id is not None:
+            if not is_decal[i]:
                 cv2.fillPoly(canvas.label, polygon, (train_id,), cv2.LINE_8, SHIFT)
                 cv2.fillPoly(canvas.depth, polygon, ((depths[start[i]] + depths[start[i] + counts[i] // 2]) / 2,), cv2.LINE_8, SHIFT)
 
 
-def patch(quad: Sequence[Point], u0: float, u1: float, v0: float, v1: float) -> Quad:
+def patch(quad: Sequence[Point], u0: float, u1: float, v0: float, v1: float) -> Decal:
     """A rectangle u0..u1, v0..v1 on a quad whose corners are (0,0), (1,0), (1,1), (0,1)."""
     (ax, ay, az), (bx, by, bz), (cx, cy, cz), (dx, dy, dz) = quad[0], quad[1], quad[2], quad[3]
 
-    def at(u: float, v: float) -> Point:
-        p, q, r, s = (1 - u) * (1 - v), u * (1 - v), u * v, (1 - u) * v
-        return (p * ax + q * bx + r * cx + s * dx, p * ay + q * by + r * cy + s * dy, p * az + q * bz + r * cz + s * dz)
-
-    return at(u0, v0), at(u1, v0), at(u1, v1), at(u0, v1)
+    # Bilinear: the two rails at u0 and u1, then the shares along them.
+    w0, w1 = 1 - u0, 1 - u1
+    lx, ly, lz = w0 * ax + u0 * bx, w0 * ay + u0 * by, w0 * az + u0 * bz
+    mx, my, mz = w0 * dx + u0 * cx - lx, w0 * dy + u0 * cy - ly, w0 * dz + u0 * cz - lz
+    rx, ry, rz = w1 * ax + u1 * bx, w1 * ay + u1 * by, w1 * az + u1 * bz
+    sx, sy, sz = w1 * dx + u1 * cx - rx, w1 * dy + u1 * cy - ry, w1 * dz + u1 * cz - rz
+    return Decal(
+        (
+            (lx + v0 * mx, ly + v0 * my, lz + v0 * mz),
+            (rx + v0 * sx, ry + v0 * sy, rz + v0 * sz),
+            (rx + v1 * sx, ry + v1 * sy, rz + v1 * sz),
+            (lx + v1 * mx, ly + v1 * my, lz + v1 * mz),
+        )
+    )
 
 
 def box(x0: float, x1: float, y0: float, y1: float, z0: float, z1: float, color: Rgb, glow: float = 0.0) -> list[Face]:

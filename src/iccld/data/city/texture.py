@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from iccld.data.city.camera import bounded
+
 FloatMap = npt.NDArray[np.float32]
 Image = npt.NDArray[np.uint8]
 
@@ -72,24 +74,46 @@ def material_tile(kind: str) -> FloatMap:
     return np.asarray(1 + 0.05 * noise_tile(23, 1.5) + 0.25 * stains, np.float32)
 
 
+@lru_cache(maxsize=64)
+def _shrunk(kind: str, level: int) -> FloatMap:
+    """A material's tile at 1 / 2^level of its size."""
+    side = TILE >> level
+    return np.asarray(cv2.resize(material_tile(kind), (side, side), interpolation=cv2.INTER_AREA))
+
+
+def sample_material(kind: str, shape: tuple[int, int], ppm: float, rng: np.random.Generator) -> FloatMap:
+    """A piece (h, w) of a wall material at `ppm` pixels a metre, from a random place."""
+    scale = 32 / ppm
+    level = int(bounded(np.log2(max(1.0, scale)), 0, 4))
+    return sample_tile(_shrunk(kind, level), shape, scale / (1 << level), rng)
+
+
 def sample_tile(tile: FloatMap, shape: tuple[int, int], scale: float, rng: np.random.Generator) -> FloatMap:
-    """A crop (h, w) of a periodic tile at a random place; `scale` tile pixels per output pixel."""
+    """A crop (h, w) of a periodic square tile at a random place; `scale` tile pixels per output pixel."""
     h, w = shape
+    side = len(tile)
     need_h, need_w = max(1, int(np.ceil(h * scale))), max(1, int(np.ceil(w * scale)))
-    y, x = int(rng.integers(TILE)), int(rng.integers(TILE))
-    if need_h > TILE or need_w > TILE or y + need_h > TILE or x + need_w > TILE:
-        rows, columns = np.arange(y, y + need_h) % TILE, np.arange(x, x + need_w) % TILE
+    y, x = int(rng.integers(side)), int(rng.integers(side))
+    if y + need_h > side or x + need_w > side:
+        rows, columns = np.arange(y, y + need_h) % side, np.arange(x, x + need_w) % side
         crop = tile[rows][:, columns]
     else:
         crop = tile[y : y + need_h, x : x + need_w]
     if crop.shape == (h, w):
         return crop
-    return np.asarray(cv2.resize(crop, (w, h), interpolation=cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR))
+    return np.asarray(cv2.resize(crop, (w, h), interpolation=cv2.INTER_AREA if scale > 2 else cv2.INTER_LINEAR))
+
+
+def tinted(tone: FloatMap, color: tuple[float, float, float]) -> Image:
+    """Brightness (h, w) around 1 times a colour: RGB (h, w, 3) uint8."""
+    grey = cv2.convertScaleAbs(tone, alpha=128)
+    return np.asarray(cv2.transform(cv2.merge([grey, grey, grey]), np.diag(np.asarray(color, np.float64) / 128)))
 
 
 def lookup(tile: FloatMap, x: FloatMap, y: FloatMap) -> FloatMap:
     """Bilinear lookup of a periodic tile at coordinates (h, w) in tile pixels."""
-    wrapped = cv2.remap(tile, np.mod(x, TILE), np.mod(y, TILE), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    x32, y32 = np.mod(x, TILE).astype(np.float32, copy=False), np.mod(y, TILE).astype(np.float32, copy=False)
+    wrapped = cv2.remap(tile, x32, y32, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     return np.asarray(wrapped)
 
 
@@ -98,8 +122,13 @@ def hsv(hue: float, saturation: float, value: float) -> tuple[float, float, floa
     sector = (hue / 60.0) % 6
     chroma = value * saturation
     second = chroma * (1 - abs(sector % 2 - 1))
-    r, g, b = [(chroma, second, 0), (second, chroma, 0), (0, chroma, second), (0, second, chroma), (second, 0, chroma), (chroma, 0, second)][
-        int(sector)
-    ]
+    r, g, b = [
+        (chroma, second, 0),
+        (second, chroma, 0),
+        (0, chroma, second),
+        (0, second, chroma),
+        (second, 0, chroma),
+        (chroma, 0, second),
+    ][int(sector)]
     low = value - chroma
     return (r + low) * 255, (g + low) * 255, (b + low) * 255

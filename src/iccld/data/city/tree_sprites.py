@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from iccld.data.city.texture import FloatMap, noise_tile
 
@@ -22,6 +23,17 @@ class TreeSprite:
     alpha: FloatMap
     outline: FloatMap
     wood: FloatMap
+
+
+@lru_cache(maxsize=512)
+def packed_sprite(kind: str, number: int, level: int, is_mirrored: bool) -> npt.NDArray[np.uint8]:
+    """(SIZE >> level, SIZE >> level, 4) uint8: tone x 128, alpha, outline and wood x 255; ready to be cut and scaled."""
+    sprite = tree_sprite(kind, number)
+    channels = [sprite.tone * 128, sprite.alpha * 255, sprite.outline * 255, sprite.wood * 255]
+    packed = cv2.merge([np.clip(c, 0, 255).astype(np.uint8) for c in channels])
+    side = SIZE >> level
+    packed = cv2.resize(packed, (side, side), interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(packed[:, ::-1]) if is_mirrored else np.asarray(packed)
 
 
 @lru_cache(maxsize=64)
@@ -57,7 +69,15 @@ def _conifer_blobs(rng: np.random.Generator) -> list[Blob]:
     for level in np.linspace(0.05, 0.9, 16):
         half = 0.04 + 0.33 * level
         for x in np.linspace(-half, half, 3 + int(level * 7)):
-            blobs.append((0.5 + x + rng.normal(0, 0.012), level + 0.05 * abs(x), 0.06, 0.035, 0.95 - 0.4 * level * rng.uniform(0.3, 1) + rng.normal(0, 0.1)))
+            blobs.append(
+                (
+                    0.5 + x + rng.normal(0, 0.012),
+                    level + 0.05 * abs(x),
+                    0.06,
+                    0.035,
+                    0.95 - 0.4 * level * rng.uniform(0.3, 1) + rng.normal(0, 0.1),
+                )
+            )
     return blobs
 
 
@@ -82,9 +102,9 @@ def _leaves(rng: np.random.Generator, number: int, blobs: list[Blob], trunk: flo
     holes = np.clip((clump + 0.6 * grain + 2.35) * 2, 0.0, 1)  # gaps through which the sky shows
     leaf_alpha = ragged * holes
     final_alpha = np.maximum(leaf_alpha, wood)
-    tone = cv2.GaussianBlur(tone, (0, 0), 1.5) * (1 + 0.2 * grain + 0.1 * clump)
+    leaves = cv2.GaussianBlur(tone, (0, 0), 1.5) * (1 + 0.2 * grain + 0.1 * clump)
     outline = np.maximum(np.clip((cv2.GaussianBlur(alpha, (0, 0), 2.0) - 0.2) * 2, 0, 1), wood)
-    return TreeSprite(np.clip(tone, 0.25, 1.7).astype(np.float32), final_alpha.astype(np.float32), outline.astype(np.float32), wood)
+    return TreeSprite(np.clip(leaves, 0.25, 1.7).astype(np.float32), final_alpha.astype(np.float32), outline.astype(np.float32), wood)
 
 
 def _bare(rng: np.random.Generator, number: int) -> TreeSprite:
@@ -113,4 +133,6 @@ def _bare(rng: np.random.Generator, number: int) -> TreeSprite:
     outline = np.maximum(cv2.GaussianBlur(np.clip((mass - 0.022) * 30, 0, 1), (0, 0), 2.0), (alpha > 0.5).astype(np.float32))
     outline[int(SIZE * 0.8) :] = (alpha[int(SIZE * 0.8) :] > 0.4).astype(np.float32)
     tone = np.clip(1 + 0.15 * noise_tile(54, 0.5)[:SIZE, :SIZE], 0.6, 1.4)
-    return TreeSprite(tone.astype(np.float32), np.clip(full, 0, 1).astype(np.float32), outline.astype(np.float32), np.ones((SIZE, SIZE), np.float32))
+    return TreeSprite(
+        tone.astype(np.float32), np.clip(full, 0, 1).astype(np.float32), outline.astype(np.float32), np.ones((SIZE, SIZE), np.float32)
+    )

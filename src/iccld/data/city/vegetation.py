@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from iccld.data.city.camera import Camera
+from iccld.data.city.buildings import Point, between, clip_to_view, lit, outward, resolution, wall_quad
+from iccld.data.city.camera import Camera, bounded
 from iccld.data.city.canvas import Canvas
 from iccld.data.city.layout import VEGETATION
 from iccld.data.city.light import Light
-from iccld.data.city.texture import hsv, noise_tile
-from iccld.data.city.tree_sprites import tree_sprite
+from iccld.data.city.texture import hsv, noise_tile, sample_tile, tinted
+from iccld.data.city.tree_sprites import SIZE, packed_sprite
 
 Rgb = tuple[float, float, float]
 
@@ -39,7 +41,14 @@ def make_season(rng: np.random.Generator, world: str) -> Season:
 
 
 def draw_tree(
-    canvas: Canvas, camera: Camera, rng: np.random.Generator, season: Season, position: tuple[float, float], height: float, light: Light, kind: str = "tree"
+    canvas: Canvas,
+    camera: Camera,
+    rng: np.random.Generator,
+    season: Season,
+    position: tuple[float, float],
+    height: float,
+    light: Light,
+    kind: str = "tree",
 ) -> None:
     """A tree (kind: tree, conifer, bush) of `height` metres with its foot at (x, z)."""
     leaf = hsv(float(rng.uniform(*season.hue)), float(rng.uniform(*season.saturation)), float(rng.uniform(*season.value)))
@@ -55,57 +64,59 @@ def draw_tree(
     wide = tall * aspect
     if tall < 2 or x + wide / 2 < 0 or x - wide / 2 > canvas.size[1]:
         return
-    sprite = tree_sprite(name, number)
-    box = _visible_part(canvas, x, y, wide, tall)
+    level = int(bounded(math.log2(SIZE / max(wide, tall, 1.0)), 0, 4))  # a smaller copy for far trees
+    box = _visible_part(canvas, x, y, wide, tall, SIZE >> level)
     if box is None:
         return
     (left, top, right, bottom), crop, size = box
-
-    def scaled(array: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-        if mirror:
-            array = array[:, ::-1]
-        # A near tree is many times the picture: cut the sprite first, then scale the cut.
-        part = array[crop[1] : crop[3], crop[0] : crop[2]]
-        shrink = size[0] < part.shape[1] or size[1] < part.shape[0]
-        return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR))
-
-    tone, alpha, wood, outline = scaled(sprite.tone), scaled(sprite.alpha), scaled(sprite.wood), scaled(sprite.outline)
+    # A near tree is many times the picture: cut the sprite first, then scale the cut.
+    packed = cv2.resize(packed_sprite(name, number, level, mirror)[crop[1] : crop[3], crop[0] : crop[2]], size)
     strength = light.ambient * 0.85 + light.intensity * 0.75
-    lit_leaf = np.asarray(leaf, np.float32) * np.asarray(light.color, np.float32) * strength
-    lit_bark = np.asarray(bark, np.float32) * np.asarray(light.color, np.float32) * strength
-    paint = (lit_leaf + (lit_bark - lit_leaf) * wood[..., None]) * tone[..., None]
+    lit_leaf = np.asarray(leaf) * light.color * strength
+    lit_bark = np.asarray(bark) * light.color * strength
+    mix = np.zeros((3, 4))
+    mix[:, 0], mix[:, 3] = lit_leaf / 255, (lit_bark - lit_leaf) / 255
+    tone, alpha, outline, wood = cv2.split(packed)
+    full = np.full_like(tone, 255)
+    base = cv2.transform(cv2.merge([full, full, full, wood]), mix)
+    paint = cv2.multiply(base, cv2.merge([tone, tone, tone]), scale=1 / 128)
     view = canvas.color[top:bottom, left:right]
-    weight = alpha[..., None]
-    view[...] = np.clip(view + (paint - view) * weight, 0, 255).astype(np.uint8)
-    inside = outline > 0.5
+    weight = cv2.merge([alpha, alpha, alpha])
+    view[...] = cv2.add(cv2.multiply(paint, weight, scale=1 / 255), cv2.multiply(view, cv2.bitwise_not(weight), scale=1 / 255))
+    inside = outline > 127
     canvas.label[top:bottom, left:right][inside] = VEGETATION
     canvas.depth[top:bottom, left:right][inside] = depth
 
 
 def _visible_part(
-    canvas: Canvas, x: float, y: float, wide: float, tall: float
+    canvas: Canvas, x: float, y: float, wide: float, tall: float, side: int
 ) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int], tuple[int, int]] | None:
-    """Canvas box, sprite crop and box size (w, h) of a sprite standing at (x, y) px."""
+    """Canvas box, crop of a sprite of side x side pixels, and box size (w, h), for a sprite standing at (x, y) px."""
     height, width = canvas.size
     x0, y0 = x - wide / 2, y - tall
     left, top = max(0, round(x0)), max(0, round(y0))
     right, bottom = min(width, round(x0 + wide)), min(height, round(y))
     if right - left < 1 or bottom - top < 1:
         return None
-    scale_x, scale_y = 224 / wide, 224 / tall
-    c0, c1 = int(np.clip((left - x0) * scale_x, 0, 223)), int(np.clip((right - x0) * scale_x, 1, 224))
-    r0, r1 = int(np.clip((top - y0) * scale_y, 0, 223)), int(np.clip((bottom - y0) * scale_y, 1, 224))
+    scale_x, scale_y = side / wide, side / tall
+    c0, c1 = min(side - 1, max(0, int((left - x0) * scale_x))), min(side, max(1, round((right - x0) * scale_x)))
+    r0, r1 = min(side - 1, max(0, int((top - y0) * scale_y))), min(side, max(1, round((bottom - y0) * scale_y)))
     return (left, top, right, bottom), (c0, r0, max(c0 + 1, c1), max(r0 + 1, r1)), (right - left, bottom - top)
 
 
-def draw_tree_line(canvas: Canvas, camera: Camera, rng: np.random.Generator, season: Season, light: Light, haze: Rgb, distance: float) -> None:
+def draw_tree_line(
+    canvas: Canvas, camera: Camera, rng: np.random.Generator, season: Season, light: Light, haze: Rgb, distance: float
+) -> None:
     """A far row of trees along the whole horizon."""
     scale = camera.focal_px / distance
     base = camera.horizon_y + camera.height_m * scale
     count = 90
     x = np.linspace(-10, canvas.size[1] + 10, count)
     start = int(rng.integers(256))
-    bumps = noise_tile(55, 0.9)[start % 200, (np.arange(count) + start) % 256] * 2.0 + noise_tile(56, 0.2)[3, (np.arange(count) + start) % 256] * 0.5
+    bumps = (
+        noise_tile(55, 0.9)[start % 200, (np.arange(count) + start) % 256] * 2.0
+        + noise_tile(56, 0.2)[3, (np.arange(count) + start) % 256] * 0.5
+    )
     height = np.clip(float(rng.uniform(3, 10)) + bumps, 0.4, 30) * scale
     leaf = hsv(float(rng.uniform(*season.hue)), float(rng.uniform(*season.saturation)) * 0.7, float(rng.uniform(*season.value)))
     if season.bare > 0.5:
@@ -119,12 +130,20 @@ def draw_tree_line(canvas: Canvas, camera: Camera, rng: np.random.Generator, sea
 
 
 def draw_hedge(
-    canvas: Canvas, camera: Camera, rng: np.random.Generator, season: Season, p: tuple[float, float], q: tuple[float, float], height: float, light: Light
+    canvas: Canvas, camera: Camera, rng: np.random.Generator, season: Season, p: Point, q: Point, height: float, light: Light
 ) -> None:
-    """A hedge as a row of overlapping bushes from p to q."""
-    length = float(np.hypot(q[0] - p[0], q[1] - p[1]))
-    count = max(2, int(length / (height * 0.45)))
-    order = sorted(np.linspace(0, 1, count), key=lambda s: -float(np.hypot(p[0] + (q[0] - p[0]) * s, p[1] + (q[1] - p[1]) * s)))
-    for share in order:
-        at = (p[0] + (q[0] - p[0]) * share, p[1] + (q[1] - p[1]) * share)
-        draw_tree(canvas, camera, rng, season, at, height * float(rng.uniform(1.0, 1.25)), light, "bush")
+    """A clipped hedge from p to q (p left of q as seen from the street): a leafy wall with a ragged top."""
+    part = clip_to_view(camera, p, q)
+    if part is None:
+        return
+    a, b = between(p, q, part[0]), between(p, q, part[1])
+    quad, depth = wall_quad(camera, a, b, 0.0, height * 1.12)
+    ppm = resolution(camera, float(depth.min()))
+    rows, columns = int(bounded(height * 1.12 * ppm, 4, 160)), int(bounded(np.hypot(b[0] - a[0], b[1] - a[1]) * ppm, 4, 300))
+    leaf = hsv(float(rng.uniform(*season.hue)), float(rng.uniform(*season.saturation)), float(rng.uniform(*season.value)) * 0.9)
+    grain = sample_tile(noise_tile(57, 0.45), (rows, columns), min(2.0, 20 / ppm), rng)
+    shape = np.linspace(1.12, 0.72, rows, dtype=np.float32)[:, None]  # light from above
+    ragged = 0.1 + 0.05 * sample_tile(noise_tile(58, 0.8), (1, columns), min(2.0, 20 / ppm), rng)
+    alpha = np.clip((np.arange(rows, dtype=np.float32)[:, None] / rows - ragged + 0.02 * grain) * 25 + 0.5, 0, 1)
+    texture = lit(tinted(shape * (1 + 0.22 * grain), leaf), outward(p, q), light)
+    canvas.textured_quad(quad, texture, VEGETATION, depth, alpha=alpha)

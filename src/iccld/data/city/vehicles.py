@@ -16,6 +16,8 @@ from iccld.data.city.two_wheelers import draw_bicycle, draw_motorcycle
 
 KINDS = ("car", "truck", "bus", "train", "motorcycle", "bicycle")
 CAR = 13
+_REACH_M = {"car": 4.0, "truck": 8.0, "bus": 8.0, "train": 21.0, "motorcycle": 2.0, "bicycle": 2.0}
+"""Radius around a vehicle's middle that it and its shadow keep to."""
 
 # Shares of car colours: registrations in Europe, where grey, black, white, blue, silver and red are nine cars in ten.
 _PAINTS: tuple[tuple[float, Rgb], ...] = (
@@ -38,7 +40,7 @@ def draw_vehicle(
     if kind not in KINDS:
         raise ValueError(f"unknown vehicle kind {kind!r}; known: {', '.join(KINDS)}")
     stage = Stage(canvas, camera, position, heading_rad, light)
-    if stage.is_behind:
+    if stage.is_behind or not camera.is_visible(position, _REACH_M[kind]):
         return
     {"car": draw_car, "truck": draw_truck, "bus": draw_bus, "train": draw_tram, "motorcycle": draw_motorcycle, "bicycle": draw_bicycle}[
         kind
@@ -52,7 +54,11 @@ def car_paint(rng: np.random.Generator) -> Rgb:
         return (255 * r, 255 * g, 255 * b)
     color = _PAINTS[min(int(np.searchsorted(_SHARES, rng.random() * _SHARES[-1])), len(_PAINTS) - 1)][1]
     jitter = rng.normal(0, 6, 3) + rng.normal(0, 10)
-    return (float(np.clip(color[0] + jitter[0], 8, 250)), float(np.clip(color[1] + jitter[1], 8, 250)), float(np.clip(color[2] + jitter[2], 8, 250)))
+    return (
+        float(np.clip(color[0] + jitter[0], 8, 250)),
+        float(np.clip(color[1] + jitter[1], 8, 250)),
+        float(np.clip(color[2] + jitter[2], 8, 250)),
+    )
 
 
 def _trim(rng: np.random.Generator, name: str, light: Light) -> Trim:
@@ -93,6 +99,7 @@ def draw_car(stage: Stage, rng: np.random.Generator) -> None:
         stage.paint(_far_car(shape, trim, stage), CAR)
         return
     stage.paint(car_faces(shape, trim, stage.viewer, size_px > 30), CAR)
+    stage.roughen(rng, CAR, 0.14)
 
 
 def _far_car(shape: Shape, trim: Trim, stage: Stage) -> list[Face]:

@@ -1,0 +1,7 @@
+"""Config -> objects -> a run.  Configuration stops here: every room below takes plain arguments."""
+
+from iccld.build.estimate import estimate
+from iccld.build.load import load_predictor
+from iccld.build.run import adapt
+
+__all__ = ["adapt", "estimate", "load_predictor"]

@@ -1,0 +1,97 @@
+"""Time, memory and disk of a run, measured on a few real steps before it starts."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+import torch
+
+from iccld.batch import DomainBatch
+from iccld.build.objects import ingredients, method_settings, optimisations, registered_method
+from iccld.config import Config, DomainConfig, parse_size
+from iccld.labels import get_label_space
+from iccld.methods.method import Method
+from iccld.training.allocator import keep_freed_memory
+from iccld.training.engine import Engine
+
+TIMED_STEPS = 2
+"""Steps timed after the first, whose time is spent on set-up."""
+
+EVALUATION_SHARE = 0.12
+"""Time for scoring, pictures and checkpoints, on top of the steps."""
+
+BYTES_PER_PIXEL = 1.9
+"""A generated scene on disk, image and label, in bytes per pixel."""
+
+
+def estimate(config: Config) -> dict[str, float]:
+    """seconds, memory_gib and disk_gib of the training, from a few steps of each stage on random pictures of the crop's size.
+
+    Reading and drawing of data is not in the seconds; memory is this process's peak with the pictures held in memory.
+    """
+    keep_freed_memory()
+    engine = Engine(accelerator=config.runtime.device, precision="auto", num_threads=config.runtime.threads or None)
+    engine.channels_last = engine.precision == "bf16"
+    space = get_label_space(config.label_space)
+    stages = registered_method(config.method).stages(ingredients(config, space), method_settings(config), optimisations(config))
+    batch = engine.to_device(_random_batch(config, space.num_classes))
+    seconds, checkpoint_bytes = 0.0, 0
+    method: Method | None = None
+    for stage in stages:
+        method = stage.make_method(method)
+        method.setup(engine)
+        method.start_round([batch])
+        seconds += stage.iterations * _seconds_per_step(method, batch, engine)
+        checkpoint_bytes += _checkpoint_bytes(method) * (config.runtime.keep_last + 1)
+    scenes = [domain for domain in (config.source, config.target, config.val) if domain.path is None and domain.generate.num]
+    scene_bytes = sum(domain.generate.num * BYTES_PER_PIXEL * _area(domain.generate.size) for domain in scenes)
+    return {
+        "seconds": seconds * (1 + EVALUATION_SHARE),
+        "memory_gib": engine.peak_memory_gib() + _cached_bytes(config) / 2**30,
+        "disk_gib": (checkpoint_bytes + scene_bytes) / 2**30,
+    }
+
+
+def _area(size: str) -> int:
+    height, width = parse_size(size)
+    return height * width
+
+
+def _cached_bytes(config: Config) -> float:
+    def held(domain: DomainConfig, size: str, channels: int) -> int:
+        return domain.generate.num * _area(size) * channels
+
+    return held(config.source, config.size.source, 4) + held(config.target, config.size.target, 3)
+
+
+def _random_batch(config: Config, num_classes: int) -> DomainBatch:
+    generator = torch.Generator().manual_seed(0)
+    rows = config.batch_size // config.runtime.devices
+
+    def pixels(size: str, channels: tuple[int, ...], high: int) -> torch.Tensor:
+        return torch.randint(0, high, (rows, *channels, *parse_size(size)), generator=generator).to(torch.uint8)
+
+    index = torch.arange(rows)
+    source = pixels(config.size.source, (3,), 256), pixels(config.size.source, (), num_classes)
+    return DomainBatch(*source, pixels(config.size.target, (3,), 256), index, index)
+
+
+def _seconds_per_step(method: Method, batch: DomainBatch, engine: Engine) -> float:
+    moments = []
+    for iteration in range(TIMED_STEPS + 1):
+        with engine.autocast():
+            method.step(batch, iteration, engine.generator(0, "estimate", iteration))
+        if engine.device.type == "cuda":
+            torch.cuda.synchronize()
+        moments.append(time.perf_counter())
+    return min(after - before for before, after in pairwise(moments))
+
+
+def _checkpoint_bytes(method: Method) -> int:
+    def size(network: torch.nn.Module) -> int:
+        return sum(p.numel() * p.element_size() for p in network.parameters())
+
+    trained = sum(size(network) for network in method.networks().values())
+    averaged = sum(size(network) for network in method.ema_networks().values())
+    return 3 * trained + averaged  # the weights and Adam's two moments

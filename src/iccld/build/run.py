@@ -1,0 +1,279 @@
+"""Train a run from its configuration and score every stage of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from iccld.batch import DomainBatch
+from iccld.build.objects import class_weights, ingredients, method_settings, open_data, optimisations, pair_dataset, registered_method
+from iccld.build.provenance import environment
+from iccld.config import Config, dump_config, parse_size
+from iccld.data import FileDataset
+from iccld.data.check import class_statistics
+from iccld.data.pairs import PairDataset, pair_loader
+from iccld.evaluation import evaluate
+from iccld.labels import LabelSpace
+from iccld.methods.iccld import Step2
+from iccld.methods.ingredients import normalise
+from iccld.methods.method import Method
+from iccld.predictor import Predictor
+from iccld.progress import say, set_quiet
+from iccld.training.allocator import keep_freed_memory
+from iccld.training.engine import Engine
+from iccld.training.lock import lock_run
+from iccld.training.loop import StageResult
+from iccld.training.stages import run_stages
+
+StageCallback = Callable[[Path, str, Predictor, FileDataset, LabelSpace], None]
+"""Called after each stage with the run, the stage's name, its headline predictor, and what to show it on."""
+
+WARN_GAP = 0.01
+"""An identity gap below this share means that step 2 returns what it is given."""
+
+SCALE_BATCHES = 8
+"""Batches over which step 2 measures the latents' mean and standard deviation."""
+
+GAP_ROWS = 16
+"""Target pictures on which the identity gap of a finished stage is measured."""
+
+
+def adapt(config: Config, on_stage: StageCallback | None = None) -> Path:
+    """Train all stages of `config`, score them, write the run directory; returns it.
+
+    Resumes when `runtime.resume` is "auto" and something is there.  Raises the package's own errors only (exit codes of FAULTS.md).
+    """
+    engine = Engine(
+        accelerator=config.runtime.device,
+        devices=config.runtime.devices,
+        precision={"32": "fp32"}.get(config.runtime.precision, config.runtime.precision),
+        max_norm=config.runtime.clip_norm,
+        max_skips=max(config.runtime.max_skips, 1),
+        num_threads=config.runtime.threads or None,
+        spawn=config.runtime.devices > 1,
+    )
+    # channels_last pays where bf16 matrix units exist; at fp32 it measured 0-20 % slower (docs/performance.md).
+    engine.channels_last = engine.precision == "bf16"
+    return engine.launch(_adapt_rank, config, on_stage)
+
+
+def _adapt_rank(engine: Engine, config: Config, on_stage: StageCallback | None) -> Path:
+    keep_freed_memory()
+    if not engine.is_first:
+        set_quiet(True)
+    run = Path(config.runtime.out) / config.name
+    if engine.is_first:
+        run.mkdir(parents=True, exist_ok=True)
+    engine.barrier()
+    with lock_run(run) if engine.is_first else nullcontext():
+        return _Run(engine, config, run, on_stage).train()
+
+
+class _Run:
+    """One run on one rank."""
+
+    def __init__(self, engine: Engine, config: Config, run: Path, on_stage: StageCallback | None) -> None:
+        self.engine, self.config, self.run, self.on_stage = engine, config, run, on_stage
+        if engine.is_first:
+            self.data = open_data(config)  # draws generated scenes once, for all ranks
+        engine.barrier()
+        if not engine.is_first:
+            self.data = open_data(config)
+        self.space = self.data.label_space
+        self.pairs = pair_dataset(config, self.data, engine.rank, engine.world_size)
+        weight = class_weights(class_statistics(self.data.source), config.sampling.class_balance) if config.sampling.class_balance else None
+        self.ingredients = ingredients(config, self.space, None if weight is None else weight.to(engine.device))
+        self.summary: dict[str, Any] = {}
+
+    def train(self) -> Path:
+        config, engine = self.config, self.engine
+        if engine.is_first:
+            self._open_summary()
+        stages = registered_method(config.method).stages(self.ingredients, method_settings(config), optimisations(config))
+        run_stages(
+            stages,
+            self._loader,
+            engine=engine,
+            run=self.run,
+            seed=config.seed,
+            log_every=config.runtime.log_every,
+            checkpoint_every=config.runtime.checkpoint_every,
+            evaluate_every=config.runtime.evaluate_every,
+            on_evaluate=self._evaluate,
+            on_stage_end=self._finish_stage,
+            resume=config.runtime.resume == "auto",
+            fingerprint=fingerprint(config, self.space),
+            keep_last=config.runtime.keep_last,
+            describe_batch=self._describe,
+            target_loader=_Batches(self.pairs, SCALE_BATCHES, engine),
+        )
+        return self.run
+
+    def _loader(self, stage: str, start: int, end: int) -> Iterable[DomainBatch]:
+        # Stages draw one after the other from the same endless sequence, so that a later one does not repeat an earlier one's batches.
+        before = 0
+        for name, optimisation in optimisations(self.config).items():
+            if name == stage:
+                break
+            before += optimisation.iterations
+        return pair_loader(self.pairs, before + start, before + end, self.config.runtime.workers)
+
+    def _describe(self, batch: DomainBatch) -> str:
+        source = [str(self.data.source.image_paths[i]) for i in batch.source_index.tolist()]
+        target = [str(self.data.target.image_paths[i]) for i in batch.target_index.tolist()]
+        return f"source {', '.join(source)}; target {', '.join(target)}"
+
+    # --- scores ------------------------------------------------------------------------------------------------------
+
+    def _predictor(self, method: Method, weights: str) -> Predictor:
+        predictor = method.predictor(weights)
+        predictor.precision = self.engine.precision
+        if self.config.evaluation.window != "whole":
+            predictor.window = parse_size(self.config.evaluation.window)
+            predictor.stride = self.config.evaluation.stride or None
+        return predictor
+
+    def _evaluate(self, stage: str, method: Method, iteration: int) -> list[dict[str, Any]]:
+        """Headline weights on the validation split; at the stage's end also the others, and the source's held-out part."""
+        headline = method.headline_weights
+        asked: list[tuple[str, str, FileDataset | None]] = [(headline, "val", self.data.val)]
+        if iteration == optimisations(self.config)[stage].iterations:
+            asked.append(("model" if headline == "ema" else "ema", "val", self.data.val))
+        asked.append((headline, "source_val", self.data.source_val))
+        entries = []
+        for weights, split, dataset in asked:
+            if dataset is None or (weights == "ema" and not method.ema_networks()):
+                continue
+            title = f"Scoring {stage} ({weights}, {split.replace('_', ' ')})"
+            scores = evaluate(self._predictor(method, weights), dataset, self.space, title=title)
+            entries.append({"weights": weights, "split": split, "miou": scores.miou, "iou": scores.iou})
+        return entries
+
+    def _finish_stage(self, stage: str, method: Method, result: StageResult) -> None:
+        by = {(entry["weights"], entry["split"]): entry for entry in result.last}
+        headline = method.headline_weights
+        val = by.get((headline, "val"))
+        other = by.get(("model" if headline == "ema" else "ema", "val"))
+        told: dict[str, Any] = {
+            "miou": val and val["miou"],
+            "iou": val and val["iou"],
+            "weights": headline,
+            "miou_model": (val if headline == "model" else other) and (val if headline == "model" else other)["miou"],  # type: ignore[index]
+            "best": result.best if val else None,
+            "iterations": result.iterations,
+            "seconds": round(result.seconds, 1),
+            "peak_memory_gib": round(result.peak_memory_gib, 3),
+        }
+        source_val = by.get((headline, "source_val"))
+        if source_val:
+            told["source_validation"] = {"miou": source_val["miou"], "num_images": len(self.data.source_val or ())}
+        if isinstance(method, Step2):
+            told |= self._diffusion_scores(method)
+        self.summary["stages"][stage] = told
+        self.summary["headline"] = {"stage": stage, "weights": headline, "miou": told["miou"]}
+        write_json(self.run / "summary.json", self.summary)
+        self._say_score(stage, told)
+        if self.on_stage is not None:
+            shown = self.data.val if self.data.val is not None else self.data.target
+            self.on_stage(self.run, stage, self._predictor(method, headline), shown, self.space)
+
+    def _diffusion_scores(self, method: Step2) -> dict[str, Any]:
+        """What only step 2 has: the identity gap, and mIoU by the number of DDIM steps on the same pictures."""
+        gap = identity_gap(self._predictor(method, "ema"), self.pairs)
+        if gap < WARN_GAP:
+            say(f"warning: identity_gap is {gap:.2%}: step 2 hands back the latent it is given, so it can change no mask")
+        told: dict[str, Any] = {"identity_gap": gap, "sampler_steps": method.settings.sampler_steps}
+        if self.data.val is None:
+            return told
+        by_steps = {}
+        count = min(len(self.data.val), self.config.evaluation.compare_images)
+        for steps in self.config.evaluation.compare_steps if count else ():
+            predictor = method.predictor("ema", steps)
+            predictor.precision = self.engine.precision
+            scores = evaluate(predictor, self.data.val, self.space, title=f"Scoring {steps} DDIM steps", limit=count)
+            by_steps[str(steps)] = scores.miou
+        return told | {"miou_by_steps": by_steps, "miou_by_steps_images": count}
+
+    def _say_score(self, stage: str, told: Mapping[str, Any]) -> None:
+        if told["miou"] is not None:
+            count = self.summary["protocol"]["num_images"]
+            say(f"{stage}: {told['miou']:.2f} mIoU on {count} validation pictures ({told['weights']} weights)")
+        elif "source_validation" in told:
+            say(f"{stage}: {told['source_validation']['miou']:.2f} mIoU on held-out source pictures; the target has no labels")
+
+    def _open_summary(self) -> None:
+        config, engine = self.config, self.engine
+        (self.run / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        told = environment(engine.device.type, engine.precision)
+        write_json(self.run / "environment.json", told)
+        val = self.data.val
+        sizes = {(0, 0)} if val is None else {val.read_image(0).shape[:2]}
+        window = config.evaluation.window
+        self.summary = {
+            "method": config.method,
+            "recipe": config.recipe,
+            "seed": config.seed,
+            "commit": told["commit"],
+            "dirty": told["dirty"],
+            "label_space": self.space.name,
+            "protocol": {
+                "ground_truth_size": list(next(iter(sizes))),
+                "window": window if window == "whole" else {"size": list(parse_size(window)), "stride": config.evaluation.stride},
+                "split": config.val.split if val is not None else None,
+                "num_images": len(val) if val is not None else 0,
+                "convention": "a",
+            },
+            "headline": None,
+            "stages": {},
+        }
+
+
+class _Batches:
+    """The first batches of the pairs, on the engine's device; iterated when a stage asks for them."""
+
+    def __init__(self, pairs: PairDataset, count: int, engine: Engine) -> None:
+        self.pairs, self.count, self.engine = pairs, count, engine
+
+    def __iter__(self) -> Any:
+        return (self.engine.to_device(self.pairs[iteration]) for iteration in range(self.count))
+
+
+@torch.no_grad()
+def identity_gap(predictor: Predictor, pairs: PairDataset) -> float:
+    """`identity_gap` on target pictures at the working size, with the predictor's own noise and number of steps."""
+    from iccld.models import DiffusionSegmenter
+
+    network = predictor.network
+    assert isinstance(network, DiffusionSegmenter)
+    device = next(network.parameters()).device
+    gaps: list[float] = []
+    iteration = 0
+    while len(gaps) < GAP_ROWS:
+        images = normalise(pairs[iteration].target_image.to(device).float() / 255)
+        gaps += network.identity_gap(images, predictor.noise_like(images)).tolist()
+        iteration += 1
+    return sum(gaps) / len(gaps)
+
+
+def fingerprint(config: Config, space: LabelSpace) -> dict[str, Any]:
+    """What a checkpoint must agree with to be gone on from: everything that changes what is computed."""
+    kept = asdict(config)
+    for name in ("recipe", "name", "runtime", "evaluation", "val"):
+        kept.pop(name)
+    kept["devices"] = config.runtime.devices
+    kept["classes"] = list(space.names)
+    return json.loads(json.dumps(kept))  # type: ignore[no-any-return]
+
+
+def write_json(path: Path, values: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Write through a sibling file, so that a reader never sees half of it."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

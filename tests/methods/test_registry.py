@@ -1,0 +1,64 @@
+"""Every registered method: frozen settings, ordered stages, and that each stage takes a step from the one before."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import ModuleType
+
+import pytest
+import torch
+
+from iccld.methods import METHODS
+from iccld.methods.method import STATISTICS, Method
+
+
+def test_the_registry_knows_the_method_and_its_baseline() -> None:
+    assert {"iccld", "source_only"} <= METHODS.keys()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_settings_are_frozen_and_every_field_has_a_default(name: str) -> None:
+    settings = METHODS[name].settings()
+    for field in dataclasses.fields(settings):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(settings, field.name, getattr(settings, field.name))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_stages_chain_step_and_predict(name: str, tiny: ModuleType) -> None:
+    optimisation = {stage: tiny.optimisation(iterations=2) for stage in ("source", "step1", "step2")}
+    stages = METHODS[name].stages(tiny.ingredients(), METHODS[name].settings(), optimisation)
+    assert stages[0].name == "source"
+    assert len({stage.name for stage in stages}) == len(stages)
+    previous: Method | None = None
+    for stage in stages:
+        assert stage.iterations == 2
+        method = tiny.ready(stage.make_method(previous))
+        method.start_round([tiny.batch()])
+        for iteration in range(stage.iterations):
+            answers = tiny.step(method, iteration)
+            for key, value in answers.items():
+                assert not value.requires_grad, key
+                assert torch.isfinite(value).all(), key
+                assert value.ndim == 0 or key in STATISTICS, key
+        # A schedule belongs to an optimiser, and its rate falls to 0 after the last step.
+        assert method.schedules().keys() <= method.optimizers().keys()
+        for optimizer in method.schedules():
+            assert method.optimizers()[optimizer].param_groups[0]["lr"] == pytest.approx(0.0)
+        with torch.no_grad():
+            assert method.predictor(method.headline_weights)(tiny.batch().target_image).shape == (2, 4, 36, 44)
+        previous = method
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_step_needs_no_global_randomness(name: str, tiny: ModuleType) -> None:
+    optimisation = {stage: tiny.optimisation() for stage in ("source", "step1", "step2")}
+    for index in range(len(METHODS[name].stages(tiny.ingredients(), METHODS[name].settings(), optimisation))):
+        answers = []
+        for seed in (1, 2):
+            stages = METHODS[name].stages(tiny.ingredients(), METHODS[name].settings(), optimisation)
+            method = tiny.ready(stages[index].make_method(None))
+            torch.manual_seed(seed)
+            losses = [tiny.step(method, iteration, seed=7) for iteration in range(2)]
+            answers.append((losses, [tiny.values(network) for network in (*method.networks().values(), *method.ema_networks().values())]))
+        torch.testing.assert_close(answers[0], answers[1], atol=0, rtol=0)

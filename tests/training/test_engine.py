@@ -1,0 +1,123 @@
+"""Seeds, ranks and placement; two processes equal one at twice the batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from iccld.errors import ConfigError
+from iccld.training.engine import Engine, bf16_is_fast, derive_seed
+
+
+@pytest.fixture(scope="module")
+def processes() -> dict[str, Any]:
+    """What two_processes.py printed."""
+    script = Path(__file__).with_name("two_processes.py")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def test_two_processes_give_the_parameters_of_one_at_twice_the_batch(processes: dict[str, Any]) -> None:
+    alone, both = processes["alone"], processes["both"]
+    assert (alone["world_size"], both["world_size"]) == (1, 2)
+    assert both["gap"] == 0.0
+    assert (alone["skipped"], both["skipped"]) == (1, 1)
+    torch.testing.assert_close(torch.tensor(both["values"]), torch.tensor(alone["values"]), atol=1e-6, rtol=1e-5)
+
+
+def test_one_process_needs_neither_fabric_nor_distributed(processes: dict[str, Any]) -> None:
+    assert processes["single"] == {"world_size": 1, "fabric": False, "distributed": False}
+
+
+def test_fault_04_signal_to_the_starting_process_saves_and_comes_back_as_preempted(processes: dict[str, Any]) -> None:
+    stopped = processes["stopped"]
+    assert stopped["error"] == "Preempted"
+    assert "stopped by" in stopped["message"]
+    assert len(stopped["saved"]) == 1
+    assert 2 <= int(stopped["saved"][0]) < 2000
+
+
+def test_generator_is_a_function_of_its_arguments() -> None:
+    engine = Engine(accelerator="cpu")
+    draws = {key: torch.randn(4, generator=engine.generator(*key)).tolist() for key in [(0, "a", 0), (0, "a", 1), (0, "b", 0), (1, "a", 0)]}
+    assert torch.randn(4, generator=engine.generator(0, "a", 1)).tolist() == draws[(0, "a", 1)]
+    assert len({tuple(values) for values in draws.values()}) == 4
+    assert derive_seed(1, "23") != derive_seed(12, "3")
+
+
+def test_global_generators_follow_iteration_and_rank() -> None:
+    engine = Engine(accelerator="cpu")
+    draws = []
+    for rank, iteration in ((0, 3), (0, 3), (0, 4), (1, 3)):
+        engine.rank = rank
+        engine.seed_global(0, "a", iteration)
+        draws.append(torch.rand(3).tolist())
+    assert draws[0] == draws[1]
+    assert draws[0] != draws[2]
+    assert draws[0] != draws[3]
+
+
+def test_rank_rows_share_the_global_batch() -> None:
+    engine = Engine(accelerator="cpu")
+    engine.world_size = 2
+    rows = torch.arange(6)
+    parts = []
+    for rank in (0, 1):
+        engine.rank = rank
+        parts.append(engine.rank_rows(rows).tolist())
+    assert parts == [[0, 1, 2], [3, 4, 5]]
+    with pytest.raises(ValueError, match="5 rows cannot be shared by 2 ranks"):
+        engine.rank_rows(torch.arange(5))
+
+
+def test_place_keeps_the_parameters_that_the_optimiser_knows() -> None:
+    network = nn.Conv2d(3, 4, 3)
+    weight = network.weight
+    Engine(accelerator="cpu", channels_last=True).place(network)
+    assert network.weight is weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_settings_that_cannot_be_used_are_refused() -> None:
+    with pytest.raises(ConfigError, match="auto, cpu or cuda"):
+        Engine(accelerator="tpu")
+    with pytest.raises(ConfigError, match="auto, fp32 or bf16"):
+        Engine(accelerator="cpu", precision="fp16")
+    assert Engine(accelerator="cpu", precision="auto").precision == ("bf16" if bf16_is_fast("cpu") else "fp32")
+
+
+def test_bf16_needs_native_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "amx_bf16": False})
+    assert not bf16_is_fast("cpu")
+    with pytest.raises(ConfigError, match="no native bf16"):
+        Engine(accelerator="cpu", precision="bf16")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    engine = Engine(accelerator="cpu", precision="bf16")
+    with engine.autocast():
+        assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.bfloat16
+    with Engine(accelerator="cpu").autocast():
+        assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.float32
+
+
+def test_bf16_forward_under_no_grad_leaves_gradients_to_the_next_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autocast's cache would hand the graph-free cast of the first forward to the second."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    engine, network = Engine(accelerator="cpu", precision="bf16"), nn.Linear(2, 2)
+    engine.bind({"net": torch.optim.SGD(network.parameters(), lr=1.0)}, {})
+    before = network.weight.detach().clone()
+    with engine.autocast():
+        with torch.no_grad():
+            network(torch.ones(1, 2))
+        engine.update("net", network(torch.ones(1, 2)).sum())
+    assert not torch.equal(network.weight, before)

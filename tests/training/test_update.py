@@ -1,0 +1,123 @@
+"""One update: whose gradients, clipping, skipping, schedules."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from iccld.errors import NumericError
+from iccld.methods.schedule import warmup_poly, warmup_poly_factor
+from iccld.training.engine import Engine
+from iccld.training.update import BUCKET_BYTES, Update, _buckets
+
+
+def parameter(*values: float) -> nn.Parameter:
+    return nn.Parameter(torch.tensor(values))
+
+
+def bound(optimizer: torch.optim.Optimizer, schedule: object = None, **arguments: float) -> Update:
+    update = Update(**arguments)  # type: ignore[arg-type]
+    update.bind({"net": optimizer}, {} if schedule is None else {"net": schedule})  # type: ignore[dict-item]
+    return update
+
+
+def test_step_is_plain_gradient_descent_and_leaves_no_gradient() -> None:
+    weight = parameter(1.0, 2.0)
+    update = bound(torch.optim.SGD([weight], lr=0.5))
+    update("net", (weight * torch.tensor([2.0, 4.0])).sum())
+    assert weight.tolist() == [0.0, 0.0]
+    assert weight.grad is None
+
+
+def test_clip_bounds_the_norm_and_keeps_the_direction() -> None:
+    weight = parameter(0.0, 0.0)
+    update = bound(torch.optim.SGD([weight], lr=1.0), max_norm=1.0)
+    update("net", (weight * torch.tensor([3.0, 4.0])).sum())
+    torch.testing.assert_close(weight.detach(), torch.tensor([-0.6, -0.8]), atol=1e-6, rtol=0)
+    small = parameter(0.0, 0.0)
+    bound(torch.optim.SGD([small], lr=1.0), max_norm=10.0)("net", (small * torch.tensor([3.0, 4.0])).sum())
+    assert small.tolist() == [-3.0, -4.0]
+
+
+def test_adversary_in_the_path_keeps_no_gradient() -> None:
+    generator, critic = nn.Linear(2, 2), nn.Linear(2, 1)
+    engine = Engine(accelerator="cpu")
+    optimizers = {"generator": torch.optim.SGD(generator.parameters(), 0.1), "critic": torch.optim.SGD(critic.parameters(), 0.1)}
+    engine.bind(optimizers, {})
+    before = critic.weight.detach().clone()
+    loss = critic(generator(torch.ones(1, 2))).sum()
+    engine.update("generator", loss, retain_graph=True)
+    assert critic.weight.grad is None
+    assert torch.equal(critic.weight, before)
+    engine.update(optimizers["critic"], critic(generator(torch.ones(1, 2)).detach()).sum())
+    assert not torch.equal(critic.weight, before)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_fault_18_non_finite_makes_no_step_and_is_counted(value: float, where: str) -> None:
+    weight = parameter(1.0)
+    optimizer = torch.optim.AdamW([weight], lr=0.1)
+    update = bound(optimizer, warmup_poly(optimizer, 10, 0))
+    loss = weight.sum() * value if where == "loss" else (weight - 1.0).abs().sqrt().sum() * value
+    update("net", loss)
+    assert weight.tolist() == [1.0]
+    assert weight.grad is None
+    assert optimizer.state_dict()["state"] == {}
+    assert update.skipped == 1
+    assert update.schedules["net"].state_dict()["last_epoch"] == 1  # fault 17: the rate follows iterations, not updates
+    update("net", weight.sum())
+    assert update.skips_in_a_row == {"net": 0}
+    assert weight.item() < 1.0
+
+
+def test_fault_18_ten_in_a_row_stop_with_the_loss_and_the_files() -> None:
+    weight = parameter(1.0)
+    update = bound(torch.optim.SGD([weight], lr=0.1))
+    update.describe_batch = lambda: "iteration 9 of step1, night_004.png"
+    for _ in range(9):
+        update("net", weight.sum() * float("nan"))
+    with pytest.raises(NumericError, match=r"loss of 'net'.*10 updates in a row.*night_004\.png") as caught:
+        update("net", weight.sum() * float("nan"))
+    assert caught.value.exit_code == 5
+
+
+def test_unknown_or_unreached_optimisers_are_errors() -> None:
+    weight, other = parameter(1.0), parameter(1.0)
+    update = bound(torch.optim.SGD([weight], lr=0.1))
+    with pytest.raises(KeyError, match="no optimiser 'critic'"):
+        update("critic", weight.sum())
+    with pytest.raises(KeyError, match="does not name"):
+        update(torch.optim.SGD([weight], lr=0.1), weight.sum())
+    with pytest.raises(ValueError, match="depends on none"):
+        update("net", other.sum())
+    with pytest.raises(ValueError, match="belong to no optimiser"):
+        update.bind({}, {"net": warmup_poly(torch.optim.SGD([weight], lr=0.1), 2, 0)})
+
+
+def test_warmup_poly_values() -> None:
+    factors = [warmup_poly_factor(i, iterations=10, warmup=4) for i in range(11)]
+    rising, falling = [0.2, 0.4, 0.6, 0.8], [1.0, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6, 0.0]
+    assert factors == pytest.approx(rising + falling)
+    assert warmup_poly_factor(7, 10, 4, power=2.0) == pytest.approx(0.25)
+    assert warmup_poly_factor(99, 10, 4) == 0.0
+    weight = parameter(1.0)
+    optimizer = torch.optim.SGD([weight], lr=3.0)
+    update = bound(optimizer, warmup_poly(optimizer, 10, 4))
+    rates = []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"])
+        update("net", weight.sum())
+    assert rates == pytest.approx([3.0 * factor for factor in factors[:10]])
+    with pytest.raises(ValueError, match="between 0 and the 10 iterations"):
+        warmup_poly(optimizer, 10, 11)
+
+
+def test_buckets_hold_every_gradient_once_by_type() -> None:
+    big = torch.empty(BUCKET_BYTES // 4, device="meta")
+    gradients = [torch.zeros(3), big, torch.zeros(2, dtype=torch.bfloat16), torch.zeros(5)]
+    buckets = _buckets(gradients)
+    assert sorted(id(g) for bucket in buckets for g in bucket) == sorted(id(g) for g in gradients)
+    assert all(len({g.dtype for g in bucket}) == 1 for bucket in buckets)
+    assert len(buckets) == 4

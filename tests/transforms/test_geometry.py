@@ -1,0 +1,126 @@
+"""Crop, scale and flip: identity, bounds, and one geometry for picture and maps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from iccld.transforms import Draw, random_crop
+
+
+def draw(seed: int = 0) -> Draw:
+    return Draw(torch.Generator().manual_seed(seed))
+
+
+def coordinates(batch: int, height: int, width: int) -> Tensor:
+    """(B, 3, H, W) uint8: red is the column, green the row."""
+    columns = torch.arange(width, dtype=torch.uint8).expand(batch, height, width)
+    rows = torch.arange(height, dtype=torch.uint8)[:, None].expand(batch, height, width)
+    return torch.stack([columns, rows, torch.zeros_like(rows)], 1)
+
+
+def test_equal_size_without_scale_or_flip_is_the_identity() -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (3, 3, 17, 23), generator=generator, dtype=torch.uint8)
+    label = torch.randint(0, 256, (3, 17, 23), generator=generator, dtype=torch.uint8)
+    valid = torch.rand(3, 17, 23, generator=generator) < 0.5
+    kept = image.clone()
+    crop = random_crop(image, draw(), (17, 23), label=label, valid=valid, flip=0.0)
+    torch.testing.assert_close(crop.image, image.float() / 255, atol=1e-5, rtol=0)
+    assert crop.label is not None
+    assert crop.label.dtype == torch.int64
+    assert torch.equal(crop.label, label.long())
+    assert crop.valid is not None
+    assert torch.equal(crop.valid, valid)
+    assert torch.equal(image, kept)
+
+
+def test_absent_maps_stay_absent() -> None:
+    crop = random_crop(coordinates(1, 8, 8), draw(), (4, 4))
+    assert crop.label is None
+    assert crop.valid is None
+
+
+def test_float_pictures_are_taken_as_they_are() -> None:
+    image = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(random_crop(image, draw(), (8, 8), flip=0.0).image, image, atol=1e-5, rtol=0)
+
+
+def test_always_flip_mirrors_picture_and_label() -> None:
+    image = coordinates(2, 10, 14)
+    crop = random_crop(image, draw(), (10, 14), label=image[:, 0], flip=1.0)
+    assert crop.label is not None
+    assert torch.equal(crop.label, image[:, 0].flip(2).long())
+    torch.testing.assert_close(crop.image * 255, image.flip(3).float(), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3, 0.5, 1.0])
+def test_flip_is_applied_with_its_probability(probability: float) -> None:
+    image = coordinates(10_000, 2, 2)
+    flipped = random_crop(image, draw(), (2, 2), label=image[:, 0], flip=probability).label
+    assert flipped is not None
+    share = float(flipped[:, 0, 0].float().mean())
+    assert abs(share - probability) <= 4 * (probability * (1 - probability) / 10_000) ** 0.5
+
+
+def test_picture_and_label_share_the_geometry() -> None:
+    image = coordinates(64, 40, 60)
+    for channel, length in ((0, 60), (1, 40)):
+        crop = random_crop(image, draw(3), (16, 24), label=image[:, channel], scale=(0.9, 2.0), stretch=0.3, flip=0.5)
+        assert crop.label is not None
+        # Bilinear colour and nearest label are two readings of one coordinate: never more than half a pixel apart.
+        assert float((crop.image[:, channel] * 255 - crop.label).abs().max()) <= 0.5 + 1e-3
+        assert 0 <= int(crop.label.min()) < int(crop.label.max()) < length
+        assert len(crop.label[:, 0, 0].unique()) > 20  # not one window for all
+
+
+def test_crops_stay_within_bounds_and_reach_every_edge() -> None:
+    image = coordinates(2000, 20, 30)
+    crop = random_crop(image, draw(), (8, 12), flip=0.0)
+    columns, rows = crop.image[:, 0] * 255, crop.image[:, 1] * 255
+    # Beyond the edge the border repeats: a step of exactly one pixel everywhere means that no crop went there.
+    torch.testing.assert_close(columns.diff(dim=2), torch.ones(2000, 8, 11), atol=1e-3, rtol=0)
+    torch.testing.assert_close(rows.diff(dim=1), torch.ones(2000, 7, 12), atol=1e-3, rtol=0)
+    assert float(columns.min()) < 0.1
+    assert float(columns.max()) > 28.9
+    assert float(rows.min()) < 0.1
+    assert float(rows.max()) > 18.9
+
+
+def test_scale_enlarges_before_cropping() -> None:
+    crop = random_crop(coordinates(500, 40, 40), draw(), (8, 8), scale=(1.0, 2.0), flip=0.0)
+    step = (crop.image[:, 0] * 255).diff(dim=2)[:, 4, 3]  # source pixels per crop pixel, 1 / factor
+    assert 0.499 < float(step.min()) < 0.52
+    assert 0.98 < float(step.max()) < 1.001
+    assert abs(float((1 / step).log().mean()) - 0.5 * torch.tensor(2.0).log().item()) < 0.03  # log-uniform
+
+
+def test_too_small_a_picture_is_enlarged_until_the_crop_fits() -> None:
+    crop = random_crop(coordinates(2, 20, 20), draw(), (32, 32), scale=(0.5, 0.5), flip=0.0)
+    columns = crop.image[:, 0] * 255
+    assert crop.image.shape == (2, 3, 32, 32)
+    torch.testing.assert_close(columns[:, 16].diff(dim=1)[:, 2:-2], torch.full((2, 27), 20 / 32), atol=1e-3, rtol=0)
+
+
+def test_stretch_changes_the_aspect_ratio_by_its_share() -> None:
+    crop = random_crop(coordinates(500, 60, 60), draw(), (8, 8), stretch=0.2, flip=0.0)
+    step_x, step_y = (crop.image[:, 0] * 255).diff(dim=2)[:, 4, 3], (crop.image[:, 1] * 255).diff(dim=1)[:, 3, 4]
+    ratio = step_x / step_y
+    assert 0.799 < float(ratio.min()) < 0.82
+    assert 1.18 < float(ratio.max()) < 1.201
+    torch.testing.assert_close(step_x * step_y, torch.ones(500), atol=1e-3, rtol=0)  # the area stays
+
+
+def test_labels_are_never_interpolated() -> None:
+    label = torch.tensor([3, 255, 7])[torch.randint(0, 3, (16, 20, 20), generator=torch.Generator().manual_seed(0))]
+    crop = random_crop(coordinates(16, 20, 20), draw(), (32, 32), label=label, scale=(0.7, 2.3), stretch=0.3)
+    assert crop.label is not None
+    assert crop.label.unique().tolist() == [3, 7, 255]
+
+
+def test_colours_stay_between_0_and_1() -> None:
+    image = torch.randint(0, 2, (8, 3, 20, 20), generator=torch.Generator().manual_seed(0)).mul(255).to(torch.uint8)
+    crop = random_crop(image, draw(), (16, 16), scale=(1, 2)).image
+    assert crop.dtype == torch.float32
+    assert 0 <= float(crop.min()) < float(crop.max()) <= 1
