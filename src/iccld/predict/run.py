@@ -167,7 +167,6 @@ class _Line:
         reason = " ".join(str(error).split()) or type(error).__name__
         reason = reason.removeprefix(f"{job.path}: ")
         self.report.failed.append((job.path, reason))
-        say(f"failed: {job.path}: {reason}")
         self.bar.advance(1, note=job.name)
 
 

@@ -234,7 +234,7 @@ class Canvas:
             shape = cv2.warpPerspective(alpha.astype(np.float32), matrix, size, flags=cv2.INTER_LINEAR)
             mask = (mask * shape).astype(np.uint8)
         view = self.color[top:bottom, left:right]
-        cv2.copyTo(warped, cv2.compare(mask, 255, cv2.CMP_EQ), view)
+        cv2.copyTo(warped, cv2.inRange(mask, 255, 255), view)
         soft = np.nonzero(cv2.inRange(mask, 1, 254))  # the anti-aliased rim
         weight = mask[soft][:, None].astype(np.float32) / 255
         view[soft] = (view[soft] * (1 - weight) + warped[soft] * weight + 0.5).astype(np.uint8)

@@ -210,7 +210,7 @@ class Traffic:
             return int(rng.poisson(rate * (0.6 + 0.4 * self.density)))
 
         def spot() -> float:
-            return min(end, 3 + float(rng.gamma(1.7, 12.0)))
+            return min(end, 5 + float(rng.gamma(1.7, 12.0)))
 
         for _ in range(some(2.4)):
             self.thing(draw_traffic_sign, side, float(rng.uniform(0.3, 0.9)), spot(), facing + float(rng.normal(0, 0.25)))

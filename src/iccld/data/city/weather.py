@@ -58,7 +58,7 @@ def make_look(rng: np.random.Generator, world: str, sky: str, haze_color: Rgb) -
             wet=float(u(0.3, 0.9)) if sky in {"overcast", "storm"} and chance() < 0.25 else 0.0,
             exposure=float(np.exp(rng.normal(0.0, 0.22))),
             brightness=float(rng.normal(102, 12)),
-            adapts=float(u(0.4, 0.85)),
+            adapts=float(u(0.5, 0.9)),
             gamma=float(np.exp(rng.normal(0, 0.16))),
             contrast=float(u(-0.15, 0.75)),
             saturation=float(u(0.45, 1.25)),
