@@ -65,7 +65,8 @@ def main() -> None:
         for _ in range(arguments.rounds):
             for name in VARIANTS:
                 environment = {**os.environ, "OMP_WAIT_POLICY": "active" if name == "spinning" else "passive"}
-                command = [sys.executable, __file__, "--variant", name, "--threads", str(arguments.threads), "--steps", str(arguments.steps)]
+                options = ["--variant", name, "--threads", str(arguments.threads), "--steps", str(arguments.steps)]
+                command = [sys.executable, __file__, *options]
                 printed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
                 seconds[name].append(json.loads(printed))
     finally:

@@ -21,7 +21,7 @@ class Sample(NamedTuple):
     label: npt.NDArray[np.uint8] | None
     depth: npt.NDArray[np.float32] | None
     name: str
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index(), which nobody calls on a Sample
 
 
 class DomainBatch(NamedTuple):

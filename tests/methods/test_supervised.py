@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import ModuleType
 
 import pytest
@@ -51,6 +52,16 @@ def test_the_average_follows_the_closed_form(tiny: ModuleType) -> None:
         average = decay * average + (1 - decay) * tiny.values(method.model)
     torch.testing.assert_close(tiny.values(method.ema.module), average, atol=1e-6, rtol=1e-5)
     assert not any(p.requires_grad for p in method.ema.module.parameters())
+
+
+def test_the_first_steps_see_half_the_resolution(tiny: ModuleType) -> None:
+    views = replace(tiny.ingredients().views, half_resolution=0.5)
+    method = tiny.supervised(stage=tiny.optimisation(iterations=4), views=views)
+    seen: list[tuple[int, ...]] = []
+    method.model.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[-2:])))
+    for iteration in range(4):
+        tiny.step(method, iteration)
+    assert seen == [(16, 16), (16, 16), (32, 32), (32, 32)]
 
 
 def test_the_predictor_answers_at_the_size_of_the_picture(tiny: ModuleType) -> None:

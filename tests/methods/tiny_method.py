@@ -1,4 +1,4 @@
-"""Factories of tiny methods.  As a script: trains step 1 alone at twice the batch, then in two gloo processes, and saves both."""
+"""Factories of tiny methods.  As a script: trains both steps in two gloo processes, then alone at twice the batch, and saves both."""
 
 from __future__ import annotations
 
@@ -130,5 +130,6 @@ def train_both(engine: Engine, path: str) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     folder = sys.argv[1]
+    # Forked before the first backward pass, after which autograd's threads forbid it; spawned processes import torch again.
+    Engine(accelerator="cpu", devices=2, fork=True).launch(train_both, f"{folder}/both.pt")
     train_both(Engine(accelerator="cpu"), f"{folder}/alone.pt")
-    Engine(accelerator="cpu", devices=2, spawn=True).launch(train_both, f"{folder}/both.pt")

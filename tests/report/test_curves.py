@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from iccld.report.curves import MAX_POINTS, Series, line_chart, nice_step, thin
@@ -12,6 +12,7 @@ values = st.floats(-1e4, 1e4, allow_nan=False)
 
 
 @given(st.lists(values, min_size=1, max_size=40))
+@example([-5e-324])
 def test_every_point_lies_in_the_plot(ys: list[float]) -> None:
     chart = line_chart("x", [Series("x", [[(10.0 * i, y) for i, y in enumerate(ys)]])])
     assert chart is not None

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from iccld.transforms import Draw, random_crop
+from iccld.transforms import Draw, halve, random_crop
 
 
 def draw(seed: int = 0) -> Draw:
@@ -124,3 +124,11 @@ def test_colours_stay_between_0_and_1() -> None:
     crop = random_crop(image, draw(), (16, 16), scale=(1, 2)).image
     assert crop.dtype == torch.float32
     assert 0 <= float(crop.min()) < float(crop.max()) <= 1
+
+
+def test_halve_takes_the_mean_of_the_image_and_one_label_of_each_four() -> None:
+    image = torch.tensor([[0.0, 1.0, 0.2, 0.2], [1.0, 0.0, 0.2, 0.2]]).expand(1, 3, 2, 4)
+    label = torch.tensor([[[1, 2, 3, 4], [5, 6, 7, 255]]])
+    small, few = halve(image, label)
+    torch.testing.assert_close(small, torch.tensor([[0.5, 0.2]]).expand(1, 3, 1, 2))
+    assert few.tolist() == [[[6, 255]]]

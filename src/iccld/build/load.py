@@ -15,6 +15,8 @@ from iccld.training.allocator import keep_freed_memory
 from iccld.training.engine import Engine
 
 CONFIG = "config.yaml"
+LABEL_SPACE = "label_space.yaml"
+"""A copy of the user's own label space, so that a run is read without the file it was trained with."""
 
 
 def load_predictor(
@@ -30,7 +32,8 @@ def load_predictor(
         raise CheckpointError(f"{run} is not a run: no {CONFIG} there; give the folder that `iccld adapt` wrote")
     loaded = checkpoint.load(checkpoint.find(run, stage))
     config = read_config(run / CONFIG)
-    parts = ingredients(config, get_label_space(config.label_space))
+    space = get_label_space(run / LABEL_SPACE if (run / LABEL_SPACE).is_file() else config.label_space)
+    parts = ingredients(config, space)
     stages = registered_method(config.method).stages(parts, method_settings(config), optimisations(config))
     made = {each.name: each for each in stages}
     if loaded.stage not in made:

@@ -27,7 +27,7 @@ from iccld.models import CompactEncoder, Denoiser, DomainDiscriminator, InterCod
 from iccld.progress import say
 
 HEAD_CHANNELS = 32
-"""Channels of an attention head in the denoiser's coarsest level."""
+"""Channels of an attention head in the denoiser's coarsest level; a narrower level is one head."""
 
 WEIGHT_RANGE = (0.2, 5.0)
 """Class weights stay inside: a class of a few pixels must not drown the rest."""
@@ -145,6 +145,7 @@ def views(config: Config) -> Views:
         white_balance=augmentation.white_balance,
         blur_probability=augmentation.blur,
         blur_sigma=(augmentation.blur_sigma_min, augmentation.blur_sigma_max),
+        half_resolution=augmentation.half_resolution,
         noise=augmentation.noise,
     )
 
@@ -157,6 +158,7 @@ def ingredients(config: Config, label_space: LabelSpace, class_weight: torch.Ten
     if network.latent_stride != CompactEncoder.stride:
         raise ConfigError(f"network.latent_stride is {network.latent_stride}; the compact preset has {CompactEncoder.stride}")
     latent = network.latent_channels
+    head = min(HEAD_CHANNELS, network.denoiser_widths[-1])
 
     def make_segmenter() -> Segmenter:
         encoder = CompactEncoder(network.widths, latent)
@@ -165,8 +167,8 @@ def ingredients(config: Config, label_space: LabelSpace, class_weight: torch.Ten
 
     return Ingredients(
         make_segmenter=make_segmenter,
-        make_denoiser=lambda residual: Denoiser(latent, network.denoiser_widths, 1, HEAD_CHANNELS, residual),
-        make_discriminator=lambda: DomainDiscriminator(latent, network.denoiser_widths, 1, HEAD_CHANNELS),
+        make_denoiser=lambda residual: Denoiser(latent, network.denoiser_widths, 1, head, residual),
+        make_discriminator=lambda: DomainDiscriminator(latent, network.denoiser_widths, 1, head),
         label_space=label_space,
         views=views(config),
         working_size=parse_size(config.size.target),

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from iccld.batch import DomainBatch
+from iccld.build.load import LABEL_SPACE
 from iccld.build.objects import class_weights, ingredients, method_settings, open_data, optimisations, pair_dataset, registered_method
 from iccld.build.provenance import environment
 from iccld.config import Config, dump_config, parse_size
@@ -20,12 +21,13 @@ from iccld.data import FileDataset
 from iccld.data.check import class_statistics
 from iccld.data.pairs import PairDataset, pair_loader
 from iccld.evaluation import evaluate
-from iccld.labels import LabelSpace
+from iccld.labels import LABEL_SPACES, LabelSpace
 from iccld.methods.iccld import Step2
 from iccld.methods.ingredients import normalise
 from iccld.methods.method import Method
 from iccld.predictor import Predictor
 from iccld.progress import say, set_quiet
+from iccld.training import checkpoint
 from iccld.training.allocator import keep_freed_memory
 from iccld.training.engine import Engine
 from iccld.training.lock import lock_run
@@ -90,15 +92,17 @@ class _Run:
         self.pairs = pair_dataset(config, self.data, engine.rank, engine.world_size)
         weight = class_weights(class_statistics(self.data.source), config.sampling.class_balance) if config.sampling.class_balance else None
         self.ingredients = ingredients(config, self.space, None if weight is None else weight.to(engine.device))
+        self.stages = registered_method(config.method).stages(self.ingredients, method_settings(config), optimisations(config))
         self.summary: dict[str, Any] = {}
+        self.told_before: dict[str, Any] = {}
 
     def train(self) -> Path:
         config, engine = self.config, self.engine
+        checkpoint.refuse_other_configuration(self.run, fingerprint(config, self.space))
         if engine.is_first:
             self._open_summary()
-        stages = registered_method(config.method).stages(self.ingredients, method_settings(config), optimisations(config))
         run_stages(
-            stages,
+            self.stages,
             self._loader,
             engine=engine,
             run=self.run,
@@ -157,6 +161,9 @@ class _Run:
         return entries
 
     def _finish_stage(self, stage: str, method: Method, result: StageResult) -> None:
+        if result.is_restored and stage in self.told_before:
+            self._tell(stage, self.told_before[stage])  # scored and shown when it was trained
+            return
         by = {(entry["weights"], entry["split"]): entry for entry in result.last}
         headline = method.headline_weights
         val = by.get((headline, "val"))
@@ -176,13 +183,17 @@ class _Run:
             told["source_validation"] = {"miou": source_val["miou"], "num_images": len(self.data.source_val or ())}
         if isinstance(method, Step2):
             told |= self._diffusion_scores(method)
-        self.summary["stages"][stage] = told
-        self.summary["headline"] = {"stage": stage, "weights": headline, "miou": told["miou"]}
-        write_json(self.run / "summary.json", self.summary)
-        self._say_score(stage, told)
         if self.on_stage is not None:
             shown = self.data.val if self.data.val is not None else self.data.target
             self.on_stage(self.run, stage, self._predictor(method, headline), shown, self.space)
+        self._tell(stage, told)
+
+    def _tell(self, stage: str, told: dict[str, Any]) -> None:
+        """The stage's part of summary.json, written last: what is there needs no scoring again."""
+        self.summary["stages"][stage] = told
+        self.summary["headline"] = {"stage": stage, "weights": told["weights"], "miou": told["miou"]}
+        write_json(self.run / "summary.json", self.summary)
+        self._say_score(stage, told)
 
     def _diffusion_scores(self, method: Step2) -> dict[str, Any]:
         """What only step 2 has: the identity gap, and mIoU by the number of DDIM steps on the same pictures."""
@@ -210,8 +221,14 @@ class _Run:
 
     def _open_summary(self) -> None:
         config, engine = self.config, self.engine
+        if config.runtime.resume == "auto":
+            self.told_before = _read_json(self.run / "summary.json").get("stages", {})
         (self.run / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        if config.label_space not in LABEL_SPACES:
+            (self.run / LABEL_SPACE).write_bytes(Path(config.label_space).read_bytes())
         told = environment(engine.device.type, engine.precision)
+        if {stage.name for stage in self.stages} <= self.told_before.keys():
+            told = _read_json(self.run / "environment.json") or told  # nothing left to train: where it was trained stays true
         write_json(self.run / "environment.json", told)
         val = self.data.val
         sizes = {(0, 0)} if val is None else {val.read_image(0).shape[:2]}
@@ -270,6 +287,11 @@ def fingerprint(config: Config, space: LabelSpace) -> dict[str, Any]:
     kept["devices"] = config.runtime.devices
     kept["classes"] = list(space.names)
     return json.loads(json.dumps(kept))  # type: ignore[no-any-return]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """summary.json or environment.json of an earlier start of this run; empty where it did not come so far."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def write_json(path: Path, values: Mapping[str, Any] | Sequence[Any]) -> None:

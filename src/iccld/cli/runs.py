@@ -62,7 +62,8 @@ def _train(config: Config, print_config: bool) -> int:
     require_matching_torchvision()
     from iccld import build
 
-    say(_estimate_line(build.estimate(config)))
+    if not any((run / "checkpoints").glob("*/*/manifest.json")):  # a resumed run was estimated when it began
+        say(_estimate_line(build.estimate(config)))
     finished = build.adapt(config, partial(save_stage_pictures, config.evaluation.num_pictures))
     from iccld.report import write_report
 

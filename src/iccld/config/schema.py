@@ -162,11 +162,14 @@ class AugmentationConfig:
     blur_sigma_max: float = 1.15
     """Largest standard deviation of the blur in pixels; DACS."""
 
+    half_resolution: float = 0.0
+    """Share of the source stage's steps, its first ones, that see crops at half resolution, at a quarter of the cost."""
+
     noise: float = 0.04
     """Largest standard deviation of sensor noise on source pictures, as a share of full scale."""
 
     def __post_init__(self) -> None:
-        require_share(self, "stretch", "flip", "jitter", "jitter_strength", "mixed_jitter_strength", "blur", "noise")
+        require_share(self, "half_resolution", "stretch", "flip", "jitter", "jitter_strength", "mixed_jitter_strength", "blur", "noise")
         require_at_least(self, 0, "white_balance", "blur_sigma_min")
         require_at_least(self, 1, "target_scale_max")
         require(self.scale_min > 0, f"scale_min is {self.scale_min}; use a number above 0")

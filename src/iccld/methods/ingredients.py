@@ -43,6 +43,8 @@ class Views:
     """Blur: probability (DACS)."""
     blur_sigma: tuple[float, float] = (0.15, 1.15)
     """Blur: range of sigma in pixels (DACS)."""
+    half_resolution: float = 0.0
+    """Share of the source stage's steps, its first ones, that see crops at half resolution: a quarter of the cost."""
     noise: float = 0.04
     """Largest standard deviation of sensor noise on source images, of full scale."""
 

@@ -161,7 +161,7 @@ def _linear_axis(values: Sequence[float], percent: bool, from_zero: bool) -> tup
     if from_zero:
         low = min(low, 0.0)
     if high - low < 1e-12:
-        high = low + (abs(low) or 1.0)
+        high = low + (abs(low) if abs(low) > 1e-12 else 1.0)
     step = nice_step(high - low, 4)
     bottom, top = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
     if percent:

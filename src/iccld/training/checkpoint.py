@@ -160,6 +160,17 @@ def find(run: Path, stage: str | None = None) -> Path:
     raise CheckpointError(f"{run} has no whole checkpoint: all of them are damaged")
 
 
+def refuse_other_configuration(run: Path, fingerprint: Mapping[str, Any]) -> None:
+    """CheckpointError with the differences when a checkpoint of the run has another fingerprint: before anything of it is overwritten."""
+    stages = sorted(entry for entry in (run / "checkpoints").glob("*") if entry.is_dir())
+    for path in (stage / f"{iteration:08d}" for stage in stages for iteration in iterations(stage)):
+        try:
+            stored = json.loads((path / MANIFEST).read_bytes())["fingerprint"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # damaged: passed over with a warning when it is to be loaded
+        _compare(path, stored, fingerprint)
+
+
 def iterations(directory: Path) -> list[int]:
     """The iterations that a stage's directory holds checkpoints of, ascending; temporaries and other files do not count."""
     if not directory.is_dir():

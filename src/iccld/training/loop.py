@@ -41,6 +41,8 @@ class StageResult:
     last: tuple[dict[str, Any], ...]
     """The evaluation entries at the end of the stage."""
     checkpoint: Path
+    is_restored: bool = False
+    """Whether the stage came back finished from its checkpoint, without a step of its own."""
 
 
 def train_stage(
@@ -280,7 +282,7 @@ class _StageLoop:
         is_new = self.metrics is not None
         seconds = self._seconds() if is_new else self.seconds_before
         peak = self._peak() if is_new else self.peak_before
-        return StageResult(self.iteration, seconds, peak, self.best, tuple(self.last), path)
+        return StageResult(self.iteration, seconds, peak, self.best, tuple(self.last), path, not is_new)
 
 
 class _Silent:

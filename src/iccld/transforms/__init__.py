@@ -3,7 +3,7 @@
 from iccld.transforms.classmix import choose_classes, classmix
 from iccld.transforms.draw import Draw
 from iccld.transforms.fourier import exchange_amplitude
-from iccld.transforms.geometry import Cropped, random_crop
+from iccld.transforms.geometry import Cropped, halve, random_crop
 from iccld.transforms.masking import block_mask
 from iccld.transforms.photometric import blur, jitter, sensor_noise
 
@@ -15,6 +15,7 @@ __all__ = [
     "choose_classes",
     "classmix",
     "exchange_amplitude",
+    "halve",
     "jitter",
     "random_crop",
     "sensor_noise",

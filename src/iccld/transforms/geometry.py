@@ -54,6 +54,11 @@ def random_crop(
     return Cropped(cropped, _sample_map(label, grid), _as_bool(_sample_map(valid, grid)))
 
 
+def halve(image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Half resolution: (B, 3, H, W) by the mean of 2x2 pixels, (B, H, W) by one of them -> (B, 3, H/2, W/2), (B, H/2, W/2)."""
+    return F.avg_pool2d(image, 2), label[:, 1::2, 1::2]
+
+
 def _sample_map(values: Tensor | None, grid: Tensor) -> Tensor | None:
     if values is None:
         return None

@@ -86,7 +86,7 @@ class Street:
 
 def make_street(rng: np.random.Generator, world: str) -> Street:
     """A random street.  `camera` prefers older, narrower streets with more plots of trees; `sim` covers everything."""
-    weights = {"sim": (0.24, 0.2, 0.16, 0.14, 0.16, 0.1), "camera": (0.12, 0.16, 0.24, 0.08, 0.16, 0.24)}[world]
+    weights = {"sim": (0.16, 0.2, 0.16, 0.1, 0.3, 0.08), "camera": (0.12, 0.16, 0.24, 0.08, 0.16, 0.24)}[world]
     kind = KINDS[int(rng.choice(len(KINDS), p=weights))]
     lane = float(rng.uniform(2.8, 3.7))
     lanes = int(
@@ -130,10 +130,10 @@ def _junctions(rng: np.random.Generator, kind: str, end: float) -> tuple[Junctio
 PLOT_WEIGHTS: dict[str, dict[str, float]] = {
     "highstreet": {"terrace": 0.8, "blocks": 0.1, "park": 0.04, "wall": 0.03, "works": 0.03},
     "old_town": {"terrace": 0.66, "wall": 0.12, "park": 0.14, "houses": 0.05, "works": 0.03},
-    "residential": {"houses": 0.6, "terrace": 0.22, "park": 0.08, "wall": 0.06, "lot": 0.04},
+    "residential": {"houses": 0.52, "terrace": 0.2, "park": 0.17, "wall": 0.06, "lot": 0.05},
     "avenue": {"houses": 0.2, "blocks": 0.3, "park": 0.3, "terrace": 0.15, "wall": 0.05},
     "downtown": {"blocks": 0.68, "terrace": 0.2, "lot": 0.04, "park": 0.05, "works": 0.03},
-    "arterial": {"park": 0.36, "lot": 0.14, "wall": 0.18, "blocks": 0.2, "houses": 0.12},
+    "arterial": {"park": 0.62, "lot": 0.14, "wall": 0.1, "blocks": 0.08, "houses": 0.06},
 }
 
 

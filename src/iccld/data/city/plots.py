@@ -223,7 +223,7 @@ def _blocks(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
 
 def _woods(plan: Plan, side: Side, u0: float, u1: float, z0: float, z1: float, density: float) -> None:
     rng = plan.rng
-    count = int(np.clip((z1 - max(z0, 0)) * density, 0, 16))
+    count = int(np.clip((z1 - max(z0, 0)) * density, 0, 26))
     kind = "conifer" if rng.random() < 0.15 else "tree"
     low = float(rng.uniform(5, 9))
     for _ in range(count):
@@ -238,7 +238,7 @@ def _park(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
     kind = str(rng.choice(["railing", "wall", "hedge", "mesh", "none"], p=[0.28, 0.14, 0.14, 0.08, 0.36]))
     if kind != "none":
         plan.barrier(side, line + 0.2, z0, z1, kind, float(rng.uniform(0.7, 1.9)))
-    _woods(plan, side, line + 1.5, line + 22, z0, z1, float(rng.choice([0.1, 0.25, 0.5])))
+    _woods(plan, side, line + 1.5, line + 22, z0, z1, float(rng.choice([0.12, 0.3, 0.8])))
     if rng.random() < 0.5:
         for _ in range(int(rng.integers(2, 7))):
             at = plan.street.at(side.sign * (line + float(rng.uniform(0.8, 8))), float(rng.uniform(max(1, z0), max(2, z1))))
@@ -298,7 +298,7 @@ def _close_street(plan: Plan, night: float) -> None:
     if street.end > 170 and rng.random() < 0.7:
         return
     z = street.end + float(rng.uniform(6, 16))
-    if rng.random() < 0.3:
+    if rng.random() < (0.7 if street.kind == "arterial" else 0.3):
         for _ in range(14):
             plan.tree(street.at(float(rng.uniform(-45, 45)), z + float(rng.uniform(0, 12))), float(rng.uniform(6, 14)))
         return

@@ -31,7 +31,7 @@ class Season:
 
 def make_season(rng: np.random.Generator, world: str) -> Season:
     """Summer, spring, autumn or winter."""
-    pick = rng.choice(4, p=(0.4, 0.12, 0.16, 0.32) if world == "sim" else (0.5, 0.1, 0.2, 0.2))
+    pick = rng.choice(4, p=(0.28, 0.12, 0.16, 0.44) if world == "sim" else (0.5, 0.1, 0.2, 0.2))
     return (
         Season((72, 118), (0.3, 0.62), (0.26, 0.5), 0.03),
         Season((66, 92), (0.35, 0.65), (0.38, 0.6), 0.15),
