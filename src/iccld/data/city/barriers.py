@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
@@ -31,7 +33,7 @@ def draw_wall(
     a, b = between(p, q, part[0]), between(p, q, part[1])
     quad, depth = wall_quad(camera, a, b, 0.0, height)
     ppm = resolution(camera, float(depth.min()))
-    length = float(np.hypot(b[0] - a[0], b[1] - a[1]))
+    length = math.hypot(b[0] - a[0], b[1] - a[1])
     shape = (int(bounded(height * ppm, 3, 200)), int(bounded(length * ppm, 3, 400)))
     texture = tinted(sample_material(material, shape, ppm, rng), color)
     cap = max(1, int(0.14 * ppm))
@@ -56,7 +58,7 @@ def draw_fence(
     quad, depth = wall_quad(camera, a, b, 0.0, height)
     near = max(0.8, float(depth.min()))
     ppm = bounded(1.6 * camera.pixels_per_metre(near), 3, 36)
-    length = float(np.hypot(b[0] - a[0], b[1] - a[1]))
+    length = math.hypot(b[0] - a[0], b[1] - a[1])
     rows, columns = int(bounded(height * ppm, 4, 160)), int(bounded(length * ppm, 4, 900))
     ppm_x = columns / length
     color, texture, alpha = _pattern(rng, kind, rows, columns, ppm, ppm_x)

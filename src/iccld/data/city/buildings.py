@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -79,7 +80,7 @@ def lit(texture: Image, normal: tuple[float, float, float], light: Light) -> Ima
 def outward(p: Point, q: Point) -> tuple[float, float, float]:
     """Normal of the wall p..q, on the side from which p is left of q."""
     dx, dz = q[0] - p[0], q[1] - p[1]
-    length = float(np.hypot(dx, dz)) or 1.0
+    length = math.hypot(dx, dz) or 1.0
     return dz / length, 0.0, -dx / length
 
 
@@ -130,7 +131,7 @@ def _facade(canvas: Canvas, camera: Camera, rng: np.random.Generator, house: Hou
         blend = [0.72 * w + 0.28 * g for w, g in zip(house.style.wall, house.style.glass, strict=True)]
         canvas.fill(quad, shade((blend[0], blend[1], blend[2]), outward(p, q), light), BUILDING, float(depth.mean()))
         return
-    length = float(np.hypot(q[0] - p[0], q[1] - p[1]))
+    length = math.hypot(q[0] - p[0], q[1] - p[1])
     shown = min(house.height, max(3.0, _visible_height(camera, far)))
     texture = draw_facade(rng, house.style, length, house.height, shown, resolution(camera, near * 0.6 + far * 0.4))
     columns = texture.shape[1]
@@ -146,11 +147,11 @@ def _plain_wall(canvas: Canvas, camera: Camera, rng: np.random.Generator, a: Poi
         return
     a, b = between(a, b, part[0]), between(a, b, part[1])
     quad, depth = wall_quad(camera, a, b, max(0.0, house.party - 0.5), house.height)
-    if abs(quad[1, 0] - quad[0, 0]) < 7:
+    if abs(quad[1, 0] - quad[0, 0]) < 12 or float(depth.mean()) > 70:  # too small for its texture to be seen
         canvas.fill(quad, shade(house.style.wall, outward(a, b), light), BUILDING, float(depth.mean()))
         return
     ppm = min(8.0, resolution(camera, float(depth.mean())))
-    length = float(np.hypot(b[0] - a[0], b[1] - a[1]))
+    length = math.hypot(b[0] - a[0], b[1] - a[1])
     shape = (int(bounded(house.height * ppm, 3, 200)), int(bounded(length * ppm, 3, 200)))
     kind = "concrete" if house.style.material == "glass" else house.style.material
     texture = tinted(sample_material(kind, shape, ppm, rng), house.style.wall)
@@ -176,7 +177,7 @@ def _roof(
     if house.roof == "gable":  # the gable looks at the street
         mid, mid_back = between(p, q, 0.5), between(back_p, back_q, 0.5)
         slopes = [(p_out, mid, mid_back, back_p, -1.0), (q_out, mid, mid_back, back_q, 1.0)]
-        slopes.sort(key=lambda s: -float(np.hypot(*s[0])))
+        slopes.sort(key=lambda s: -math.hypot(*s[0]))
         for low, ridge, ridge_back, low_back, _ in slopes:
             quad = np.array([at(low, h - 0.1), at(ridge, top), at(ridge_back, top), at(low_back, h - 0.1)])
             canvas.fill3d(camera, quad, shade(house.roof_color, (0, 0.8, -0.3), light), BUILDING)

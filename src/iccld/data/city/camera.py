@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,6 +42,7 @@ class Camera:
     cy: float = field(init=False, repr=False, compare=False)
     _turn: FloatArray = field(init=False, repr=False, compare=False)
     _shift: FloatArray = field(init=False, repr=False, compare=False)
+    rows: tuple[tuple[float, float, float, float], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         cos_y, sin_y = math.cos(self.yaw), math.sin(self.yaw)
@@ -53,6 +55,8 @@ class Camera:
         object.__setattr__(self, "rotation", rotation)
         object.__setattr__(self, "_turn", np.ascontiguousarray(rotation.T))
         object.__setattr__(self, "_shift", rotation @ np.array([0.0, -self.height_m, 0.0]))
+        shift = self._shift.tolist()
+        object.__setattr__(self, "rows", tuple((*row, shift[i]) for i, row in enumerate(rotation.tolist())))
         # A tilted camera sees the horizon f tan(pitch) away from its optical axis: move the axis so that the horizon stays.
         object.__setattr__(self, "cy", self.horizon_y - self.focal_px * math.tan(self.pitch))
 
@@ -71,6 +75,20 @@ class Camera:
     def project(self, points: FloatArray) -> FloatArray:
         """World (N, 3) metres -> pixels (N, 2) x, y.  Points nearer than NEAR_M are pushed to it: clip polygons first."""
         return self.camera_to_pixel(self.to_camera(points))
+
+    def outline(self, points: FloatArray | Sequence[Sequence[float]]) -> tuple[list[tuple[float, float]], list[float]]:
+        """World polygon (N, 3) metres, cut at the near plane -> pixels (M, 2) and depths (M,); M may be 0.
+
+        Plain floats: for a few corners that is several times quicker than arrays."""
+        corners = points.tolist() if isinstance(points, np.ndarray) else points
+        (ax, ay, az, ao), (bx, by, bz, bo), (cx, cy, cz, co) = self.rows
+        inside = [(ax * x + ay * y + az * z + ao, bx * x + by * y + bz * z + bo, cx * x + cy * y + cz * z + co) for x, y, z in corners]
+        depth = [p[2] for p in inside]
+        if min(depth) < NEAR_M:
+            inside = _cut_near(inside)
+            depth = [p[2] for p in inside]
+        focal, left, top = self.focal_px, self.cx, self.cy
+        return [(left + focal * x / z, top - focal * y / z) for x, y, z in inside], depth
 
     def depth_of(self, points: FloatArray) -> FloatArray:
         """World (N, 3) metres -> depth (N,) metres along the optical axis; negative behind the camera."""
@@ -99,8 +117,22 @@ class Camera:
         """Pixels (..., ) -> world directions (X, Y, Z) with optical-axis depth 1; a ray meets the ground where Y < 0."""
         a = (columns - self.cx) / self.focal_px
         b = (self.cy - rows) / self.focal_px
-        r = self.rotation
-        return a * r[0, 0] + b * r[1, 0] + r[2, 0], a * r[0, 1] + b * r[1, 1] + r[2, 1], a * r[0, 2] + b * r[1, 2] + r[2, 2]
+        (ax, ay, az), (bx, by, bz), (cx, cy, cz) = self.rotation.tolist()  # plain floats keep float32 pixels float32
+        return a * ax + b * bx + cx, a * ay + b * by + cy, a * az + b * bz + cz
+
+
+def _cut_near(points: list[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
+    """clip_near for lists."""
+    kept: list[tuple[float, float, float]] = []
+    px, py, pz = points[-1]
+    for x, y, z in points:
+        if (z >= NEAR_M) != (pz >= NEAR_M):
+            share = (NEAR_M - pz) / (z - pz)
+            kept.append((px + share * (x - px), py + share * (y - py), NEAR_M))
+        if z >= NEAR_M:
+            kept.append((x, y, z))
+        px, py, pz = x, y, z
+    return kept
 
 
 def clip_near(points: FloatArray, near: float = NEAR_M) -> FloatArray:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from iccld.data.city.camera import Camera, FloatArray, bounded, clip_near
+from iccld.data.city.camera import Camera, FloatArray, bounded
 from iccld.data.city.light import Light
 from iccld.data.city.light import shade as shade_color
 
@@ -16,6 +19,14 @@ FAR_M = 655.35
 SHIFT = 4
 LIMIT_PX = 30000.0
 VOID = 255
+
+
+def fixed_point(corners: Sequence[Sequence[float]]) -> npt.NDArray[np.int32]:
+    """Pixels (N, 2) -> OpenCV's fixed point; int() rounds towards 0: off by 1/16 px left of the canvas, unseen."""
+    scale = 1 << SHIFT
+    if len(corners) > 7:
+        return (np.array(corners) * scale + 0.5).astype(np.int32)
+    return np.array([(int(x * scale + 0.5), int(y * scale + 0.5)) for x, y in corners], np.int32)
 
 
 def _scalar(color: Color) -> tuple[float, float, float]:
@@ -58,16 +69,16 @@ class Canvas:
         alpha: float = 1.0,
     ) -> None:
         """Fill a polygon (N, 2) px with RGB `color`; `color2` at its lower edge makes a vertical gradient; `alpha` blends the colour."""
-        polygon = np.asarray(points, dtype=np.float64)
-        if len(polygon) < 3:
+        corners = points.tolist() if isinstance(points, np.ndarray) else points
+        if len(corners) < 3:
             return
-        xs, ys = polygon.T.tolist()  # plain floats: numpy's reductions cost more than they save on a few corners
+        xs, ys = [p[0] for p in corners], [p[1] for p in corners]  # plain floats: arrays cost more than they save on a few corners
         x0, y0, x1, y1 = min(xs), min(ys), max(xs), max(ys)
         if x1 < -1 or y1 < -1 or x0 > self.size[1] or y0 > self.size[0]:
             return
         if x0 < -LIMIT_PX or y0 < -LIMIT_PX or x1 > LIMIT_PX or y1 > LIMIT_PX:
-            polygon = np.clip(polygon, -LIMIT_PX, LIMIT_PX)
-        fixed = (polygon * (1 << SHIFT) + 0.5).astype(np.int32)  # int() rounds towards 0: off by 1/16 px left of the canvas, unseen
+            corners = [(bounded(x, -LIMIT_PX, LIMIT_PX), bounded(y, -LIMIT_PX, LIMIT_PX)) for x, y in zip(xs, ys, strict=True)]
+        fixed = fixed_point(corners)
         if color2 is None and alpha >= 1.0:
             cv2.fillPoly(self.color, [fixed], _scalar(color), cv2.LINE_AA, SHIFT)
         else:
@@ -86,15 +97,15 @@ class Canvas:
         left, top = max(0, int(x0) - 1), max(0, int(y0) - 1)
         right, bottom = min(width, int(x1) + 3), min(height, int(y1) + 3)
         target = self.color[top:bottom, left:right]
-        local = fixed - np.array([left, top], np.int32) * (1 << SHIFT)
+        offset = (-left * (1 << SHIFT), -top * (1 << SHIFT))
         if color2 is None:
             patch = target.copy()
-            cv2.fillPoly(patch, [local], _scalar(color), cv2.LINE_AA, SHIFT)
+            cv2.fillPoly(patch, [fixed], _scalar(color), cv2.LINE_AA, SHIFT, offset)
             cv2.addWeighted(patch, alpha, target, 1 - alpha, 0, dst=patch)
             target[...] = patch
             return
         mask = np.zeros((bottom - top, right - left), np.uint8)
-        cv2.fillPoly(mask, [local], 255, cv2.LINE_AA, SHIFT)
+        cv2.fillPoly(mask, [fixed], 255, cv2.LINE_AA, SHIFT, offset)
         share = np.clip((np.arange(top, bottom) - y0) / max(1.0, y1 - y0), 0, 1)[:, None, None].astype(np.float32)
         paint = np.asarray(color, np.float32) * (1 - share) + np.asarray(color2, np.float32) * share
         weight = mask[:, :, None] * np.float32(alpha / 255)
@@ -119,7 +130,7 @@ class Canvas:
         if thickest <= 1.3:
             self._thin_line((x0, y0), (x1, y1), thickest, color, train_id if thickest >= 0.4 else None, depth)
             return
-        length = max(1e-6, float(np.hypot(x1 - x0, y1 - y0)))
+        length = max(1e-6, math.hypot(x1 - x0, y1 - y0))
         nx, ny = -(y1 - y0) / length / 2, (x1 - x0) / length / 2
         # fillPoly paints half a pixel beyond the outline: take it back so that width is width.
         a, b = max(0.1, width_px - 1.0), max(0.1, end_width - 1.0)
@@ -129,29 +140,28 @@ class Canvas:
     def _thin_line(
         self, p: tuple[float, float], q: tuple[float, float], width: float, color: Color, train_id: int | None, depth: float | None
     ) -> None:
-        ends = np.clip(np.array([p, q]), -LIMIT_PX, LIMIT_PX)
-        box = self.roi(ends)
-        if box is None:
+        limit = LIMIT_PX
+        ends = [(bounded(x, -limit, limit), bounded(y, -limit, limit)) for x, y in (p, q)]
+        height, canvas_width = self.size
+        (x0, y0), (x1, y1) = ends
+        left, top = max(0, int(min(x0, x1)) - 2), max(0, int(min(y0, y1)) - 2)
+        right, bottom = min(canvas_width, int(max(x0, x1)) + 3), min(height, int(max(y0, y1)) + 3)
+        if right <= left or bottom <= top:
             return
-        left, top, right, bottom = box
-        a, b = (tuple(int(v) for v in np.round((end - (left, top)) * (1 << SHIFT))) for end in ends)
-        view = self.color[top:bottom, left:right]
+        scale = 1 << SHIFT
+        a, b = (round(x0 * scale), round(y0 * scale)), (round(x1 * scale), round(y1 * scale))
         if width >= 0.95:
-            patch = np.ascontiguousarray(view)
-            cv2.line(patch, a, b, _scalar(color), 1, cv2.LINE_AA, SHIFT)
-            view[...] = patch
+            cv2.line(self.color, a, b, _scalar(color), 1, cv2.LINE_AA, SHIFT)
         else:
+            view = self.color[top:bottom, left:right]
             patch = view.copy()
-            cv2.line(patch, a, b, _scalar(color), 1, cv2.LINE_AA, SHIFT)
+            local_a, local_b = (a[0] - left * scale, a[1] - top * scale), (b[0] - left * scale, b[1] - top * scale)
+            cv2.line(patch, local_a, local_b, _scalar(color), 1, cv2.LINE_AA, SHIFT)
             view[...] = cv2.addWeighted(patch, width, view, 1 - width, 0)
         if train_id is not None:
-            label = np.ascontiguousarray(self.label[top:bottom, left:right])
-            cv2.line(label, a, b, int(train_id), 1, cv2.LINE_8, SHIFT)
-            self.label[top:bottom, left:right] = label
+            cv2.line(self.label, a, b, int(train_id), 1, cv2.LINE_8, SHIFT)
             if depth is not None:
-                far = np.ascontiguousarray(self.depth[top:bottom, left:right])
-                cv2.line(far, a, b, float(depth), 1, cv2.LINE_8, SHIFT)
-                self.depth[top:bottom, left:right] = far
+                cv2.line(self.depth, a, b, float(depth), 1, cv2.LINE_8, SHIFT)
 
     def ellipse(
         self,
@@ -214,7 +224,7 @@ class Canvas:
 
         depth_corners: (4,) metres at the corners (interpolated as a plane: 1/depth is linear on the picture), or one number.
         alpha: (h, w) 0..1, see-through texture; the label follows alpha > 0.5, or with is_filled covers the whole quad."""
-        corners = np.clip(np.asarray(corners_px, np.float64), -LIMIT_PX, LIMIT_PX)
+        corners = np.minimum(np.maximum(np.asarray(corners_px, np.float64), -LIMIT_PX), LIMIT_PX)
         box = self.roi(corners, 1)
         if box is None:
             return
@@ -227,17 +237,13 @@ class Canvas:
         size = (right - left, bottom - top)
         warped = cv2.warpPerspective(texture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         mask = np.zeros((size[1], size[0]), np.uint8)
-        fixed = [np.round(local * (1 << SHIFT)).astype(np.int32)]
-        cv2.fillPoly(mask, fixed, 255, cv2.LINE_AA, SHIFT)
+        cv2.fillPoly(mask, [fixed_point(local.tolist())], 255, cv2.LINE_AA, SHIFT)
         outline = mask
         if alpha is not None:
             shape = cv2.warpPerspective(alpha.astype(np.float32), matrix, size, flags=cv2.INTER_LINEAR)
-            mask = (mask * shape).astype(np.uint8)
+            mask = np.asarray(cv2.multiply(mask, shape, dtype=cv2.CV_8U), np.uint8)
         view = self.color[top:bottom, left:right]
-        cv2.copyTo(warped, cv2.inRange(mask, 255, 255), view)
-        soft = np.nonzero(cv2.inRange(mask, 1, 254))  # the anti-aliased rim
-        weight = mask[soft][:, None].astype(np.float32) / 255
-        view[soft] = (view[soft] * (1 - weight) + warped[soft] * weight + 0.5).astype(np.uint8)
+        view[...] = cv2.blendLinear(warped, view, mask.astype(np.float32), cv2.bitwise_not(mask).astype(np.float32))
         if train_id is not None:
             inside = (outline if is_filled else mask) > 127
             np.copyto(self.label[top:bottom, left:right], np.uint8(train_id), where=inside)
@@ -262,7 +268,7 @@ class Canvas:
     def fill3d(
         self,
         camera: Camera,
-        points: FloatArray,
+        points: FloatArray | Sequence[Sequence[float]],
         color: Color,
         train_id: int | None = None,
         *,
@@ -270,23 +276,20 @@ class Canvas:
         alpha: float = 1.0,
     ) -> None:
         """Fill a world polygon (N, 3) metres: clipped at the near plane, projected; depth is its plane where it is long in depth."""
-        in_camera = clip_near(camera.to_camera(points))
-        if len(in_camera) < 3:
+        pixels, depths = camera.outline(points)
+        if len(pixels) < 3:
             return
-        pixels = camera.camera_to_pixel(in_camera)
-        depth = in_camera[:, 2]
-        depths = depth.tolist()
         nearest, farthest = min(depths), max(depths)
         self.fill(pixels, color, train_id, sum(depths) / len(depths), color2=color2, alpha=alpha)
         if train_id is None or farthest < nearest * 1.25:
             return
-        pixels = np.clip(pixels, -LIMIT_PX, LIMIT_PX)
-        box = self.roi(pixels)
+        corners = np.clip(np.array(pixels), -LIMIT_PX, LIMIT_PX)
+        box = self.roi(corners)
         if box is None:
             return
         mask = np.zeros((box[3] - box[1], box[2] - box[0]), np.uint8)
-        cv2.fillPoly(mask, [np.round((pixels - box[:2]) * (1 << SHIFT)).astype(np.int32)], 255, cv2.LINE_8, SHIFT)
-        self._write_depth(box, mask > 0, pixels, depth)
+        cv2.fillPoly(mask, [np.round((corners - box[:2]) * (1 << SHIFT)).astype(np.int32)], 255, cv2.LINE_8, SHIFT)
+        self._write_depth(box, mask > 0, corners, np.array(depths))
 
     def shade(self, color: Color, normal: tuple[float, float, float] | FloatArray, light: Light) -> tuple[int, int, int]:
         """RGB of a surface under `light` (see light.shade)."""
@@ -295,28 +298,30 @@ class Canvas:
 
 def _plane(points: FloatArray, values: FloatArray) -> tuple[float, float, float]:
     """Coefficients of value = gx x + gy y + g0 through three of the points (N, 2), the three that span the largest triangle."""
-    base, rest = points[0], points[1:] - points[0]
+    corners, known = points.tolist(), values.tolist()
+    x0, y0 = corners[0]
+    rest = [(x - x0, y - y0) for x, y in corners[1:]]
     best, pair = 0.0, (0, 1)
-    for i in range(len(rest)):
+    for i, (ax, ay) in enumerate(rest):
         for j in range(i + 1, len(rest)):
-            area = abs(float(rest[i, 0] * rest[j, 1] - rest[i, 1] * rest[j, 0]))
+            area = abs(ax * rest[j][1] - ay * rest[j][0])
             if area > best:
                 best, pair = area, (i, j)
     (ax, ay), (bx, by) = rest[pair[0]], rest[pair[1]]
-    cross = float(ax * by - ay * bx)
+    cross = ax * by - ay * bx
     if abs(cross) < 1e-6:
-        return 0.0, 0.0, float(values.mean())
-    da, db = values[pair[0] + 1] - values[0], values[pair[1] + 1] - values[0]
-    gx, gy = float((da * by - db * ay) / cross), float((db * ax - da * bx) / cross)
-    return gx, gy, float(values[0] - gx * base[0] - gy * base[1])
+        return 0.0, 0.0, sum(known) / len(known)
+    da, db = known[pair[0] + 1] - known[0], known[pair[1] + 1] - known[0]
+    gx, gy = (da * by - db * ay) / cross, (db * ax - da * bx) / cross
+    return gx, gy, known[0] - gx * x0 - gy * y0
 
 
 def _shrink_to(
     texture: npt.NDArray[np.uint8], alpha: FloatArray | None, corners: FloatArray, h: int, w: int
 ) -> tuple[npt.NDArray[np.uint8], FloatArray | None, int, int]:
     """Shrink a texture much larger than its quad (area average), so that distance does not alias."""
-    top, right = np.hypot(*(corners[1] - corners[0])), np.hypot(*(corners[2] - corners[1]))
-    bottom, left = np.hypot(*(corners[2] - corners[3])), np.hypot(*(corners[3] - corners[0]))
+    a, b, c, d = corners.tolist()
+    top, right, bottom, left = math.dist(a, b), math.dist(b, c), math.dist(c, d), math.dist(d, a)
     new_w = int(bounded(max(top, bottom), 2, w))
     new_h = int(bounded(max(left, right), 2, h))
     if new_w > 0.7 * w and new_h > 0.7 * h:

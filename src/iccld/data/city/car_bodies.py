@@ -111,7 +111,7 @@ def car_faces(shape: Shape, trim: Trim, viewer: Point, is_detailed: bool) -> lis
             ring.append((half * share * spread, shoulder if level == 2 else y, z + shift))
         rings.append(ring)
     inside = (0.0, 0.5, 0.0)
-    faces = _underbody(shape, half)
+    faces = _underbody(shape, half, is_detailed)
     mirror = _mirrored
     for side in (-1, 1):
         if viewer[0] * side < half * 0.7:
@@ -149,12 +149,12 @@ def _mirrored(quad: Quad) -> Quad:
     return (_flip(quad[0]), _flip(quad[1]), _flip(quad[2]), _flip(quad[3]))
 
 
-def _underbody(shape: Shape, half: float) -> list[Face]:
+def _underbody(shape: Shape, half: float, is_detailed: bool) -> list[Face]:
     """The dark space between the wheels, and the treads of the tyres as seen from front and rear."""
     front, rear, r = shape.length / 2 - 0.75, -shape.length / 2 + 0.72, shape.wheel
     faces = box(-half * 0.9, half * 0.9, shape.clear - 0.06, shape.clear + 0.12, rear - 0.4, front + 0.4, (14, 14, 15))
     for z in (rear, front):
-        for side in (-1, 1):
+        for side in (-1, 1) if is_detailed else ():
             a, b = sorted((side * half * 0.68, side * half * 0.95))
             faces += box(a, b, 0.0, 1.5 * r, z - 0.8 * r, z + 0.8 * r, RUBBER)[:4]
     return faces

@@ -103,6 +103,14 @@ class Panel:
         if right >= left and bottom >= top:
             cv2.rectangle(self.image, (left, top), (right, bottom), color, -1)
 
+    def copy_part(self, from_x: float, to_x: float, width: float, y: float, height: float, gap: float) -> None:
+        """Repeat the window drawn at from_x at to_x, with half the `gap` around; metres."""
+        p, margin = self.ppm, min(0.5 * gap, 0.5)
+        source, target, count = int((from_x - margin) * p + 0.5), int((to_x - margin) * p + 0.5), int((width + 2 * margin) * p + 0.5)
+        top, bottom = max(0, self.rows - int((y + height + 0.2) * p + 0.5)), self.rows - int((y - 0.75) * p + 0.5)
+        count = min(count, self.columns - target)
+        if count > 0 and bottom > top and source >= 0 and source + count <= target:
+            self.image[top:bottom, target : target + count] = self.image[top:bottom, source : source + count]
 
     def copy_band(self, from_y: float, to_y: float, height: float) -> None:
         """Repeat what is drawn between from_y and from_y + height at to_y; metres above the pavement."""
@@ -159,6 +167,9 @@ def _window_row(rng: np.random.Generator, panel: Panel, style: FacadeStyle, widt
     fine = panel.ppm > 7
     for i in range(count):
         x = start + i * pitch
+        if i > 2:  # the fourth and further ones repeat
+            panel.copy_part(start + int(rng.integers(3)) * pitch, x, style.window_width, y, window_height, style.window_gap)
+            continue
         _window(rng, panel, style, x, y, x + style.window_width, y + window_height, fine)
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from iccld.data.city.camera import Camera, FloatArray, bounded, clip_near
-from iccld.data.city.canvas import LIMIT_PX, SHIFT, VOID, Canvas
+from iccld.data.city.camera import Camera, FloatArray, bounded
+from iccld.data.city.canvas import LIMIT_PX, SHIFT, VOID, Canvas, fixed_point
 from iccld.data.city.layout import ROAD, SIDEWALK, TERRAIN, Junction, Street
 from iccld.data.city.light import Light
-from iccld.data.city.texture import hsv, lookup, noise_tile
+from iccld.data.city.texture import FloatMap, hsv, lookup, noise_tile
 
 Rgb = tuple[float, float, float]
 
@@ -88,43 +90,45 @@ class Ground:
         self.top = int(np.argmax(down.any(axis=1))) if down.any() else height
         part = slice(self.top, height)
         self.below = np.broadcast_to(down, (height, width))[part]
-        t = self.camera.height_m / np.maximum(-dy[part], 1e-4)
-        self.depth = np.minimum(np.broadcast_to(t, self.below.shape), 600).astype(np.float32)
-        self.world_x = (np.broadcast_to(dx[part], self.below.shape) * self.depth).astype(np.float32)
-        self.world_z = (np.broadcast_to(dz[part], self.below.shape) * self.depth).astype(np.float32)
-        view = (slice(self.top, height),)
-        self.canvas.label[view][self.below] = TERRAIN
-        self.canvas.depth[view][self.below] = self.depth[self.below]
-        self.canvas.color[view][self.below] = np.asarray(self.palette.soil, np.uint8)
+        clear = down.all(axis=1)
+        self.full = int(np.argmax(clear)) if clear.any() else height  # from this row on everything is ground
+        self.depth = np.minimum(self.camera.height_m / np.maximum(-dy[part], np.float32(1e-4)), np.float32(600))
+        self.world_x = np.broadcast_to(dx, (height, width))[part] * self.depth
+        self.world_z = np.broadcast_to(dz, (height, width))[part] * self.depth
+        self._lay(self.canvas.label[part], np.uint8(TERRAIN))
+        self._lay(self.canvas.depth[part], self.depth)
+        self._lay(self.canvas.color[part], np.asarray(self.palette.soil, np.uint8))
 
-    def world(self, points: FloatArray | list[tuple[float, float]]) -> FloatArray:
-        """Street coordinates (N, 2) u, z -> world (N, 3) on the ground."""
-        uz = np.asarray(points, np.float64)
-        out = np.zeros((len(uz), 3))
-        out[:, 0] = self.street.x(uz[:, 0], uz[:, 1])
-        out[:, 2] = uz[:, 1]
-        return out
+    def _lay(self, view: npt.NDArray[Any], values: Any) -> None:
+        """Write values, broadcast to the rows from `top` on, wherever there is ground."""
+        edge = self.full - self.top
+        shape = view.shape
+        below = self.below[:edge] if len(shape) == 2 else self.below[:edge, :, None]
+        rows = np.ndim(values) > 1
+        np.copyto(view[:edge], values[:edge] if rows else values, where=below)
+        view[edge:] = values[edge:] if rows else values
 
-    def pixels(self, points: FloatArray) -> FloatArray:
-        """World polygon (N, 3) -> clipped pixels (M, 2)."""
-        return np.minimum(np.maximum(self.camera.camera_to_pixel(clip_near(self.camera.to_camera(points))), -LIMIT_PX), LIMIT_PX)
+    def pixels(self, points: Iterable[Sequence[float]]) -> list[tuple[float, float]]:
+        """Street coordinates (N, 2) u, z -> pixels (M, 2), cut at the near plane."""
+        street = self.street
+        offset, slope, half_curve = street.offset, street.slope, 0.5 * street.curve
+        world = [(u + offset + slope * z + (half_curve * z * z if z > 0 else 0.0), 0.0, z) for u, z in points]
+        return _limited(self.camera.outline(world)[0])
 
-    def paint(
-        self, points: FloatArray | list[tuple[float, float]], material: int, color: Rgb | None = None, label: int | None = None
-    ) -> None:
+    def paint(self, points: Iterable[Sequence[float]], material: int, color: Rgb | None = None, label: int | None = None) -> None:
         """A patch of material over street coordinates (N, 2) u, z."""
-        pixels = self.pixels(self.world(points))
+        pixels = self.pixels(points)
         if len(pixels) < 3:
             return
         self.canvas.fill(pixels, color or self.palette.of(material), MATERIAL_LABEL[material] if label is None else label)
-        cv2.fillPoly(self.material, [(pixels * (1 << SHIFT)).astype(np.int32)], material, cv2.LINE_8, SHIFT)
+        cv2.fillPoly(self.material, [fixed_point(pixels)], material, cv2.LINE_8, SHIFT)
 
-    def mark(self, points: FloatArray | list[tuple[float, float]], color: Rgb, alpha: float = 1.0) -> None:
+    def mark(self, points: Iterable[Sequence[float]], color: Rgb, alpha: float = 1.0) -> None:
         """Paint or wear on the ground: colour alone, over street coordinates (N, 2) u, z."""
-        pixels = self.pixels(self.world(points))
+        pixels = self.pixels(points)
         if len(pixels) < 3:
             return
-        rows = pixels[:, 1].tolist()
+        rows = [y for _, y in pixels]
         if max(rows) - min(rows) > 0.2:  # flatter marks leave no trace
             self.canvas.fill(pixels, color, alpha=alpha)
 
@@ -133,22 +137,23 @@ class Ground:
         if self.street.curve == 0:
             return [(u0, z0), (u0, z1), (u1, z1), (u1, z0)]
         steps = int(bounded((z1 - z0) / 8, 2, 14))
-        z = (np.linspace(0, 1, steps) ** 1.6) * (z1 - z0) + z0
-        return [(u0, float(v)) for v in z] + [(u1, float(v)) for v in z[::-1]]
+        z = [(i / (steps - 1)) ** 1.6 * (z1 - z0) + z0 for i in range(steps)]
+        return [(u0, v) for v in z] + [(u1, v) for v in reversed(z)]
 
-    def cast(self, points: FloatArray) -> None:
+    def cast(self, points: Sequence[tuple[float, float, float]]) -> None:
         """Shadow of a world outline: polygon (N, 3), any height, thrown to the ground along the sun's rays."""
         sx, sy, sz = self.light.direction
         if self.light.shadow <= 0.02 or sy < 0.05:
             return
-        reach = points[:, 1:2] / sy
-        flat = points - reach * np.array([sx, sy, sz])
-        hull = cv2.convexHull(flat[:, ::2].astype(np.float32))[:, 0]
-        if hull[:, 1].max() < 0.5 or hull[:, 1].min() > 90:
+        across, ahead = sx / sy, sz / sy
+        flat = [(x - across * y, z - ahead * y) for x, y, z in points]
+        rows = [z for _, z in flat]
+        if max(rows) < 0.5 or min(rows) > 90:
             return
-        pixels = self.pixels(np.stack([hull[:, 0], np.zeros(len(hull)), hull[:, 1]], axis=1).astype(np.float64))
+        hull = cv2.convexHull(np.array(flat, np.float32))[:, 0].tolist()
+        pixels = _limited(self.camera.outline([(x, 0.0, z) for x, z in hull])[0])
         if len(pixels) >= 3:
-            cv2.fillPoly(self.shadow, [(pixels * (1 << SHIFT)).astype(np.int32)], 255, cv2.LINE_AA, SHIFT)
+            cv2.fillPoly(self.shadow, [fixed_point(pixels)], 255, cv2.LINE_AA, SHIFT)
 
     def base(self, plot_ground: list[tuple[int, float, float, float, float, int]]) -> None:
         """Everything with an area: plots (sign, u0, u1, z0, z1, material), pavements, verges, kerbs, road, junctions."""
@@ -192,29 +197,35 @@ class Ground:
         """Multiply in texture, light and shadow; `wet` 0..1 darkens asphalt and paving."""
         height = self.canvas.size[0]
         x, z = self.world_x, self.world_z
-        footprint = self.depth * self.depth / (self.camera.focal_px * self.camera.height_m)
+        footprint = self.depth * self.depth * (1 / (self.camera.focal_px * self.camera.height_m))
         material = self.material[self.top : height]
         gains = np.asarray(MATERIAL_NOISE, np.float32) * float(self.rng.uniform(0.6, 1.5))
-        offset = self.rng.uniform(0, 256, 2).astype(np.float32)
-        fine = lookup(noise_tile(41, 0.35), x * 22 + offset[0], z * 22 + offset[1]) / (1 + (footprint * 15) ** 2)
-        middle = lookup(noise_tile(42, 1.0), x * 5 + offset[1], z * 4 + offset[0]) / (1 + (footprint * 3) ** 2)
-        coarse = lookup(noise_tile(43, 1.4), x * 1.3 + offset[0], z * 0.7 + offset[1])
-        gain = cv2.LUT(cv2.merge([material] * 3), _table(gains))
-        texture = np.asarray(1 + cv2.transform(gain * cv2.merge([fine, middle, coarse]), np.ones((1, 3), np.float32)), np.float32)
+        ox, oz = (float(v) for v in self.rng.uniform(0, 256, 2))
+        square = footprint * footprint
+        fine = lookup(noise_tile(41, 0.35), x * 22 + ox, z * 22 + oz) / (1 + square * 225)
+        middle = lookup(noise_tile(42, 1.0), x * 5 + oz, z * 4 + ox) / (1 + square * 9)
+        # The coarse pattern is soft: half resolution costs a quarter.
+        coarse = lookup(noise_tile(43, 1.4), x[::2, ::2] * 1.3 + ox, z[::2, ::2] * 0.7 + oz)
+        coarse = np.asarray(cv2.resize(coarse, (x.shape[1], x.shape[0]), interpolation=cv2.INTER_LINEAR), np.float32)
+        texture: FloatMap = np.ones(x.shape, np.float32)
+        noises: list[Any] = [fine, middle, coarse]
+        for i, noise in enumerate(noises):
+            texture += np.asarray(cv2.multiply(cv2.LUT(material, _table(gains[:, i])), noise), np.float32)
         self._joints(texture, material, footprint)
         strength = self.light.ambient + self.light.intensity * max(0.0, self.light.direction[1])
         blur = max(1, int(self.canvas.size[0] * 0.006)) * 2 + 1
-        lit = cv2.GaussianBlur(self.shadow[self.top : height], (blur, 3), 0).astype(np.float32) * np.float32(1 / 255)
-        lit = 1 - lit * np.float32(self.light.shadow)
+        dark = cv2.GaussianBlur(self.shadow[self.top : height], (blur, 3), 0)
+        level = np.arange(256, dtype=np.float32) * np.float32(self.light.shadow / 255)
+        gain = np.asarray(cv2.multiply(texture, cv2.LUT(dark, (1 - level)[None] * np.float32(strength))), np.float32)
         if wet > 0:
             hard = np.array([1 - 0.45 * wet, 1 - 0.35 * wet, 1 - 0.1 * wet, 1 - 0.3 * wet, 1 - 0.45 * wet, 1 - 0.45 * wet], np.float32)
-            lit *= hard[material]
+            gain *= np.asarray(cv2.LUT(material, _table(hard)), np.float32)
         # Shadows are lit by the sky: they lose red more than blue.
-        scale = (texture * lit * np.float32(strength))[..., None] * np.asarray(self.light.color, np.float32)
-        scale[..., 2] *= 1 + 0.06 * (1 - lit)
+        red, green, blue = self.light.color
+        bluer = cv2.multiply(gain, cv2.LUT(dark, (1 + 0.06 * level)[None] * np.float32(blue)))
         view = self.canvas.color[self.top : height]
-        painted = np.clip(view * scale, 0, 255).astype(np.uint8)
-        np.copyto(view, painted, where=self.below[..., None])
+        scale = cv2.merge([gain * np.float32(red), gain * np.float32(green), bluer])
+        self._lay(view, cv2.multiply(np.ascontiguousarray(view), scale, dtype=cv2.CV_8U))
 
     def _joints(self, texture: FloatArray, material: npt.NDArray[np.uint8], footprint: FloatArray) -> None:
         paved = np.flatnonzero(((material == PAVING) | (material == COBBLE)) & (footprint < 0.25))
@@ -223,13 +234,20 @@ class Ground:
         x, z, foot = self.world_x.ravel()[paved], self.world_z.ravel()[paved], footprint.ravel()[paved]
         size = float(self.rng.choice([0.3, 0.45, 0.6, 0.9]))
         row = np.floor(z / size)
-        in_x, in_z = (x / size + 0.5 * row) % 1.0, (z / size) % 1.0
+        along = x / size + 0.5 * row
+        column = np.floor(along)
+        in_x, in_z = along - column, z / size - row
         joint = np.minimum(np.abs(in_x - 0.5) < 0.46, np.abs(in_z - 0.5) < 0.45)
-        tone = 0.06 * np.sin(row * 12.9 + np.floor(x / size + 0.5 * row) * 78.2)
+        tone = 0.06 * np.sin(row * 12.9 + column * 78.2)
         texture.reshape(-1)[paved] *= 1 + (np.where(joint, tone, -0.22)) / (1 + (foot * 9 / size * 0.4) ** 2)
 
 
+def _limited(pixels: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    limit = LIMIT_PX
+    return [(bounded(x, -limit, limit), bounded(y, -limit, limit)) for x, y in pixels]
+
+
 def _table(gains: FloatArray) -> FloatArray:
-    table = np.zeros((1, 256, 3), np.float32)
+    table = np.zeros((1, 256), np.float32)
     table[0, : len(gains)] = gains
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -65,11 +66,11 @@ class Street:
 
     def at(self, u: float, z: float) -> tuple[float, float]:
         """World ground position (x, z) of lateral coordinate u at z."""
-        return float(self.x(u, z)), z
+        return u + self.offset + self.slope * z + (0.5 * self.curve * z * z if z > 0 else 0.0), z
 
     def heading(self, z: float) -> float:
         """Heading of the street at z: radians, 0 = straight ahead, positive = to the right."""
-        return float(np.arctan(self.slope + self.curve * max(z, 0.0)))
+        return math.atan(self.slope + self.curve * max(z, 0.0))
 
     def side(self, sign: int) -> Side:
         """The left (-1) or right (+1) side."""

@@ -44,7 +44,7 @@ def draw_person(
     if stage.depth < 0.5 or not camera.is_visible(position, 2.0):
         return
     stage.shadow(0.22, -0.2, 0.2, height, is_round=True)
-    if height * stage.scale < 20:
+    if height * stage.scale < 23:
         stride = float(rng.uniform(0.0, 0.14)) if pose == "walking" else 0.02
         _far_person(stage, height, look, stride)
         return

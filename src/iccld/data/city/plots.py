@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,8 +12,10 @@ import numpy as np
 
 from iccld.data.city.barriers import draw_fence, draw_wall
 from iccld.data.city.buildings import House, Point, draw_house
-from iccld.data.city.camera import Camera
+from iccld.data.city.camera import Camera, bounded
 from iccld.data.city.canvas import Canvas
+from iccld.data.city.culling import Extent, Room, Wall
+from iccld.data.city.dice import Dice
 from iccld.data.city.facade import FacadeStyle, make_style
 from iccld.data.city.ground import GRASS, LOT, PAVING, SOIL
 from iccld.data.city.layout import Side, Street
@@ -22,6 +25,7 @@ from iccld.data.city.vegetation import Season, draw_hedge, draw_tree
 from iccld.data.city.vehicles import draw_vehicle
 
 Draw = Callable[[], None]
+_OPAQUE = ("wall", "wood")
 Patch = tuple[int, float, float, float, float, int]
 
 
@@ -29,7 +33,8 @@ Patch = tuple[int, float, float, float, float, int]
 class Plan:
     """Collects what a scene will hold before anything is painted.
 
-    items: (distance in metres, draw); painted from the largest distance to the smallest.  patches: ground of the plots.
+    items: (distance in metres, draw, the room it takes: see culling); painted from the largest distance to the smallest.
+    patches: ground of the plots.
     houses and trees ((x, z), height) cast shadows.
     """
 
@@ -40,14 +45,14 @@ class Plan:
     season: Season
     world: str
     rng: np.random.Generator
-    items: list[tuple[float, Draw]] = field(default_factory=list)
+    items: list[tuple[float, Draw, Room]] = field(default_factory=list)
     patches: list[Patch] = field(default_factory=list)
     houses: list[House] = field(default_factory=list)
     trees: list[tuple[Point, float]] = field(default_factory=list)
 
-    def add(self, distance: float, draw: Draw) -> None:
-        """Queue something `distance` metres away."""
-        self.items.append((distance, draw))
+    def add(self, distance: float, draw: Draw, room: Room = None) -> None:
+        """Queue something `distance` metres away; without a `room` it is drawn even when nobody can see it."""
+        self.items.append((distance, draw, room))
 
     def house(self, house: House, behind: float = 0.0) -> None:
         """Queue a building, unless it is wholly behind the camera."""
@@ -55,8 +60,8 @@ class Plan:
         if max(z0, z1) < -3:
             return
         self.houses.append(house)
-        far = max(float(np.hypot(x0, z0)), float(np.hypot(x1, z1)))
-        self.add(far + behind, lambda: draw_house(self.canvas, self.camera, self.rng, house, self.light))
+        far = max(math.hypot(x0, z0), math.hypot(x1, z1))
+        self.add(far + behind, lambda: draw_house(self.canvas, self.camera, self.rng, house, self.light), house)
 
     def tree(self, position: Point, height: float, kind: str = "tree", behind: float = 0.0) -> None:
         """Queue a tree."""
@@ -67,31 +72,34 @@ class Plan:
         if kind != "bush":
             self.trees.append((position, height))
         self.add(
-            float(np.hypot(*position)) + behind,
+            math.hypot(*position) + behind,
             lambda: draw_tree(self.canvas, self.camera, self.rng, self.season, position, height, self.light, kind),
+            Extent(position, 0.6 * height, height, True),
         )
 
     def vehicle(self, kind: str, position: Point, heading: float) -> None:
         """Queue a vehicle that stands off the street."""
         draw = partial(draw_vehicle, self.canvas, self.camera, self.rng, kind, position, heading, self.light)
-        self.add(float(np.hypot(*position)), draw)
+        self.add(math.hypot(*position), draw, Extent(position, 2.8, 2.2))
 
     def barrier(self, side: Side, u: float, z0: float, z1: float, kind: str, height: float) -> None:
         """Queue a wall, hedge or fence along the street at distance u from its middle, cut in pieces."""
         seed = int(self.rng.integers(1 << 31))
-        pieces = max(1, round((z1 - z0) / 7))
-        edges = np.linspace(z0, z1, pieces + 1)
+        edges = [z0]
+        while edges[-1] < z1 - 3.5:  # farther pieces are longer: they need not be sorted among other things so finely
+            edges.append(min(z1, edges[-1] + max(7.0, 0.35 * edges[-1])))
         for a, b in itertools.pairwise(edges):
             if b < 0.5:
                 continue
-            p, q = self.street.at(side.sign * u, float(a)), self.street.at(side.sign * u, float(b))
+            p, q = self.street.at(side.sign * u, a), self.street.at(side.sign * u, b)
             if side.sign > 0:
                 p, q = q, p
-            far = max(float(np.hypot(*p)), float(np.hypot(*q)))
-            self.add(far, partial(self._draw_barrier, p, q, kind, height, seed))
+            far = max(math.hypot(*p), math.hypot(*q))
+            room = Wall(p, q, height if kind in _OPAQUE else 1.12 * height, kind in _OPAQUE)
+            self.add(far, partial(self._draw_barrier, p, q, kind, height, seed), room)
 
     def _draw_barrier(self, p: Point, q: Point, kind: str, height: float, seed: int) -> None:
-        rng = np.random.default_rng(seed)  # one seed, so that the pieces match
+        rng = Dice(seed)  # one seed, so that the pieces match
         if kind == "wall":
             draw_wall(self.canvas, self.camera, rng, p, q, height, self.light)
         elif kind == "hedge":
@@ -153,7 +161,7 @@ def _terrace(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None
             width = z1 - z
         if rng.random() < 0.65:
             style = make_style(rng, "terrace", plan.world, night)
-            floors = int(np.clip(floors + rng.integers(-1, 2), 2, 6))
+            floors = int(bounded(floors + int(rng.integers(-1, 2)), 2, 6))
             roof = str(rng.choice(["pitched", "gable", "flat"], p=[0.6, 0.14, 0.26]))
             color = _roof_color(rng)
         out = line + (float(rng.uniform(0, 0.6)) if rng.random() < 0.2 else 0.0)
@@ -208,7 +216,7 @@ def _blocks(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
     while z < z1 - 4:
         width = min(float(rng.uniform(14, 42)), z1 - z)
         style = make_style(rng, "blocks", plan.world, night)
-        floors = int(np.clip(rng.gamma(3.0, 1.9), 2, 16))
+        floors = int(bounded(rng.gamma(3.0, 1.9), 2, 16))
         plan.house(_make_house(plan, _front(plan, side, line, z, z + width), style, floors, "flat", 18.0, _roof_color(rng)))
         z += width + float(rng.choice([0.0, rng.uniform(2, 9)]))
     if setback > 2.5:
@@ -223,7 +231,7 @@ def _blocks(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
 
 def _woods(plan: Plan, side: Side, u0: float, u1: float, z0: float, z1: float, density: float) -> None:
     rng = plan.rng
-    count = int(np.clip((z1 - max(z0, 0)) * density, 0, 26))
+    count = int(bounded((z1 - max(z0, 0)) * density, 0, 26))
     kind = "conifer" if rng.random() < 0.15 else "tree"
     low = float(rng.uniform(5, 9))
     for _ in range(count):
@@ -239,6 +247,8 @@ def _park(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
     if kind != "none":
         plan.barrier(side, line + 0.2, z0, z1, kind, float(rng.uniform(0.7, 1.9)))
     _woods(plan, side, line + 1.5, line + 22, z0, z1, float(rng.choice([0.12, 0.3, 0.8])))
+    if rng.random() < 0.6:  # a thicket closes the view
+        _woods(plan, side, line + 20, line + 48, z0, z1, 0.5)
     if rng.random() < 0.5:
         for _ in range(int(rng.integers(2, 7))):
             at = plan.street.at(side.sign * (line + float(rng.uniform(0.8, 8))), float(rng.uniform(max(1, z0), max(2, z1))))
@@ -281,6 +291,8 @@ def _lot(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
         _make_house(plan, _front(plan, side, line + deep, z0, z1), style, int(rng.integers(1, 4)), "flat", 18.0, _roof_color(rng)),
         behind=40,
     )
+    if rng.random() < 0.6:
+        _woods(plan, side, line + deep, line + deep + 20, z0, z1, 0.5)
 
 
 def _works(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:

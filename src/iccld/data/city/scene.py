@@ -13,6 +13,8 @@ import numpy.typing as npt
 from iccld.data.city.buildings import draw_skyline
 from iccld.data.city.camera import Camera
 from iccld.data.city.canvas import VOID, Canvas
+from iccld.data.city.culling import Cover
+from iccld.data.city.dice import Dice
 from iccld.data.city.ground import Ground, make_palette
 from iccld.data.city.layout import Street, make_street
 from iccld.data.city.light import Light, sun
@@ -43,7 +45,7 @@ def render_scene(world: str, seed: int, size: tuple[int, int]) -> Scene:
         raise ConfigError(f"unknown world {world!r}; known: {', '.join(WORLDS)}")
     if min(size) < 32:
         raise ConfigError(f"a scene of {size[0]}x{size[1]} pixels is too small; use at least 32x32")
-    rng = np.random.default_rng([seed, zlib.crc32(world.encode())])
+    rng = Dice([seed, zlib.crc32(world.encode())])
     camera = _make_camera(rng, world, size)
     sky_kind = SKIES[int(rng.choice(len(SKIES), p=SKY_SHARES[world]))]
     sky, light = make_sky(rng, sky_kind), _make_light(rng, sky_kind)
@@ -119,7 +121,10 @@ def _paint(
     draw_markings(ground, rng, world)
     _cast_shadows(ground, plan)
     ground.finish(look.wet)
-    for _, draw in sorted(plan.items, key=lambda item: -item[0]):
+    cover = Cover(camera)
+    items = sorted(plan.items, key=lambda item: item[0])
+    seen = [draw for _, draw, room in items if cover.admit(room)]
+    for draw in reversed(seen):
         draw()
 
 
@@ -130,21 +135,21 @@ def _cast_shadows(ground: Ground, plan: Plan) -> None:
         (x0, z0), (x1, z1) = house.front
         if min(z0, z1) > 70:
             continue
-        ground.cast(np.array([(x0, 0, z0), (x1, 0, z1), (x0, house.height, z0), (x1, house.height, z1)]))
+        ground.cast([(x0, 0.0, z0), (x1, 0.0, z1), (x0, house.height, z0), (x1, house.height, z1)])
     bare = plan.season.bare > 0.5
-    turn = np.linspace(0, 2 * np.pi, 7, endpoint=False)
+    turn = [2 * math.pi * i / 7 for i in range(7)]
     for (x, z), height in plan.trees:
         if z > 40 or not plan.camera.is_visible((x, z), 2.5 * height):
             continue
-        ground.cast(np.array([(x - 0.15, 0, z), (x + 0.15, 0, z), (x + 0.1, height * 0.5, z), (x - 0.1, height * 0.5, z)]))
+        ground.cast([(x - 0.15, 0.0, z), (x + 0.15, 0.0, z), (x + 0.1, height * 0.5, z), (x - 0.1, height * 0.5, z)])
         if bare:  # branches, not a crown
             for angle in turn:
                 dx, dz = 0.35 * height * math.cos(angle), 0.35 * height * math.sin(angle)
-                ground.cast(np.array([(x, height * 0.35, z), (x + 0.1, height * 0.4, z), (x + dx, height * 0.85, z + dz)]))
+                ground.cast([(x, height * 0.35, z), (x + 0.1, height * 0.4, z), (x + dx, height * 0.85, z + dz)])
             continue
         for dy, size in ((0.5, 0.3), (0.7, 0.26)):
             points = [(x + size * height * math.cos(a), height * dy, z + size * height * math.sin(a)) for a in turn]
-            ground.cast(np.array(points))
+            ground.cast(points)
 
 
 def _bonnet(canvas: Canvas, rng: np.random.Generator, chance: float) -> None:

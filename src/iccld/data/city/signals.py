@@ -230,6 +230,8 @@ def _plate(kind: int, y: float, s: float, rng: np.random.Generator) -> list[Face
 def _direction_board(stage: Stage, rng: np.random.Generator, color: Rgb) -> None:
     """A board with destinations on two legs, or three finger posts."""
     width, height, base = float(rng.uniform(0.7, 1.7)), float(rng.uniform(0.4, 1.1)), float(rng.uniform(1.9, 2.6))
+    # Nobody puts a big board where it is read from near by.
+    width, height = min(width, 0.08 * stage.depth), min(height, 0.05 * stage.depth)
     for x in (-width * 0.6, width * 0.6):
         upright(stage, 0.0, base + 2 * height, x, 0.045, color)
     schemes: tuple[tuple[Rgb, Rgb], ...] = (

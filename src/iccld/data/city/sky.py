@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -63,7 +64,9 @@ def make_sky(rng: np.random.Generator, kind: str) -> Sky:
 
 def draw_sky(canvas: Canvas, camera: Camera, rng: np.random.Generator, sky: Sky) -> None:
     """Paint the whole picture with sky; the ground comes after."""
-    height, width = canvas.size
+    full, width = canvas.size
+    # Below the horizon, wherever the roll may carry it, the sky is one colour.
+    height = int(min(full, max(8.0, camera.horizon_y + abs(math.tan(camera.roll)) * width + 4)))
     step = 2  # clouds are soft: half resolution costs a quarter
     rows, columns = np.mgrid[0:height:step, 0:width:step].astype(np.float32)
     up = (camera.horizon_y - rows) / camera.focal_px  # tangent of elevation
@@ -73,8 +76,8 @@ def draw_sky(canvas: Canvas, camera: Camera, rng: np.random.Generator, sky: Sky)
         # Clouds hang on a plane: the lower, the denser and flatter.
         distance = 1.0 / (np.maximum(up, 0.02) + 0.12)
         across = (columns - camera.cx) / camera.focal_px * distance
-        ox, oy = rng.uniform(0, 256, 2)
-        scale = rng.uniform(14, 34)
+        ox, oy = (float(v) for v in rng.uniform(0, 256, 2))
+        scale = float(rng.uniform(14, 34))
         shape = lookup(noise_tile(31, 1.5), across * scale + ox, distance * scale * 1.3 + oy) + 0.35 * lookup(
             noise_tile(32, 1.0), across * scale * 3.1 + oy, distance * scale * 4 + ox
         )
@@ -83,6 +86,7 @@ def draw_sky(canvas: Canvas, camera: Camera, rng: np.random.Generator, sky: Sky)
         under = np.clip(1 - 0.16 * (shape[..., None] - 0.5), 0.8, 1.05)
         paint = paint * (1 - amount) + np.asarray(sky.cloud, np.float32) * under * amount
     small = np.clip(paint, 0, 255).astype(np.uint8)
-    canvas.color[...] = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    canvas.color[height:] = np.asarray(sky.horizon, np.uint8)
+    canvas.color[:height] = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
     canvas.label[...] = SKY
     canvas.depth[...] = FAR_M

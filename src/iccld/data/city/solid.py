@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from iccld.data.city.camera import NEAR_M, Camera, FloatArray, clip_near
-from iccld.data.city.canvas import LIMIT_PX, SHIFT, Canvas
+from iccld.data.city.camera import NEAR_M, Camera, FloatArray, bounded
+from iccld.data.city.canvas import LIMIT_PX, SHIFT, Canvas, fixed_point
 from iccld.data.city.light import Light
 
 Point = tuple[float, float, float]
@@ -19,8 +20,8 @@ Face = tuple[Sequence[Point], Rgb, Point | None, float]
 """Corners (convex, in order), surface colour, a point inside the solid (None: seen from both sides), share of own light 0..1."""
 
 
-_SQUARE = np.array([(1.0, 1.0), (1.0, -1.0), (-1.0, -1.0), (-1.0, 1.0)])
-_ROUND = np.array([(math.cos(i * math.pi / 4), math.sin(i * math.pi / 4)) for i in range(8)])
+_SQUARE = ((1.0, 1.0), (1.0, -1.0), (-1.0, -1.0), (-1.0, 1.0))
+_ROUND = tuple((math.cos(i * math.pi / 4), math.sin(i * math.pi / 4)) for i in range(8))
 
 
 def _grain() -> FloatArray:
@@ -34,6 +35,9 @@ def _grain() -> FloatArray:
 
 
 _GRAIN = _grain()
+
+
+_YZX, _ZXY = [1, 2, 0], [2, 0, 1]
 
 
 class Decal(tuple[Point, ...]):
@@ -54,13 +58,15 @@ class Stage:
         sin, cos = math.sin(heading_rad), math.cos(heading_rad)
         self.canvas, self.camera, self.light = canvas, camera, light
         self.rotation = np.array([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]])
-        self.origin = np.array([position[0], base, position[1]], np.float64)
-        viewer = self.rotation @ (np.array([0.0, camera.height_m, 0.0]) - self.origin)
-        self.viewer: Point = (float(viewer[0]), float(viewer[1]), float(viewer[2]))
+        x, z = float(position[0]), float(position[1])
+        self.origin = np.array([x, base, z], np.float64)
+        self.viewer: Point = (-cos * x + sin * z, camera.height_m - base, -sin * x - cos * z)
         self.touched: list[float] = [1e9, 1e9, -1e9, -1e9]  # x0, y0, x1, y1 px of what was painted
-        self.depth = float(camera.depth_of(self.origin[None])[0])
-        sun = self.rotation @ np.array(light.direction)
-        self.sun: Point = (float(sun[0]), float(sun[1]), float(sun[2]))
+        # Own axes -> camera axes: three rows of factors of x, y, z, 1.
+        self.rows = tuple((a * cos - c * sin, b, a * sin + c * cos, a * x + b * base + c * z + d) for a, b, c, d in camera.rows)
+        self.depth = self.rows[2][3]
+        sx, sy, sz = light.direction
+        self.sun: Point = (cos * sx - sin * sz, sy, sin * sx + cos * sz)
 
     @property
     def scale(self) -> float:
@@ -79,7 +85,8 @@ class Stage:
 
     def pixels(self, points: Sequence[Point] | FloatArray) -> tuple[FloatArray, FloatArray]:
         """Own axes (N, 3) metres -> pixels (N, 2) and depths (N,) metres."""
-        in_camera = self.camera.to_camera(self.world(points))
+        rows = np.array(self.rows)
+        in_camera = np.asarray(points, np.float64) @ rows[:, :3].T + rows[:, 3]
         return self.camera.camera_to_pixel(in_camera), in_camera[:, 2]
 
     def factor(self, normal: Point) -> float:
@@ -96,30 +103,20 @@ class Stage:
         """Darken the ground under and, in the sun, beside a thing: colour only, the label stays."""
         if self.depth > 70.0 or self.depth < -8.0:
             return
-        plan = _ROUND if is_round else _SQUARE
-        middle, reach_z = (rear + front) / 2, (front - rear) / 2
-        base = np.stack([plan[:, 0] * half_width * 1.06, np.zeros(len(plan)), middle + plan[:, 1] * reach_z * 1.02], axis=1)
+        middle, wide, reach_z = (rear + front) / 2, half_width * 1.06, (front - rear) * 0.51
+        base = [(x * wide, middle + z * reach_z) for x, z in (_ROUND if is_round else _SQUARE)]
         if self.light.shadow > 0.25 and self.sun[1] > 0.1:
             reach = min(height / self.sun[1], 2.2 * height) * 0.9
-            shifted = base - np.array([self.sun[0], 0.0, self.sun[2]]) * reach
-            outline = cv2.convexHull(np.concatenate([base, shifted])[:, [0, 2]].astype(np.float32))[:, 0]
-            self._darken(np.stack([outline[:, 0], np.zeros(len(outline)), outline[:, 1]], axis=1), 1 - 0.5 * self.light.shadow)
+            dx, dz = self.sun[0] * reach, self.sun[2] * reach
+            hull = cv2.convexHull(np.array([*base, *((x - dx, z - dz) for x, z in base)], np.float32))
+            self._darken(hull[:, 0].tolist(), 1 - 0.5 * self.light.shadow)
         self._darken(base, 0.45)
 
-    def _darken(self, ground: FloatArray, share: float) -> None:
-        """Multiply the colour within a polygon (N, 3) in own axes by `share`."""
-        in_camera = clip_near(self.camera.to_camera(self.world(ground)))
-        if len(in_camera) < 3:
-            return
-        pixels = np.clip(self.camera.camera_to_pixel(in_camera), -LIMIT_PX, LIMIT_PX)
-        bounds = self.canvas.roi(pixels, 1)
-        if bounds is None:
-            return
-        left, top, right, bottom = bounds
-        mask = np.zeros((bottom - top, right - left), np.uint8)
-        cv2.fillPoly(mask, [((pixels - (left, top)) * (1 << SHIFT)).astype(np.int32)], (1,), cv2.LINE_8, SHIFT)
-        view = self.canvas.color[top:bottom, left:right]
-        np.copyto(view, cv2.convertScaleAbs(np.ascontiguousarray(view), alpha=share), where=mask[:, :, None].astype(bool))
+    def _darken(self, ground: Sequence[Sequence[float]], share: float) -> None:
+        """Multiply the colour within a ground polygon (N, 2) in own axes x, z by `share`."""
+        cos, sin, (x0, y0, z0) = float(self.rotation[0, 0]), float(self.rotation[2, 0]), self.origin.tolist()
+        pixels, _ = self.camera.outline([(x * cos + z * sin + x0, y0, z * cos - x * sin + z0) for x, z in ground])
+        self.canvas.fill(pixels, (0.0, 0.0, 0.0), alpha=1 - share)
 
     def fill(
         self, outlines: Sequence[FloatArray], colors: Sequence[Rgb], depths: Sequence[float], has_label: Sequence[bool], train_id: int
@@ -166,69 +163,125 @@ class Stage:
 
     def paint(self, faces: Sequence[Face], train_id: int | None) -> None:
         """Cull, shade and fill the faces in their order."""
+        if len(faces) > 20 and self._paint_many(faces, train_id):
+            return
+        focal, left, top = self.camera.focal_px, self.camera.cx, self.camera.cy
+        (ax, ay, az, ao), (bx, by, bz, bo), (cx, cy, cz, co) = self.rows
+        corners: list[tuple[float, float]] = []
+        seen: list[tuple[int, int, Rgb, float, bool]] = []  # first corner, end, colour, depth, is labelled
+        for face in faces:
+            color = self._shaded(face)
+            if color is None:
+                continue
+            points = face[0]
+            depths = [cx * x + cy * y + cz * z + co for x, y, z in points]
+            if min(depths) < NEAR_M:
+                self._fill(corners, seen, train_id or 0)
+                corners, seen = [], []
+                self.canvas.fill3d(self.camera, self.world(points), color, train_id)
+                continue
+            first = len(corners)
+            for (x, y, z), depth in zip(points, depths, strict=True):
+                scale = focal / depth
+                corners.append((left + scale * (ax * x + ay * y + az * z + ao), top - scale * (bx * x + by * y + bz * z + bo)))
+            is_labelled = train_id is not None and type(points) is not Decal
+            seen.append((first, len(corners), color, (depths[0] + depths[len(depths) // 2]) / 2, is_labelled))
+        self._fill(corners, seen, train_id or 0)
+
+    def _paint_many(self, faces: Sequence[Face], train_id: int | None) -> bool:
+        """`paint` for many faces, with arrays; False, and nothing done, when a corner lies behind the near plane."""
+        counts = np.array([len(face[0]) for face in faces])
+        end = np.cumsum(counts)
+        start = end - counts
+        own = np.array([point for face in faces for point in face[0]])  # (V, 3)
+        rows = np.array(self.rows)
+        in_camera = own @ rows[:, :3].T + rows[:, 3]
+        if float(in_camera[:, 2].min()) < NEAR_M:
+            return False
+        # Outward normals: away from the inside point, or towards the viewer for faces with two sides.
+        a, b, c = own[start], own[start + counts // 3], own[start + 2 * counts // 3]
+        u, v = b - a, c - a
+        normal = u[:, _YZX] * v[:, _ZXY] - u[:, _ZXY] * v[:, _YZX]
+        viewer = np.array(self.viewer)
+        toward = np.einsum("ij,ij->i", normal, viewer - (a + c) / 2)
+        inside = np.array([face[2] or self.viewer for face in faces])
+        is_two_sided = [face[2] is None for face in faces]
+        outward = np.where(is_two_sided, toward, np.einsum("ij,ij->i", normal, a - inside))
+        seen = np.flatnonzero(toward * outward > 0)
+        normal, outward = normal[seen], outward[seen]
+        length = np.sqrt(np.einsum("ij,ij->i", normal, normal)) * np.sign(outward)
+        normal /= np.where(length == 0, 1.0, length)[:, None]
+        light = self.light
+        factor = light.ambient * (0.88 + 0.22 * normal[:, 1]) + light.intensity * np.maximum(0.0, normal @ np.array(self.sun))
+        order = seen.tolist()
+        glow = np.array([faces[i][3] for i in order])
+        gain = glow[:, None] + ((1 - glow) * factor)[:, None] * np.array(light.color)
+        colors = np.minimum(np.array([faces[i][1] for i in order]) * gain, 255.0).tolist()
+        pixels = self.camera.camera_to_pixel(in_camera)
+        depth, first, last = in_camera[:, 2].tolist(), start.tolist(), end.tolist()
+        shown = []
+        for i, color in zip(order, colors, strict=True):
+            j, k = first[i], last[i]
+            shown.append((j, k, color, (depth[j] + depth[j + (k - j) // 2]) / 2, train_id is not None and type(faces[i][0]) is not Decal))
+        (x0, y0), (x1, y1) = pixels.min(axis=0).tolist(), pixels.max(axis=0).tolist()
+        pixels = np.minimum(np.maximum(pixels, -LIMIT_PX), LIMIT_PX)
+        self._fill_fixed((pixels * (1 << SHIFT) + 0.5).astype(np.int32), (x0, y0, x1, y1), shown, train_id or 0)
+        return True
+
+    def _shaded(self, face: Face) -> Rgb | None:
+        """The lit colour of a face; None when it is turned away."""
+        points, color, inside, glow = face
+        vx, vy, vz = self.viewer
+        third = len(points) // 3
+        x0, y0, z0 = points[0]
+        x1, y1, z1 = points[third]
+        x2, y2, z2 = points[2 * third if third > 1 or len(points) < 4 else 2]
+        ux, uy, uz, wx, wy, wz = x1 - x0, y1 - y0, z1 - z0, x2 - x0, y2 - y0, z2 - z0
+        nx, ny, nz = uy * wz - uz * wy, uz * wx - ux * wz, ux * wy - uy * wx
+        toward = nx * (vx - (x0 + x2) / 2) + ny * (vy - (y0 + y2) / 2) + nz * (vz - (z0 + z2) / 2)
+        outward = toward if inside is None else nx * (x0 - inside[0]) + ny * (y0 - inside[1]) + nz * (z0 - inside[2])
+        length = math.sqrt(nx * nx + ny * ny + nz * nz)
+        if (toward if outward >= 0 else -toward) <= 0 or length < 1e-12:
+            return None
+        if outward < 0:
+            length = -length
+        light, (sx, sy, sz) = self.light, self.sun
+        sun = (nx * sx + ny * sy + nz * sz) / length
+        factor = light.ambient * (0.88 + 0.22 * ny / length) + (light.intensity * sun if sun > 0 else 0.0)
+        lit = (1 - glow) * factor
+        r, g, b = light.color
+        return (min(255.0, color[0] * (glow + lit * r)), min(255.0, color[1] * (glow + lit * g)), min(255.0, color[2] * (glow + lit * b)))
+
+    def _fill(self, corners: list[tuple[float, float]], faces: list[tuple[int, int, Rgb, float, bool]], train_id: int) -> None:
+        """Fill faces (first corner, end, colour, depth, is labelled) in their order."""
         if not faces:
             return
-        # 1. All corners at once: own axes -> camera.
-        counts = np.array([len(face[0]) for face in faces])
-        start = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        own = np.array([point for face in faces for point in face[0]], np.float64)  # (V, 3)
-        a, b, c = own[start], own[start + counts // 3], own[start + 2 * counts // 3]
-        # 2. Outward normals: away from the inside point, or towards the viewer for faces with two sides.
-        u, v = b - a, c - a
-        normal = np.stack(
-            [u[:, 1] * v[:, 2] - u[:, 2] * v[:, 1], u[:, 2] * v[:, 0] - u[:, 0] * v[:, 2], u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]], 1
-        )
-        length = np.sqrt((normal * normal).sum(1))
-        normal /= np.maximum(length, 1e-9)[:, None]
-        viewer = np.array(self.viewer)
-        to_viewer = viewer - (a + c) / 2
-        inside = np.array([face[2] or self.viewer for face in faces])
-        two_sided = np.array([face[2] is None for face in faces])
-        outward = np.where(two_sided[:, None], to_viewer, a - inside)
-        normal *= np.where((normal * outward).sum(1) < 0, -1.0, 1.0)[:, None]
-        visible = (normal * to_viewer).sum(1) > 0
-        # 3. Light.
-        sky = self.light.ambient * (0.88 + 0.22 * normal[:, 1])
-        factor = (sky + self.light.intensity * np.maximum(0.0, normal @ np.array(self.sun)))[:, None] * np.array(self.light.color)
-        glow = np.array([face[3] for face in faces])[:, None]
-        colors = np.minimum(np.array([face[1] for face in faces]) * (glow + (1 - glow) * factor), 255.0).tolist()
-        # 4. Fill, back to front as built.
-        in_camera = self.camera.to_camera(own @ self.rotation + self.origin)
-        if in_camera[:, 2].min() < NEAR_M:
-            for i in np.nonzero(visible)[0]:
-                points = own[start[i] : start[i] + counts[i]]
-                self.canvas.fill3d(self.camera, points @ self.rotation + self.origin, colors[i], train_id)
-            return
-        pixels = self.camera.camera_to_pixel(in_camera)
-        is_decal = [train_id is None or type(face[0]) is Decal for face in faces]
-        self._fill(pixels, in_camera[:, 2], start.tolist(), counts.tolist(), colors, visible.tolist(), is_decal, train_id or 0)
+        xs, ys = [p[0] for p in corners], [p[1] for p in corners]
+        x0, y0, x1, y1 = min(xs), min(ys), max(xs), max(ys)
+        if x0 < -LIMIT_PX or y0 < -LIMIT_PX or x1 > LIMIT_PX or y1 > LIMIT_PX:
+            corners = [(bounded(x, -LIMIT_PX, LIMIT_PX), bounded(y, -LIMIT_PX, LIMIT_PX)) for x, y in corners]
+        self._fill_fixed(fixed_point(corners), (x0, y0, x1, y1), faces, train_id)
 
-    def _fill(
+    def _fill_fixed(
         self,
-        pixels: FloatArray,
-        depth: FloatArray,
-        start: list[int],
-        counts: list[int],
-        colors: list[list[float]],
-        visible: list[bool],
-        is_decal: list[bool],
+        fixed: npt.NDArray[np.int32],
+        bounds: tuple[float, float, float, float],
+        faces: list[tuple[int, int, Rgb, float, bool]],
         train_id: int,
     ) -> None:
         canvas = self.canvas
         height, width = canvas.size
-        if pixels[:, 0].max() < -1 or pixels[:, 0].min() > width or pixels[:, 1].max() < -1 or pixels[:, 1].min() > height:
+        x0, y0, x1, y1 = bounds
+        if x1 < -1 or x0 > width or y1 < -1 or y0 > height:
             return
-        self._touch(pixels)
-        fixed = (np.clip(pixels, -LIMIT_PX, LIMIT_PX) * (1 << SHIFT) + 0.5).astype(np.int32)
-        depths = depth.tolist()
-        for i, is_seen in enumerate(visible):
-            if not is_seen:
-                continue
-            polygon = [fixed[start[i] : start[i] + counts[i]]]
-            cv2.fillPoly(canvas.color, polygon, colors[i], cv2.LINE_AA, SHIFT)
-            if not is_decal[i]:
+        a, b, c, d = self.touched
+        self.touched = [min(a, x0), min(b, y0), max(c, x1), max(d, y1)]
+        for first, end, color, depth, is_labelled in faces:
+            polygon = [fixed[first:end]]
+            cv2.fillPoly(canvas.color, polygon, color, cv2.LINE_AA, SHIFT)
+            if is_labelled:
                 cv2.fillPoly(canvas.label, polygon, (train_id,), cv2.LINE_8, SHIFT)
-                cv2.fillPoly(canvas.depth, polygon, ((depths[start[i]] + depths[start[i] + counts[i] // 2]) / 2,), cv2.LINE_8, SHIFT)
+                cv2.fillPoly(canvas.depth, polygon, (depth,), cv2.LINE_8, SHIFT)
 
 
 def patch(quad: Sequence[Point], u0: float, u1: float, v0: float, v1: float) -> Decal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from iccld.data.city.culling import Extent
 from iccld.data.city.furniture import (
     draw_billboard,
     draw_bin,
@@ -23,6 +24,13 @@ from iccld.data.city.vehicles import draw_vehicle
 Spot = tuple[float, float, float]
 LENGTH = {"car": 2.4, "truck": 4.6, "bus": 6.0, "train": 14.0, "motorcycle": 1.2, "bicycle": 1.0}
 """Half the room each kind takes along the street, metres."""
+REACH = {"car": 2.9, "truck": 6.5, "bus": 7.0, "train": 19.0, "motorcycle": 1.3, "bicycle": 1.1}
+"""Radius around each kind's middle that it keeps to, metres."""
+ROOM = {
+    draw_bin: (0.8, 2.0), draw_bollard: (0.4, 1.4), draw_traffic_sign: (1.8, 5.2), draw_traffic_light: (6.0, 6.8),
+    draw_street_light: (3.3, 11.8), draw_bus_stop: (3.2, 3.3), draw_billboard: (3.3, 6.0), draw_guard_rail: (6.2, 1.2),
+}  # fmt: skip
+"""Radius and height that furniture keeps to, metres."""
 
 
 class Traffic:
@@ -59,8 +67,12 @@ class Traffic:
         if z > 95 or not self.plan.camera.is_visible(at, 6.0) or not self.free(at, LENGTH[kind] * 0.75):
             return
         turn = heading + self.street.heading(z)
-        distance = math.hypot(*at)
-        self.plan.add(distance, lambda: draw_vehicle(self.plan.canvas, self.plan.camera, self.rng, kind, at, turn, self.plan.light))
+        plan = self.plan
+        plan.add(
+            math.hypot(*at),
+            lambda: draw_vehicle(plan.canvas, plan.camera, self.rng, kind, at, turn, plan.light),
+            Extent(at, REACH[kind], 4.4),
+        )
 
     def _lanes(self) -> None:
         rng, street = self.rng, self.street
@@ -117,7 +129,12 @@ class Traffic:
         if not self.plan.camera.is_visible(at, 1.5) or not self.free(at, 0.9):
             return
         turn = heading + self.street.heading(z)
-        self.plan.add(math.hypot(*at), lambda: draw_rider(self.plan.canvas, self.plan.camera, self.rng, kind, at, turn, self.plan.light))
+        plan = self.plan
+        plan.add(
+            math.hypot(*at),
+            lambda: draw_rider(plan.canvas, plan.camera, self.rng, kind, at, turn, plan.light),
+            Extent(at, 1.1, 2.1),
+        )
 
     def _riders(self) -> None:
         rng, street = self.rng, self.street
@@ -152,7 +169,12 @@ class Traffic:
         at = self.street.at(u, z)
         if z > 75 or not self.plan.camera.is_visible(at, 0.6) or not self.free(at, 0.25):
             return
-        self.plan.add(math.hypot(*at), lambda: draw_person(self.plan.canvas, self.plan.camera, self.rng, at, heading, self.plan.light))
+        plan = self.plan
+        plan.add(
+            math.hypot(*at),
+            lambda: draw_person(plan.canvas, plan.camera, self.rng, at, heading, plan.light),
+            Extent(at, 0.8, 2.3),
+        )
 
     def _crossing_people(self) -> None:
         rng, street = self.rng, self.street
@@ -200,7 +222,12 @@ class Traffic:
         if z < 2.0 or not self.plan.camera.is_visible(at, 3.0) or not self.free(at, radius):
             return
         turn = heading + self.street.heading(z)
-        self.plan.add(math.hypot(*at), lambda: draw(self.plan.canvas, self.plan.camera, self.rng, at, turn, self.plan.light))
+        plan = self.plan
+        plan.add(
+            math.hypot(*at),
+            lambda: draw(plan.canvas, plan.camera, self.rng, at, turn, plan.light),
+            Extent(at, *ROOM.get(draw, (1.2, 9.5))),
+        )
 
     def _furniture(self, side: Side) -> None:
         rng, end = self.rng, min(self.street.end, 80.0)

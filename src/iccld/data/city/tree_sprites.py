@@ -109,7 +109,7 @@ def _leaves(rng: np.random.Generator, number: int, blobs: list[Blob], trunk: flo
 
 def _bare(rng: np.random.Generator, number: int) -> TreeSprite:
     big = SIZE * 2
-    ink = np.zeros((big, big), np.uint8)
+    ink = np.zeros((2 * big, 3 * big), np.uint8)  # room for the widest tree; cut to what grew
 
     def grow(x: float, y: float, angle: float, length: float, width: float, level: int) -> None:
         bend = float(rng.normal(0, 0.12))
@@ -121,8 +121,14 @@ def _bare(rng: np.random.Generator, number: int) -> TreeSprite:
         for _ in range(int(rng.integers(2, 4)) + (level > 4)):
             grow(x1, y1, angle + bend + float(rng.normal(0, 0.5)), length * float(rng.uniform(0.6, 0.86)), width * 0.66, level - 1)
 
-    grow(big / 2, big, 0.0, big * 0.24, big * float(rng.uniform(0.02, 0.036)), 6)
-    alpha = cv2.resize(ink, (SIZE, SIZE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    middle, foot = ink.shape[1] // 2, ink.shape[0]
+    grow(middle, foot, 0.0, big * 0.24, big * float(rng.uniform(0.02, 0.036)), 6)
+    rows, columns = np.nonzero(ink)
+    # The twigs' haze reaches past them: leave a margin, or the crown ends in a straight edge.
+    half = int(1.2 * max(middle - columns.min(), columns.max() - middle))
+    top = max(0, foot - int(1.1 * (foot - rows.min())))
+    grown = ink[top:, max(0, middle - half) : middle + half]
+    alpha = cv2.resize(grown, (SIZE, SIZE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     # Fine twigs merge into a haze around the branches.
     mass = cv2.GaussianBlur(alpha, (0, 0), 7.0)
     crown = np.clip((mass - 0.03) * 14, 0, 1)

@@ -95,7 +95,7 @@ def draw_car(stage: Stage, rng: np.random.Generator) -> None:
     trim = _trim(rng, name, stage.light)
     stage.shadow(shape.width / 2, -shape.length / 2, shape.length / 2, shape.height)
     size_px = shape.height * stage.scale
-    if size_px < 12:
+    if size_px < 15:
         stage.paint(_far_car(shape, trim, stage), CAR)
         return
     stage.paint(car_faces(shape, trim, stage.viewer, size_px > 30), CAR)

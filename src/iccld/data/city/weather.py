@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -52,14 +54,15 @@ def make_look(rng: np.random.Generator, world: str, sky: str, haze_color: Rgb) -
     u, chance = rng.uniform, rng.random
     if world == "sim":
         cast = rng.normal(0, 0.055)
+        is_dark = sky in {"dusk", "storm", "night"}
         return Look(
             haze=float(u(0, 0.006)) if chance() < 0.88 else float(u(0.006, 0.016)),
             haze_color=haze_color,
             wet=float(u(0.3, 0.9)) if sky in {"overcast", "storm"} and chance() < 0.25 else 0.0,
-            exposure=float(np.exp(rng.normal(0.0, 0.22))),
+            exposure=max(0.95 if is_dark else 0.78, math.exp(rng.normal(0.0, 0.22))),
             brightness=float(rng.normal(102, 12)),
-            adapts=float(u(0.5, 0.9)),
-            gamma=float(np.exp(rng.normal(0, 0.16))),
+            adapts=float(u(0.8 if is_dark else 0.6, 0.95)),
+            gamma=min(1.05 if is_dark else 1.25, math.exp(rng.normal(0, 0.16))),
             contrast=float(u(-0.15, 0.75)),
             saturation=float(u(0.45, 1.25)),
             white_balance=(1 + cast, 1 + 0.2 * float(rng.normal(0, 0.04)), 1 - cast),
@@ -180,25 +183,35 @@ def _develop(image: Image, look: Look, mean: float) -> Image:
 
 def _sensor(image: Image, look: Look, rng: np.random.Generator) -> Image:
     height, width = image.shape[:2]
-    out = image.astype(np.float32)
     if look.vignette > 0.02:
-        y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
-        x = np.linspace(-1, 1, width, dtype=np.float32)[None]
-        out *= (1 - look.vignette * 0.5 * (x * x + y * y) * 0.9)[..., None]
+        fall = 1 - _corners(height, width) * np.float32(look.vignette * 0.45)
+        image = np.asarray(cv2.multiply(image, cv2.merge([fall, fall, fall]), dtype=cv2.CV_8U), np.uint8)
     if look.noise > 0.3:
-        grain = _grain()
-        channels = []
-        for _ in range(3):
-            y0, x0 = int(rng.integers(256)), int(rng.integers(256))
-            rows, columns = (np.arange(height) + y0) % 512, (np.arange(width) + x0) % 512
-            channels.append(grain[rows][:, columns])
+        sheet = _grain(height, width)
+        places = [(int(rng.integers(_GRAIN)), int(rng.integers(_GRAIN))) for _ in range(3)]
+        channels = [sheet[y : y + height, x : x + width] for y, x in places]
         # Grey noise is stronger than coloured noise.
-        out += (cv2.merge(channels) * 0.55 + channels[0][..., None] * 0.8) * np.float32(look.noise)
-    return np.clip(out, 0, 255).astype(np.uint8)
+        grain = [cv2.addWeighted(channel, 0.55 * look.noise, channels[0], 0.8 * look.noise, 0) for channel in channels]
+        image = np.asarray(cv2.add(image, cv2.merge(grain), dtype=cv2.CV_8U), np.uint8)
+    return image
 
 
-def _grain() -> FloatMap:
-    return noise_tile(62, 0.12, 512)
+_GRAIN = 512
+
+
+@lru_cache(maxsize=8)
+def _grain(height: int, width: int) -> FloatMap:
+    """Grain from which any (height, width) piece that starts within the first tile can be cut."""
+    tile = noise_tile(62, 0.12, _GRAIN)
+    rows, columns = -(-(height + _GRAIN) // _GRAIN), -(-(width + _GRAIN) // _GRAIN)
+    return np.tile(tile, (rows, columns))
+
+
+@lru_cache(maxsize=8)
+def _corners(height: int, width: int) -> FloatMap:
+    """Squared distance from the middle (height, width): 2 in the corners."""
+    y, x = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)[None]
+    return np.asarray(x * x + y * y, np.float32)
 
 
 def _fringe(image: Image, amount: float) -> Image:
