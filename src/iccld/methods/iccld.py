@@ -107,6 +107,16 @@ def _mixed_view(mask: Tensor, source: Tensor, target: Tensor, views: Views, draw
     return blur(mixed, draw, probability=views.blur_probability, sigma=views.blur_sigma)
 
 
+def _label_weight(label: Tensor, class_weight: Tensor | None) -> Tensor:
+    """(B, H, W) int64 -> (B, H, W): weight of pasted pixels, 1 or their class's.
+
+    Pseudo-labels take no class weight: it would multiply the errors of rare classes, which are the most often wrong.
+    """
+    if class_weight is None:
+        return torch.ones(label.shape, device=label.device)
+    return torch.cat([class_weight.to(label.device), class_weight.new_zeros(256 - len(class_weight)).to(label.device)])[label]
+
+
 def _at(values: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, h, w) -> (B, H, W), nearest."""
     resized = nn.functional.interpolate(values[:, None].float(), size=size, mode="nearest-exact")[:, 0]
@@ -160,7 +170,7 @@ class Step1(Method):
         weight = share[:, None, None].expand_as(label)
         if target.valid is not None:
             weight = weight * target.valid
-        weight = classmix(pasted, torch.ones_like(weight), weight)
+        weight = classmix(pasted, _label_weight(source.label, self.ingredients.class_weight), weight)
         mixed = _mixed_view(pasted, image, target.image, views, draw)
         image = blur(image, draw, probability=views.blur_probability, sigma=views.blur_sigma)
         image = sensor_noise(image, draw, std=views.noise)
@@ -168,7 +178,7 @@ class Step1(Method):
         logits = self.model(normalise(torch.cat([image, mixed])))  # (2B, K, H/2, W/2)
         logits_source, logits_mixed = logits.chunk(2)
         loss_source = cross_entropy(logits_source, source.label, class_weight=self.ingredients.class_weight)
-        loss_mixed = cross_entropy(logits_mixed, label, weight, class_weight=self.ingredients.class_weight)
+        loss_mixed = cross_entropy(logits_mixed, label, weight)
         self.update("segmenter", loss_source + loss_mixed)
         self.ema.update(self.model, iteration)
         losses = {"source": loss_source.detach(), "mixed": loss_mixed.detach()}
@@ -287,7 +297,7 @@ class Step2(Method):
             logits = self.model.decoder(self.model.scale.restore(clean[: 2 * rows]), pyramid)  # (2B, K, H/2, W/2)
             logits_source, logits_mixed = logits.chunk(2)
             loss_source = cross_entropy(logits_source, source.label, class_weight=self.ingredients.class_weight)
-            loss_mixed = cross_entropy(logits_mixed, targets.label, targets.weight, class_weight=self.ingredients.class_weight)
+            loss_mixed = cross_entropy(logits_mixed, targets.label, targets.weight)
             loss = loss + settings.task_weight * (loss_source + loss_mixed)
             losses |= {"source": loss_source.detach(), "mixed": loss_mixed.detach()} | targets.statistics
         else:
@@ -332,7 +342,7 @@ class Step2(Method):
             "identity_gap": relative_gap(clean, condition),
         }
         crop = self.ingredients.views.crop
-        return _Targets(classmix(pasted, label, _at(pseudo.label, crop)), classmix(pasted, torch.ones_like(weight), weight), statistics)
+        return _Targets(classmix(pasted, label, _at(pseudo.label, crop)), classmix(pasted, _label_weight(label, self.ingredients.class_weight), weight), statistics)
 
     def predictor(self, weights: str = "ema", sampler_steps: int | None = None) -> Predictor:
         """The diffusion segmenter; `sampler_steps` overrides the number of DDIM steps."""
