@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from iccld.transforms import Draw, exchange_amplitude
+from iccld.transforms import Draw, exchange_amplitude, match_moments
 
 
 def draw(seed: int = 0) -> Draw:
@@ -68,3 +68,20 @@ def test_colours_stay_between_0_and_1() -> None:
     assert 0 <= float(restyled.min()) < float(restyled.max()) <= 1
     black = exchange_amplitude(torch.zeros(2, 3, 8, 8), image[:2, :, :8, :8], draw(), share=(1.0, 1.0))
     assert torch.isfinite(black).all()
+
+
+def test_match_moments_takes_the_style_of_each_channel_and_itself_changes_nothing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = 0.4 + 0.1 * torch.rand(2, 3, 16, 24, generator=generator)
+    style = 0.2 + 0.3 * torch.rand(2, 3, 16, 24, generator=generator)
+    matched = match_moments(image, style, Draw(generator))
+    torch.testing.assert_close(matched.mean((2, 3)), style.mean((2, 3)), atol=2e-3, rtol=0)
+    torch.testing.assert_close(matched.std((2, 3)), style.std((2, 3)), atol=2e-3, rtol=0)
+    torch.testing.assert_close(match_moments(image, image, Draw(generator)), image, atol=1e-6, rtol=0)
+
+
+def test_match_moments_is_applied_with_its_probability() -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(10_000, 3, 2, 2, generator=generator)
+    changed = (match_moments(image, image.flip(0), Draw(generator), probability=0.3) != image).flatten(1).any(1)
+    assert abs(float(changed.float().mean()) - 0.3) < 0.02

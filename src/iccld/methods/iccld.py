@@ -1,7 +1,7 @@
 """ICCLD: source, then step 1 (self-training through ClassMix), then step 2 (adversarial latent diffusion).
 
 The paper's *teacher* is `model` (it receives the gradients), its *student* is `ema_model` (it makes the pseudo-labels and predicts).
-Where this departs from the letter, the switch and its decision are named; `Settings` with the values of `PAPER` follow the letter.
+Where this departs from the letter, the switch and its row of docs/readings.md are named.
 """
 
 from __future__ import annotations
@@ -26,7 +26,18 @@ from iccld.methods.schedule import warmup_poly
 from iccld.methods.supervised import Supervised
 from iccld.models import DiffusionSegmenter, Features, LatentScale, Segmenter
 from iccld.predictor import Predictor
-from iccld.transforms import Draw, block_mask, blur, choose_classes, classmix, exchange_amplitude, jitter, random_crop, sensor_noise
+from iccld.transforms import (
+    Draw,
+    block_mask,
+    blur,
+    choose_classes,
+    classmix,
+    exchange_amplitude,
+    jitter,
+    match_moments,
+    random_crop,
+    sensor_noise,
+)
 
 AGREEMENT_EVERY = 10
 """Steps between two measurements of how far model and EMA agree: it costs a forward pass."""
@@ -39,9 +50,9 @@ class Settings:
     threshold: float = 0.968
     """Confidence a pseudo-label must reach to count in its image's weight (10; DACS, DAFormer)."""
     style_probability: float = 0.5
-    """Step 1: probability that a source image takes the Fourier amplitude of its target image."""
+    """Probability that a source image takes the colour moments of its target image, and, drawn apart, its Fourier amplitude."""
     style_share: tuple[float, float] = (0.005, 0.02)
-    """Step 1: range of the exchanged low-frequency square, over the image's shorter side."""
+    """Range of the exchanged low-frequency square, over the image's shorter side."""
     prediction: str = "sample"
     """Step 2: what the denoiser predicts: "epsilon" (the paper) or "sample", the clean latent."""
     noise_scale: str = "alpha_bar"
@@ -150,7 +161,7 @@ class Step1(Method):
         """One update from source and mixed images.  Losses in nats, each ()."""
         views, settings = self.ingredients.views, self.settings
         draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
-        # 1. A random window of each picture; half of the sources take their target's Fourier amplitude.
+        # 1. A random window of each picture; sources take on their target's colours.
         source = random_crop(
             batch.source_image, draw, views.crop, label=batch.source_label, scale=views.source_scale, stretch=views.stretch, flip=views.flip
         )
@@ -159,6 +170,7 @@ class Step1(Method):
         image = jitter(
             source.image, draw, probability=views.jitter_probability, strength=views.source_jitter, white_balance=views.white_balance
         )
+        image = match_moments(image, target.image, draw, probability=settings.style_probability)
         image = exchange_amplitude(image, target.image, draw, probability=settings.style_probability, share=settings.style_share)
         # 2. The averaged model labels the target, without augmentation.
         with torch.no_grad():
@@ -267,6 +279,7 @@ class Step2(Method):
         image = jitter(
             source.image, draw, probability=views.jitter_probability, strength=views.source_jitter, white_balance=views.white_balance
         )
+        image = match_moments(image, target.image, draw, probability=settings.style_probability)
         image = exchange_amplitude(image, target.image, draw, probability=settings.style_probability, share=settings.style_share)
         pasted = choose_classes(source.label, draw)
         mixed = _mixed_view(pasted, image, target.image, views, draw)
@@ -342,7 +355,8 @@ class Step2(Method):
             "identity_gap": relative_gap(clean, condition),
         }
         crop = self.ingredients.views.crop
-        return _Targets(classmix(pasted, label, _at(pseudo.label, crop)), classmix(pasted, _label_weight(label, self.ingredients.class_weight), weight), statistics)
+        weight = classmix(pasted, _label_weight(label, self.ingredients.class_weight), weight)
+        return _Targets(classmix(pasted, label, _at(pseudo.label, crop)), weight, statistics)
 
     def predictor(self, weights: str = "ema", sampler_steps: int | None = None) -> Predictor:
         """The diffusion segmenter; `sampler_steps` overrides the number of DDIM steps."""

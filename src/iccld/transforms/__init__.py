@@ -5,6 +5,7 @@ from iccld.transforms.draw import Draw
 from iccld.transforms.fourier import exchange_amplitude
 from iccld.transforms.geometry import Cropped, halve, random_crop
 from iccld.transforms.masking import block_mask
+from iccld.transforms.moments import match_moments
 from iccld.transforms.photometric import blur, jitter, sensor_noise
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "exchange_amplitude",
     "halve",
     "jitter",
+    "match_moments",
     "random_crop",
     "sensor_noise",
 ]

@@ -28,7 +28,7 @@ from iccld.errors import ConfigError
 
 WORLDS = ("sim", "camera")
 SKIES = ("clear", "broken", "overcast", "white", "dusk", "storm", "night")
-SKY_SHARES = {"sim": (0.26, 0.22, 0.17, 0.25, 0.05, 0.045, 0.005), "camera": (0.12, 0.16, 0.3, 0.14, 0.14, 0.11, 0.03)}
+SKY_SHARES = {"sim": (0.26, 0.22, 0.17, 0.25, 0.05, 0.045, 0.005), "camera": (0.05, 0.1, 0.24, 0.08, 0.3, 0.15, 0.08)}
 
 
 class Scene(NamedTuple):

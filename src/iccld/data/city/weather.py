@@ -74,28 +74,28 @@ def make_look(rng: np.random.Generator, world: str, sky: str, haze_color: Rgb) -
             noise=float(rng.exponential(2.2)) if chance() < 0.7 else 0.0,
             quality=int(u(45, 95)) if chance() < 0.45 else 0,
         )
-    cast = rng.normal(0.03, 0.06)
+    cast = rng.normal(-0.26, 0.06)  # evening light on a cheap sensor: blue and green
     rain = float(u(0.2, 1.0)) if sky in {"overcast", "storm", "dusk"} and chance() < 0.4 else 0.0
     return Look(
-        haze=float(u(0.002, 0.009)) if chance() < 0.7 else float(u(0.009, 0.028)),
+        haze=float(u(0.003, 0.012)) if chance() < 0.7 else float(u(0.012, 0.028)),
         haze_color=haze_color,
         wet=max(rain, float(u(0.3, 1.0)) if chance() < 0.2 else 0.0),
         rain=rain,
         exposure=float(np.exp(rng.normal(-0.05, 0.18))),
-        brightness=float(rng.normal(104, 11)),
+        brightness=float(rng.normal(64, 12)),
         adapts=float(u(0.7, 0.9)),
-        gamma=float(np.exp(rng.normal(0.05, 0.2))),
-        contrast=float(u(0.1, 0.9)),
-        saturation=float(u(0.3, 0.9)),
-        white_balance=(1 + cast, 1 + float(rng.normal(0, 0.02)), 1 - cast),
-        lift=float(u(0, 32)),
+        gamma=float(np.exp(rng.normal(0.2, 0.2))),
+        contrast=float(u(-0.5, 0.2)),
+        saturation=float(u(0.2, 0.6)),
+        white_balance=(1 + cast, 1.06 + float(rng.normal(0, 0.03)), 1 - cast),
+        lift=float(u(8, 42)),
         vignette=float(u(0.15, 0.6)),
-        blur=float(u(0.0012, 0.0048)),
+        blur=float(u(0.002, 0.006)),
         motion=float(u(0.004, 0.02)) if chance() < 0.25 else 0.0,
         fringe=float(u(0, 0.0025)),
         flare=float(u(0.3, 1.0)) if chance() < 0.18 else 0.0,
         bloom=float(u(0.1, 0.7)),
-        noise=float(u(2, 7.5)),
+        noise=float(u(3, 8)),
         quality=int(u(28, 80)),
     )
 

@@ -22,7 +22,7 @@ from iccld.errors import ConfigError, DataError
 from iccld.labels import CITYSCAPES19, CITYSCAPES_IDS, IGNORE, SYNTHIA_IDS
 from iccld.progress import progress
 
-VERSION = 3
+VERSION = 4
 """Version of the drawing: raise it when scenes change, so that finished data sets of older scenes are not taken for new ones."""
 
 LAYOUTS = ("gta5", "synthia", "cityscapes", "folder")
