@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -224,3 +225,19 @@ def test_impossible_arguments_are_configuration_errors(world: str, layout: str, 
     with pytest.raises(ConfigError):
         generate(world, layout, num, size, 0, tmp_path / "data")
     assert not (tmp_path / "data").exists()
+
+
+def test_two_processes_that_draw_the_same_scenes_both_succeed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("sim", "folder", 2, (48, 64), 5)
+    first = generate(*arguments, tmp_path / "first", workers=1)
+    contested = tmp_path / "contested"
+    write = Path.write_text
+
+    def another_is_faster(path: Path, *text: str, **options: str) -> int:
+        if path.name == "generation.json" and not contested.exists():
+            shutil.copytree(first, contested)
+        return write(path, *text, **options)
+
+    monkeypatch.setattr(Path, "write_text", another_is_faster)
+    assert generate(*arguments, contested, workers=1) == contested
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["contested", "first"]

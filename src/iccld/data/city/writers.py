@@ -65,9 +65,10 @@ def generate(
         if layout == "folder":
             (partial_out / "dataset.yaml").write_text(_description(world), encoding="utf-8")
         (partial_out / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        if out.is_dir():
-            out.rmdir()  # empty: checked above
-        partial_out.rename(out)
+        if not _is_finished(out, record):  # another process may have drawn the same scenes meanwhile
+            if out.is_dir():
+                out.rmdir()  # empty: checked above
+            partial_out.rename(out)
     finally:
         shutil.rmtree(partial_out, ignore_errors=True)
     return out
