@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -16,9 +15,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every foreseen fault is one `error: …` line on stderr."""
     from iccld.cli.parser import parse
 
-    # Before torch loads OpenMP: a thread that waits lets other processes run.  On two cores shared with one busy process a training
-    # step took 0.5-0.6 s instead of 0.9 s (docs/performance.md).
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         command, arguments, rest = parse(sys.argv[1:] if argv is None else argv)
         return command(arguments, rest)

@@ -106,8 +106,8 @@ def normalise(image: Tensor) -> Tensor:
 
 
 def adamw(parameters: list[torch.nn.Parameter], optimisation: Optimisation) -> torch.optim.AdamW:
-    """AdamW (0.9, 0.999) with decay on weights and none on biases and norms, all at the stage's learning rate."""
+    """AdamW (0.9, 0.999), fused, with decay on weights and none on biases and norms, all at the stage's learning rate."""
     decayed = [p for p in parameters if p.ndim > 1]
     plain = [p for p in parameters if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": optimisation.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=optimisation.learning_rate, foreach=True)
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=optimisation.learning_rate, fused=True)
