@@ -61,7 +61,7 @@ def adapt(config: Config, on_stage: StageCallback | None = None) -> Path:
         num_threads=config.runtime.threads or None,
         spawn=config.runtime.devices > 1,
     )
-    # channels_last pays where bf16 matrix units exist; at fp32 it measured 0-20 % slower (docs/performance.md).
+    # channels_last pays where bf16 matrix units exist; at fp32 it measured slower (docs/performance.md).
     engine.channels_last = engine.precision == "bf16"
     return engine.launch(_adapt_rank, config, on_stage)
 

@@ -123,7 +123,7 @@ class StagesConfig:
 class AugmentationConfig:
     """How training looks at pictures, drawn per picture from (seed, step).  A probability p means: applied with probability p.
 
-    Defaults were chosen on the generated worlds unless a source is named.
+    A default without a named source is a choice, not a measurement.
     """
 
     scale_min: float = 0.9
