@@ -18,6 +18,7 @@ from iccld.build.objects import class_weights, domain_path, ingredients, method_
 from iccld.config import Config, DomainConfig, GenerateConfig, load_config
 from iccld.errors import CheckpointError, ConfigError
 from iccld.labels import CITYSCAPES19
+from iccld.methods import METHODS
 
 
 def config(workshop: Any, *overrides: str) -> Config:
@@ -201,3 +202,39 @@ def test_predictor_belongs_to_the_stages_of_its_configuration(tmp_path: Path, fi
     with pytest.raises(CheckpointError, match=r"checkpoint of stage 'step2', but config\.yaml names"):
         load_predictor(run)
     assert json.loads((finished / "summary.json").read_text())["method"] == "iccld"
+
+
+# --- stages and needs of a method -----------------------------------------------------------------------------------------
+
+
+def register(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    monkeypatch.setitem(METHODS, "other", replace(METHODS["source_only"], **changes))
+
+
+def test_a_method_without_iterations_of_its_own_shares_out_the_recipes_budget(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, shares={"warmup": 0.25, "stage1": 0.75})
+    arguments = (
+        "--method",
+        "other",
+        "--stages.step1.iterations",
+        "9",
+        "--stages.step2.iterations",
+        "3",
+        "--stages.step1.learning_rate",
+        "0.02",
+    )
+    made = optimisations(config(workshop, *arguments))
+    assert {name: stage.iterations for name, stage in made.items()} == {"source": 3, "warmup": 3, "stage1": 9}
+    assert [stage.learning_rate for stage in made.values()] == [0.001, 0.02, 0.02]
+
+
+def test_iterations_of_its_own_are_taken_as_they_are(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, shares={"warmup": 0.25, "stage1": 0.75})
+    made = optimisations(config(workshop, "--method", "other", "--stages.stage1.iterations", "5"))
+    assert {name: stage.iterations for name, stage in made.items()} == {"source": 3, "warmup": 0, "stage1": 5}
+
+
+def test_a_method_that_needs_depth_is_refused_without(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, needs=frozenset({"depth"}))
+    with pytest.raises(ConfigError, match=r"method other needs depth, and (source|target) \(.*\) has none"):
+        open_data(config(workshop, "--method", "other"))

@@ -26,10 +26,10 @@ def test_settings_are_frozen_and_every_field_has_a_default(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_stages_chain_step_and_predict(name: str, tiny: ModuleType) -> None:
-    optimisation = {stage: tiny.optimisation(iterations=2) for stage in ("source", "step1", "step2")}
+    optimisation = {stage: tiny.optimisation(iterations=2) for stage in METHODS[name].stage_names}
     stages = METHODS[name].stages(tiny.ingredients(), METHODS[name].settings(), optimisation)
-    assert stages[0].name == "source"
-    assert len({stage.name for stage in stages}) == len(stages)
+    assert tuple(stage.name for stage in stages) == METHODS[name].stage_names
+    assert not METHODS[name].shares or sum(METHODS[name].shares.values()) == pytest.approx(1.0)
     previous: Method | None = None
     for stage in stages:
         assert stage.iterations == 2
@@ -52,7 +52,7 @@ def test_stages_chain_step_and_predict(name: str, tiny: ModuleType) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_step_needs_no_global_randomness(name: str, tiny: ModuleType) -> None:
-    optimisation = {stage: tiny.optimisation() for stage in ("source", "step1", "step2")}
+    optimisation = {stage: tiny.optimisation() for stage in METHODS[name].stage_names}
     for index in range(len(METHODS[name].stages(tiny.ingredients(), METHODS[name].settings(), optimisation))):
         answers = []
         for seed in (1, 2):

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 
 import torch
 
-from iccld.config import Config, DomainConfig, nearest, parse_size
+from iccld.config import Config, DomainConfig, StageConfig, nearest, parse_size
 from iccld.data import FileDataset, open_dataset
 from iccld.data.check import cache_folder, class_statistics
 from iccld.data.city import VERSION as CITY_VERSION
@@ -82,7 +82,17 @@ def open_data(config: Config) -> Data:
             raise ConfigError(f"source.holdout is {holdout} of {len(source)} pictures; leave some to train on")
         source_val = source.subset(range(len(source) - holdout, len(source)))
         source = source.subset(range(len(source) - holdout))
+    if "depth" in registered_method(config.method).needs:
+        _require_depth(config.method, {"source": source, "target": target})
     return Data(source, target, opened(config.val, True), source_val, space)
+
+
+def _require_depth(method: str, domains: Mapping[str, FileDataset]) -> None:
+    for name, dataset in domains.items():
+        if not dataset.has_depth:
+            raise ConfigError(
+                f"method {method} needs depth, and {name} ({dataset.root}) has none; add a depth folder, or take another method"
+            )
 
 
 def method_settings(config: Config) -> Any:
@@ -115,19 +125,30 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
 
 
 def optimisations(config: Config) -> Mapping[str, Optimisation]:
-    """Each stage's optimisation, by stage name."""
-    made = {}
-    for name in ("source", "step1", "step2"):
-        stage = getattr(config.stages, name)
-        made[name] = Optimisation(
-            iterations=stage.iterations,
-            learning_rate=stage.learning_rate,
-            warmup=round(stage.warmup * stage.iterations),
-            weight_decay=stage.weight_decay,
-            power=stage.power,
-            ema_decay=stage.ema_decay,
-        )
-    return made
+    """Each stage's optimisation, by stage name, in the method's order.
+
+    A method whose own stages have no iterations in the configuration shares out those of the stages that have some, and takes over the
+    first one's learning rate and schedule: every method runs on every recipe with the same budget.
+    """
+    shares = registered_method(config.method).shares
+    given = {stage.name: getattr(config.stages, stage.name) for stage in dataclasses.fields(config.stages)}
+    own = {name: given[name] for name in shares}
+    if shares and not any(stage.iterations for stage in own.values()):
+        others = [stage for name, stage in given.items() if name != "source" and stage.iterations]
+        budget = sum(stage.iterations for stage in others)
+        own = {name: dataclasses.replace((others or [own[name]])[0], iterations=round(share * budget)) for name, share in shares.items()}
+    return {name: _optimisation(stage) for name, stage in {"source": given["source"], **own}.items()}
+
+
+def _optimisation(stage: StageConfig) -> Optimisation:
+    return Optimisation(
+        iterations=stage.iterations,
+        learning_rate=stage.learning_rate,
+        warmup=round(stage.warmup * stage.iterations),
+        weight_decay=stage.weight_decay,
+        power=stage.power,
+        ema_decay=stage.ema_decay,
+    )
 
 
 def views(config: Config) -> Views:
@@ -205,4 +226,5 @@ def pair_dataset(config: Config, data: Data, rank: int = 0, world_size: int = 1,
         rank=rank,
         world_size=world_size,
         cache_bytes=cache_bytes,
+        with_depth="depth" in registered_method(config.method).needs,
     )

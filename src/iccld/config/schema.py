@@ -6,7 +6,7 @@ Messages of the checks begin with the field's name; `iccld.config.loading` puts 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from iccld.config.checks import parse_size, require, require_at_least, require_one_of, require_share, require_size
@@ -102,21 +102,40 @@ class StageConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StagesConfig:
-    """The stages in their order."""
+    """The stages that methods have, in no method's order; each method runs its own and leaves the others alone.
+
+    A method whose own stages after `source` have no iterations here gets the iterations of those that have, in the shares it declares: any
+    method runs on any recipe, with the same budget.
+    """
 
     source: StageConfig = field(default_factory=lambda: StageConfig(iterations=400))
     """Supervised training on the source."""
 
     step1: StageConfig = field(default_factory=lambda: StageConfig(iterations=400, learning_rate=5e-4))
-    """Self-training with ClassMix and EMA pseudo-labels (Eq. 5)."""
+    """ICCLD: self-training with ClassMix and EMA pseudo-labels (Eq. 5)."""
 
     step2: StageConfig = field(default_factory=lambda: StageConfig(iterations=300, learning_rate=5e-4))
-    """Latent diffusion and adversarial alignment, encoder frozen (Eqs. 6, 7)."""
+    """ICCLD: latent diffusion and adversarial alignment, encoder frozen (Eqs. 6, 7)."""
+
+    adapt: StageConfig = field(default_factory=StageConfig)
+    """The one stage after `source` of methods that have one."""
+
+    warmup: StageConfig = field(default_factory=StageConfig)
+    """ProDA: adversarial warm-up."""
+
+    stage1: StageConfig = field(default_factory=StageConfig)
+    """ProDA: prototype-denoised soft pseudo-labels."""
+
+    stage2: StageConfig = field(default_factory=StageConfig)
+    """ProDA: first distillation."""
+
+    stage3: StageConfig = field(default_factory=StageConfig)
+    """ProDA: second distillation."""
 
     @property
     def total_iterations(self) -> int:
         """Training steps of all stages."""
-        return self.source.iterations + self.step1.iterations + self.step2.iterations
+        return sum(getattr(self, stage.name).iterations for stage in fields(self))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from iccld.methods import iccld, source_only
@@ -13,13 +13,24 @@ from iccld.methods.method import Stage
 
 @dataclass(frozen=True)
 class Registered:
-    """A method's frozen settings and the function that gives its ordered stages."""
+    """A method: its frozen settings, the function that gives its ordered stages, and what those stages are called."""
 
     settings: type[Any]
+    """Frozen dataclass of the method's own settings."""
     stages: Callable[[Ingredients, Any, Mapping[str, Optimisation]], list[Stage]]
+    """Factories, settings and the optimisation of each stage by name -> the stages."""
+    shares: Mapping[str, float] = field(default_factory=lambda: {"adapt": 1.0})
+    """The stages after `source` in order, each with its share of the iterations where a recipe gives it none of its own."""
+    needs: frozenset[str] = frozenset()
+    """Optional maps of DomainBatch that the method cannot do without, for example {"depth"}; a run without them is refused."""
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """`source` and the method's own stages, in order."""
+        return ("source", *self.shares)
 
 
 METHODS: dict[str, Registered] = {
-    "iccld": Registered(iccld.Settings, iccld.stages),
-    "source_only": Registered(source_only.Settings, source_only.stages),
+    "iccld": Registered(iccld.Settings, iccld.stages, {"step1": 0.8, "step2": 0.2}),
+    "source_only": Registered(source_only.Settings, source_only.stages, {}),
 }

@@ -6,7 +6,6 @@ Where this departs from the letter, the switch and its row of docs/readings.md a
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, cast
@@ -19,6 +18,7 @@ from iccld.diffusion import DdimSampler, Diffusion, check_steps
 from iccld.errors import ConfigError
 from iccld.losses import confusion_to_uniform, cross_entropy, denoising_error, domain_cross_entropy
 from iccld.methods.ema import Ema
+from iccld.methods.handover import averaged_segmenter
 from iccld.methods.ingredients import Ingredients, Optimisation, Views, adamw, normalise
 from iccld.methods.method import Method, Schedule, Stage
 from iccld.methods.pseudo_label import class_histogram, confident_share, pseudo_label
@@ -94,21 +94,13 @@ def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[s
         return Supervised(ingredients, optimisation["source"])
 
     def step1(previous: Method | None) -> Method:
-        return Step1(ingredients, settings, optimisation["step1"], _averaged(previous, ingredients))
+        return Step1(ingredients, settings, optimisation["step1"], averaged_segmenter(previous, ingredients))
 
     def step2(previous: Method | None) -> Method:
-        return Step2(ingredients, settings, optimisation["step2"], _averaged(previous, ingredients))
+        return Step2(ingredients, settings, optimisation["step2"], averaged_segmenter(previous, ingredients))
 
     made = {"source": source, "step1": step1, "step2": step2}
     return [Stage(name, optimisation[name].iterations, made[name]) for name in made if optimisation[name].iterations > 0]
-
-
-def _averaged(previous: Method | None, ingredients: Ingredients) -> Segmenter:
-    if previous is None:
-        return ingredients.make_segmenter()
-    segmenter = copy.deepcopy(previous.ema_networks()["segmenter"])
-    assert isinstance(segmenter, Segmenter)
-    return segmenter.requires_grad_(True).train()
 
 
 def _mixed_view(mask: Tensor, source: Tensor, target: Tensor, views: Views, draw: Draw) -> Tensor:

@@ -72,9 +72,6 @@ class Method(ABC):
     `optimizers`, `schedules` or `state_dict`: a checkpoint holds these and nothing else.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset()
-    """Optional maps of DomainBatch that the method cannot do without, for example {"depth"}."""
-
     headline_weights: ClassVar[str] = "ema"
     """Which predictor gives the method's headline score: "ema" or "model"."""
 

@@ -52,9 +52,7 @@ class Supervised(Method):
         image, label = source.image, source.label
         if iteration < self.half_until:  # classes and layout are learnt as well from small pictures, four times faster
             image, label = halve(image, label)
-        image = jitter(
-            image, draw, probability=views.jitter_probability, strength=views.source_jitter, white_balance=views.white_balance
-        )
+        image = jitter(image, draw, probability=views.jitter_probability, strength=views.source_jitter, white_balance=views.white_balance)
         image = blur(image, draw, probability=views.blur_probability, sigma=views.blur_sigma)
         image = sensor_noise(image, draw, std=views.noise)  # (B, 3, H, W)
         # 2. Cross-entropy (Eq. 5) on the source.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,7 +38,13 @@ class InterCoderDecoder(nn.Module):
         self.refine4 = ConvNormAct(width, width)
         self.classify = nn.Conv2d(width, 4 * num_classes, 1)
 
+        self.feature_channels = width
+
     def forward(self, latent: Tensor, pyramid: tuple[Tensor, ...]) -> Tensor:
+        return self.logits(self.features(latent, pyramid))
+
+    def features(self, latent: Tensor, pyramid: tuple[Tensor, ...]) -> Tensor:
+        """The last hidden layer: (B, feature_channels, H/4, W/4)."""
         level2, level4, level8 = pyramid
         x = latent
         if self.connect8 is not None:
@@ -46,8 +54,11 @@ class InterCoderDecoder(nn.Module):
         if self.connect4 is not None and self.connect2 is not None:
             folded = F.pixel_unshuffle(pad_to_even(level2), 2)  # (B, 4 C2, H/4, W/4)
             x = torch.cat([x, self.connect4(level4), resize_like(self.connect2(folded), level4)], 1)
-        x = self.refine4(self.level4(x))
-        return F.pixel_shuffle(self.classify(x), 2)  # (B, K, H/2, W/2)
+        return cast(Tensor, self.refine4(self.level4(x)))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(B, feature_channels, H/4, W/4) -> (B, K, H/2, W/2)."""
+        return F.pixel_shuffle(self.classify(features), 2)
 
     def classifier_weight(self) -> Tensor:
         """The last layer's weight, (4K, width, 1, 1): what a test freezes or compares."""

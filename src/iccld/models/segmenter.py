@@ -25,8 +25,12 @@ class Segmenter(nn.Module):
         self.decoder = decoder
 
     def forward(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
+        return self.decoder.logits(self.features(image))
+
+    def features(self, image: Tensor) -> Tensor:
+        """The decoder's last hidden layer, from which `decoder.logits` makes the logits: (B, decoder.feature_channels, H/4, W/4)."""
         features: Features = self.encoder(image)
-        return cast(Tensor, self.decoder(features.latent, features.pyramid))
+        return self.decoder.features(features.latent, features.pyramid)
 
 
 class DiffusionSegmenter(nn.Module):

@@ -1,0 +1,18 @@
+"""What a stage takes over from the one before."""
+
+from __future__ import annotations
+
+import copy
+
+from iccld.methods.ingredients import Ingredients
+from iccld.methods.method import Method
+from iccld.models import Segmenter
+
+
+def averaged_segmenter(previous: Method | None, ingredients: Ingredients) -> Segmenter:
+    """A trainable copy of the previous stage's averaged segmenter; a freshly initialised one where there is no previous stage."""
+    if previous is None:
+        return ingredients.make_segmenter()
+    segmenter = copy.deepcopy(previous.ema_networks()["segmenter"])
+    assert isinstance(segmenter, Segmenter)
+    return segmenter.requires_grad_(True).train()
