@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 
 import torch
 
+from iccld.build.networks import build_networks
 from iccld.config import Config, DomainConfig, StageConfig, nearest, parse_size
 from iccld.data import FileDataset, open_dataset
 from iccld.data.check import cache_folder, class_statistics
@@ -23,11 +24,7 @@ from iccld.errors import ConfigError
 from iccld.labels import LabelSpace, get_label_space
 from iccld.methods import METHODS, Registered
 from iccld.methods.ingredients import Ingredients, Optimisation, Views
-from iccld.models import CompactEncoder, Denoiser, DomainDiscriminator, InterCoderDecoder, Segmenter
 from iccld.progress import say
-
-HEAD_CHANNELS = 32
-"""Channels of an attention head in the denoiser's coarsest level; a narrower level is one head."""
 
 WEIGHT_RANGE = (0.2, 5.0)
 """Class weights stay inside: a class of a few pixels must not drown the rest."""
@@ -173,27 +170,17 @@ def views(config: Config) -> Views:
 
 def ingredients(config: Config, label_space: LabelSpace, class_weight: torch.Tensor | None = None) -> Ingredients:
     """Factories of the networks at the configured size."""
-    network = config.network
-    if len(network.widths) != 5:
-        raise ConfigError(f"network.widths has {len(network.widths)} levels; the compact preset has five, at strides 2, 4, 8, 16 and 32")
-    if network.latent_stride != CompactEncoder.stride:
-        raise ConfigError(f"network.latent_stride is {network.latent_stride}; the compact preset has {CompactEncoder.stride}")
-    latent = network.latent_channels
-    head = min(HEAD_CHANNELS, network.denoiser_widths[-1])
-
-    def make_segmenter() -> Segmenter:
-        encoder = CompactEncoder(network.widths, latent)
-        decoder = InterCoderDecoder(latent, encoder.pyramid_channels, label_space.num_classes, network.decoder_width, network.inter_coder)
-        return Segmenter(encoder, decoder)
-
+    networks = build_networks(config.network, label_space.num_classes)
     return Ingredients(
-        make_segmenter=make_segmenter,
-        make_denoiser=lambda residual: Denoiser(latent, network.denoiser_widths, 1, head, residual),
-        make_discriminator=lambda: DomainDiscriminator(latent, network.denoiser_widths, 1, head),
+        make_segmenter=networks.make_segmenter,
+        make_denoiser=networks.make_denoiser,
+        make_discriminator=networks.make_discriminator,
         label_space=label_space,
         views=views(config),
         working_size=parse_size(config.size.target),
-        latent_channels=latent,
+        latent_channels=networks.latent_channels,
+        latent_stride=networks.latent_stride,
+        size_multiple=networks.size_multiple,
         class_weight=class_weight,
         seed=config.seed,
     )

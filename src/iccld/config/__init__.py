@@ -13,11 +13,11 @@ from iccld.config.loading import (
     recipe_text,
     require_data,
 )
+from iccld.config.network import NetworkConfig
 from iccld.config.schema import (
     AugmentationConfig,
     Config,
     EvaluationConfig,
-    NetworkConfig,
     RuntimeConfig,
     SamplingConfig,
     StageConfig,

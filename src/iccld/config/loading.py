@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import yaml
 
+from iccld.config.network import NetworkConfig
 from iccld.config.schema import Config
 from iccld.errors import ConfigError
 
@@ -101,6 +102,8 @@ def config_parser() -> ArgumentParser:
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = jsonargparse.ArgumentParser(prog="iccld adapt", exit_on_error=False, add_help=False, env_prefix=False)
     parser.add_class_arguments(Config, nested_key=None)
+    # As declared: what construction fills in is the default preset's, and another preset fills in its own.
+    parser.set_defaults({f"network.{item.name}": item.default for item in fields(NetworkConfig)})
     return parser
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from iccld.config.checks import parse_size, require, require_at_least, require_one_of, require_share, require_size
 from iccld.config.domains import DomainConfig, SourceConfig
+from iccld.config.network import NetworkConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,43 +34,6 @@ class WorkingSize:
             size = parse_size(getattr(self, name))
             fits = crop[0] <= size[0] and crop[1] <= size[1]
             require(fits, f"crop {self.crop} is larger than {name} {getattr(self, name)}; make the crop smaller or {name} larger")
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
-    """The four networks; defaults are the compact preset's, a few million parameters."""
-
-    preset: str = "compact"
-    """Family of networks; `compact` trains from scratch on two CPU cores."""
-
-    widths: tuple[int, ...] = (24, 48, 96, 160, 224)
-    """Channels of the encoder's levels, at strides 2, 4, 8, 16 and 32."""
-
-    latent_channels: int = 32
-    """Channels of the latent that step 2 diffuses."""
-
-    latent_stride: int = 8
-    """Picture pixels a latent cell covers, per side; the paper's 1/8, and the only one the compact preset has."""
-
-    decoder_width: int = 64
-    """Channels of the decoder."""
-
-    denoiser_widths: tuple[int, ...] = (64, 96, 128)
-    """Channels of the denoising UNet's levels; the discriminator repeats its encoder half."""
-
-    inter_coder: bool = True
-    """Whether encoder levels are handed to the decoder; false narrows the decoder (the paper's ablation)."""
-
-    def __post_init__(self) -> None:
-        require_one_of(self, "preset", ("compact",))
-        require_at_least(self, 1, "latent_channels", "decoder_width")
-        require(self.latent_stride == 8, f"latent_stride is {self.latent_stride}; the compact preset has 8")
-        for name in ("widths", "denoiser_widths"):
-            widths = getattr(self, name)
-            require(len(widths) > 0 and min(widths) > 0, f"{name} is {list(widths)}; list channels above 0, e.g. 32,64")
-        require(len(self.widths) == 5, f"widths has {len(self.widths)} levels; the compact preset has 5, e.g. 24,48,96,160,224")
-        odd = [width for width in self.denoiser_widths if width % 8]
-        require(not odd, f"denoiser_widths holds {odd[:1]}; its normalisation has 8 groups, use multiples of 8")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,6 +79,10 @@ class Ingredients:
     working_size: tuple[int, int]
     """Target images are resized to this area before prediction."""
     latent_channels: int
+    latent_stride: int = 8
+    """Picture pixels a latent cell covers, per side."""
+    size_multiple: int = 16
+    """What the sides of a predicted picture are multiples of."""
     class_weight: Tensor | None = None
     """(K,) weights of the classes in the cross-entropy, or None."""
     seed: int = 0
@@ -89,11 +93,11 @@ class Ingredients:
             network,
             self.label_space,
             working_size=self.working_size,
-            size_multiple=16,
+            size_multiple=self.size_multiple,
             mean=MEAN,
             std=STD,
             noise_channels=noise_channels,
-            noise_stride=8,
+            noise_stride=self.latent_stride,
             seed=self.seed,
         )
 

@@ -31,7 +31,7 @@ class InterCoderDecoder(nn.Module):
         self.num_classes = num_classes
         skip = (half, quarter, eighth) if inter_coder else (0, 0, 0)
         self.connect8 = nn.Conv2d(eighth, width, 1) if inter_coder else None
-        self.connect4 = nn.Conv2d(quarter, width // 2, 1) if inter_coder else None
+        self.connect4 = nn.Conv2d(quarter, width - width // 2, 1) if inter_coder else None
         self.connect2 = nn.Conv2d(4 * half, width // 2, 1) if inter_coder else None
         self.level8 = ResidualBlock(latent_channels + (width if skip[2] else 0), width)
         self.level4 = ConvNormAct(width + (width if skip[1] else 0), width)
