@@ -64,7 +64,7 @@ def test_summary_has_the_keys_of_the_contract(finished: Path) -> None:
     assert set(summary["protocol"]) == {"ground_truth_size", "window", "split", "num_images", "convention"}
     assert set(summary["headline"]) == {"stage", "weights", "miou"}
     assert list(summary["stages"]) == STAGES
-    shared = {"miou", "iou", "weights", "miou_model", "best", "iterations", "seconds", "peak_memory_gib", "source_validation"}
+    shared = {"miou", "iou", "means", "weights", "miou_model", "best", "iterations", "seconds", "peak_memory_gib", "source_validation"}
     diffusion = {"identity_gap", "sampler_steps", "miou_by_steps", "miou_by_steps_images"}
     for name, stage in summary["stages"].items():
         assert set(stage) == shared | (diffusion if name == "step2" else set())

@@ -212,5 +212,32 @@ def test_evaluate_predictions_writes_scores_and_protocol(tmp_path, capsys):
     assert "58.3" in capsys.readouterr().out
 
 
+def test_evaluate_shows_19_16_and_13_classes_side_by_side(tmp_path, capsys):
+    """Road half right, the other half called truck, and truck right where it is: the conventions part over truck alone."""
+    for name in ("images", "masks"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    (tmp_path / "predicted").mkdir()
+    truth = np.array([[0, 0, 0, 0, 14, 14, 3, 3]], dtype=np.uint8)
+    Image.fromarray(np.zeros((1, 8, 3), dtype=np.uint8)).save(tmp_path / "data" / "images" / "a.png")
+    Image.fromarray(truth).save(tmp_path / "data" / "masks" / "a.png")
+    Image.fromarray(np.array([[0, 0, 14, 14, 14, 0, 3, 3]], dtype=np.uint8)).save(tmp_path / "predicted" / "a.png")
+    arguments = ["evaluate", "--predictions", tmp_path / "predicted", "--data", tmp_path / "data", "--json", tmp_path / "scores.json"]
+    assert main([str(a) for a in [*arguments, "--quiet"]]) == 0
+    told = json.loads((tmp_path / "scores.json").read_text())
+    road_a, road_b, truck = 100 * 2 / 5, 100 * 2 / 4, 100 * 1 / 4
+    assert told["protocol"]["convention"] == "a"
+    assert told["means"]["a"] == pytest.approx({"19": (road_a + truck + 100) / 3, "16": (road_a + 100) / 2, "13": road_a})
+    assert told["means"]["b"] == pytest.approx({"16": (road_b + 100) / 2, "13": road_b})
+    shown = capsys.readouterr().out
+    assert [line.split()[-2] for line in shown.splitlines() if "mIoU1" in line] == ["55.0", "70.0", "40.0", "75.0", "50.0"]
+    assert "convention a" in shown
+    Image.fromarray(np.array([[0, 0, 0, 0, 255, 255, 3, 3]], dtype=np.uint8)).save(tmp_path / "data" / "masks" / "a.png")
+    Image.fromarray(np.array([[0, 0, 13, 13, 13, 0, 3, 3]], dtype=np.uint8)).save(tmp_path / "predicted" / "a.png")
+    assert main([str(a) for a in [*arguments, "--label_space", "cityscapes16", "--quiet"]]) == 0
+    told = json.loads((tmp_path / "scores.json").read_text())
+    assert told["protocol"]["convention"] == "b"
+    assert told["means"].keys() == {"b"}
+
+
 def test_main_is_the_console_script():
     assert cli.main is main

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iccld.errors import ConfigError, DataError
-from iccld.evaluation import Confusion, Scores, synthia_scores
-from iccld.labels import CITYSCAPES16, CITYSCAPES19, LabelClass, LabelSpace
+from iccld.evaluation import Confusion, Scores
+from iccld.labels import LabelClass, LabelSpace
 
 SPACE = LabelSpace("four", tuple(LabelClass(name, (i, i, i)) for i, name in enumerate(["a", "b", "c", "d"])))
 
@@ -102,38 +102,6 @@ def test_confusion_of_254_classes_fits_its_cells():
     assert confusion.matrix[253, 253] == 1
     assert confusion.matrix[253, 254] == 1
     assert confusion.matrix.sum() == 2
-
-
-def random_confusion(num_classes: int, zeroed: list[int], seed: int = 0) -> Confusion:
-    """A confusion whose `zeroed` classes are never predicted, as SYNTHIA's three."""
-    confusion = Confusion(num_classes)
-    confusion.matrix += np.random.default_rng(seed).integers(1, 1000, size=confusion.matrix.shape)
-    confusion.matrix[:, zeroed] = 0
-    confusion.matrix[:, -1] = 0
-    return confusion
-
-
-def test_synthia_convention_a_is_miou19_times_19_over_16():
-    confusion = random_confusion(19, [9, 14, 16])
-    scores19 = confusion.scores(CITYSCAPES19)
-    scores = synthia_scores(confusion, CITYSCAPES19, "a")
-    assert scores["16"].miou == pytest.approx(scores19.miou * 19 / 16)
-    assert tuple(scores["16"].iou) == CITYSCAPES16.names
-    assert len(scores["13"].iou) == 13
-    assert "pole" not in scores["13"].iou
-
-
-def test_synthia_convention_b_ignores_the_three_classes_in_the_truth():
-    confusion = random_confusion(19, [9, 14, 16])
-    kept = [c for c in range(19) if c not in (9, 14, 16)]
-    direct = Confusion(16)
-    direct.matrix[:, :16] = confusion.matrix[np.ix_(kept, kept)]
-    expected = direct.scores(CITYSCAPES16)
-    scores = synthia_scores(confusion, CITYSCAPES19, "b")
-    assert scores["16"].iou == pytest.approx(expected.iou)
-    assert scores["16"].miou > synthia_scores(confusion, CITYSCAPES19, "a")["16"].miou
-    assert scores["13"].miou == pytest.approx(np.mean([v for n, v in expected.iou.items() if n not in ("wall", "fence", "pole")]))
-    assert synthia_scores(direct, CITYSCAPES16, "b")["16"].miou == pytest.approx(expected.miou)
 
 
 def test_subset_counts_predictions_of_dropped_classes_as_void():

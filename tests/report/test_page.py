@@ -247,6 +247,20 @@ def test_page_compares_step_2_with_its_control_where_there_is_one(tmp_path: Path
     assert "Step 1 control" in page
 
 
+def test_page_shows_the_means_of_the_convention_that_the_protocol_names(tmp_path: Path) -> None:
+    summary = labelled_run(tmp_path / "run")
+    for place, stage in enumerate(("source", "step1", "step2")):
+        own, other = {"5": 1.1, "16": 41.25 + place, "13": None}, {"16": 99.9, "13": 98.8}
+        summary["stages"][stage]["means"] = {"a": own, "b": other}
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
+    page = text_of(write_report(tmp_path / "run").read_text())
+    assert "convention a" in page
+    assert re.search(r"mIoU of 16 \(a\)\s+41\.2\s+42\.2\s+43\.2\s+\+1\.0\s+\+1\.0\s+\+2\.0", page)
+    assert re.search(r"mIoU of 13 \(a\)\s+–\s+–", page)
+    assert "mIoU of 5" not in page  # the headline's own
+    assert "99.9" not in page
+
+
 def test_page_without_labels_says_so_and_tells_how_training_went(tmp_path: Path) -> None:
     unlabelled_run(tmp_path / "run")
     raw = write_report(tmp_path / "run").read_text()

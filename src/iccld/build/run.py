@@ -20,7 +20,7 @@ from iccld.config import Config, dump_config, parse_size
 from iccld.data import FileDataset
 from iccld.data.check import class_statistics
 from iccld.data.pairs import PairDataset, pair_loader
-from iccld.evaluation import evaluate
+from iccld.evaluation import convention_of, evaluate, own_means
 from iccld.labels import LABEL_SPACES, LabelSpace
 from iccld.methods.iccld import Step2
 from iccld.methods.ingredients import normalise
@@ -171,6 +171,7 @@ class _Run:
         told: dict[str, Any] = {
             "miou": val and val["miou"],
             "iou": val and val["iou"],
+            "means": own_means(val["iou"], self.space) if val else {},
             "weights": headline,
             "miou_model": (val if headline == "model" else other) and (val if headline == "model" else other)["miou"],  # type: ignore[index]
             "best": result.best if val else None,
@@ -245,7 +246,7 @@ class _Run:
                 "window": window if window == "whole" else {"size": list(parse_size(window)), "stride": config.evaluation.stride},
                 "split": config.val.split if val is not None else None,
                 "num_images": len(val) if val is not None else 0,
-                "convention": "a",
+                "convention": convention_of(self.space),
             },
             "headline": None,
             "stages": {},

@@ -14,7 +14,7 @@ from iccld.labels import LabelSpace, get_label_space
 
 if TYPE_CHECKING:
     from iccld.data import Dataset
-    from iccld.evaluation import Scores
+    from iccld.evaluation import Confusion
     from iccld.predictor import Predictor
 
 
@@ -37,11 +37,11 @@ def _score_run(arguments: Namespace) -> dict[str, Any]:
     config = read_config(run / "config.yaml")
     _refuse_missing(arguments.data)
     predictor = open_predictor(arguments)
-    scores, label_space = _scores_in(arguments, predictor)
+    confusion, label_space = _confusion_in(arguments, predictor)
     summary = read_json(run / "summary.json")
     stage = arguments.stage or (summary.get("headline") or {}).get("stage")
     trained = (summary.get("stages") or {}).get(stage) or {}
-    told = _result(arguments, scores, label_space, _window_text(predictor))
+    told = _result(arguments, confusion, label_space, _window_text(predictor))
     if told["protocol"]["sampler_steps"] is None:
         told["protocol"]["sampler_steps"] = trained.get("sampler_steps")
     return {
@@ -56,8 +56,8 @@ def _score_run(arguments: Namespace) -> dict[str, Any]:
     }
 
 
-def _scores_in(arguments: Namespace, predictor: Predictor) -> tuple[Scores, LabelSpace]:
-    """Scores in the run's label space, or in `--label_space`: there the run's classes are absorbed by name.
+def _confusion_in(arguments: Namespace, predictor: Predictor) -> tuple[Confusion, LabelSpace]:
+    """The split's confusion in the run's label space, or in `--label_space`: there the run's classes are absorbed by name.
 
     The one confusion matrix is folded, which is exact; predictions of a class that nobody absorbs count as errors.
     """
@@ -68,11 +68,11 @@ def _scores_in(arguments: Namespace, predictor: Predictor) -> tuple[Scores, Labe
     asked = own if arguments.label_space is None else get_label_space(arguments.label_space)
     dataset = _open(arguments, own)
     whole = Confusion(own.num_classes)
-    scores = score(predictor, dataset, own, observe=lambda name, single, labels: whole.merge(single))
-    return (scores, own) if asked == own else (fold(whole, own, asked).scores(asked), asked)
+    score(predictor, dataset, own, observe=lambda name, single, labels: whole.merge(single))
+    return (whole, own) if asked == own else (fold(whole, own, asked), asked)
 
 
-def fold(confusion: Any, finer: LabelSpace, coarser: LabelSpace) -> Any:
+def fold(confusion: Confusion, finer: LabelSpace, coarser: LabelSpace) -> Confusion:
     """The confusion of a finer label space, absorbed by name into a coarser one: (K, K + 1) -> (k, k + 1)."""
     from iccld.evaluation import Confusion
 
@@ -94,13 +94,16 @@ def _score_masks(arguments: Namespace) -> dict[str, Any]:
     if not arguments.predictions.is_dir():
         raise DataError(f"{arguments.predictions} is no folder; --predictions takes a folder of masks")
     _refuse_missing(arguments.data)
-    from iccld.evaluation import evaluate_predictions
+    from iccld.evaluation import Confusion, evaluate_predictions
 
     label_space = get_label_space(arguments.label_space or "cityscapes19")
     dataset = _open(arguments, label_space)
-    scores = evaluate_predictions(arguments.predictions, dataset, label_space, ids=arguments.ids)
+    whole = Confusion(label_space.num_classes)
+    evaluate_predictions(
+        arguments.predictions, dataset, label_space, ids=arguments.ids, observe=lambda name, single, labels: whole.merge(single)
+    )
     head = {"predictions": str(arguments.predictions), "ids": arguments.ids, "seed": None, "commit": None}
-    return {**head, **_result(arguments, scores, label_space, "given masks")}
+    return {**head, **_result(arguments, whole, label_space, "given masks")}
 
 
 def _open(arguments: Namespace, label_space: LabelSpace) -> Dataset:
@@ -121,7 +124,10 @@ def _window_text(predictor: Predictor) -> str:
     return f"{predictor.window[0]}x{predictor.window[1]} stride {predictor.stride or 'half'}"
 
 
-def _result(arguments: Namespace, scores: Scores, label_space: LabelSpace, window: str) -> dict[str, Any]:
+def _result(arguments: Namespace, confusion: Confusion, label_space: LabelSpace, window: str) -> dict[str, Any]:
+    from iccld.evaluation import all_means, convention_of
+
+    scores = confusion.scores(label_space)
     protocol = {
         "data": str(arguments.data),
         "format": arguments.format,
@@ -131,9 +137,9 @@ def _result(arguments: Namespace, scores: Scores, label_space: LabelSpace, windo
         "sampler_steps": arguments.sampler_steps,
         "scored_at": "ground truth size",
         "mean": "classes in truth or predictions",
-        "convention": "a",
+        "convention": convention_of(label_space),
     }
-    return {"label_space": label_space.name, "protocol": protocol, **scores.as_dict()}
+    return {"label_space": label_space.name, "protocol": protocol, **scores.as_dict(), "means": all_means(confusion, label_space)}
 
 
 def print_scores(result: dict[str, Any]) -> None:
@@ -149,4 +155,10 @@ def print_scores(result: dict[str, Any]) -> None:
         table.add_row(name, "–" if value is None else f"{value:.1f}")
     table.add_section()
     table.add_row("mIoU", f"{result['miou']:.1f}", style="bold")
+    for convention, means in result["means"].items():
+        table.add_section()
+        for count, value in means.items():
+            table.add_row(f"mIoU{count} ({convention})", "–" if value is None else f"{value:.1f}")
     Console().print(table)
+    if result["means"]:
+        print(f"convention {protocol['convention']} is this head's own: (a) 19-way head, (b) terrain, truck and train ignored in the truth")

@@ -1,7 +1,8 @@
 """How good a prediction is: one confusion matrix over a split, its IoUs, and the loops that fill it."""
 
 from iccld.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_miou
-from iccld.evaluation.confusion import Confusion, Scores, synthia_scores
+from iccld.evaluation.confusion import Confusion, Scores
+from iccld.evaluation.conventions import all_means, convention_of, own_means, synthia_scores
 from iccld.evaluation.decision import decide, resize_rows
 from iccld.evaluation.evaluate import evaluate
 from iccld.evaluation.masks import evaluate_predictions
@@ -11,11 +12,14 @@ __all__ = [
     "Confusion",
     "Interval",
     "Scores",
+    "all_means",
     "bootstrap_difference",
     "bootstrap_miou",
+    "convention_of",
     "decide",
     "evaluate",
     "evaluate_predictions",
+    "own_means",
     "resize_rows",
     "sliding_window",
     "synthia_scores",

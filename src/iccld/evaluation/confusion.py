@@ -8,18 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from iccld.errors import ConfigError, DataError
 from iccld.labels import IGNORE, LabelSpace
-
-SYNTHIA_DROPPED = ("terrain", "truck", "train")
-"""The Cityscapes classes that SYNTHIA has no labels for: 19 - 3 = 16."""
-SYNTHIA_DROPPED_13 = (*SYNTHIA_DROPPED, "wall", "fence", "pole")
-"""Dropped besides for the 13-class mean, which is read off the same 16-class model."""
 
 
 @dataclass(frozen=True)
@@ -146,25 +141,6 @@ def scores_of_names(confusion: Confusion, names: Sequence[str]) -> Scores:
     by_name = {name: None if np.isnan(value) else float(value) for name, value in zip(names, iou, strict=True)}
     accuracy = 100.0 * float(np.trace(confusion.matrix[:, :-1])) / total
     return Scores(float(np.nanmean(iou)), by_name, accuracy, confusion.num_images)
-
-
-def synthia_scores(confusion: Confusion, label_space: LabelSpace, convention: Literal["a", "b"] = "a") -> dict[str, Scores]:
-    """The 16- and 13-class scores of a model adapted from SYNTHIA: {"16": Scores, "13": Scores}; they differ between conventions.
-
-    (a) a 19-way head scored on all 19 classes, the mean over 16 (DAFormer, HRDA, MIC).  (b) terrain, truck and train ignored in the
-    ground truth (CBST, ProDA).  The 13 of either are the same matrix averaged without wall, fence and pole.
-    """
-    names16 = [name for name in label_space.names if name not in SYNTHIA_DROPPED]
-    names13 = [name for name in label_space.names if name not in SYNTHIA_DROPPED_13]
-    if len(names16) != 16 or len(names13) != 13:
-        raise ConfigError(f"SYNTHIA's 16 and 13 classes are not all in label space {label_space.name}; use cityscapes19 or cityscapes16")
-    if convention == "a":
-        scores = confusion.scores(label_space)
-    elif convention == "b":
-        scores = scores_of_names(confusion.subset(label_space, names16), names16)
-    else:
-        raise ConfigError(f"SYNTHIA's convention is a or b, not {convention!r}")
-    return {"16": scores.subset(names16), "13": scores.subset(names13)}
 
 
 def _size(array: npt.NDArray[Any]) -> str:

@@ -14,7 +14,7 @@ from iccld.report.charts import loss_charts, overview_charts, score_chart
 from iccld.report.gallery import gallery
 from iccld.report.run import Json, Run, mapping, number, read_run, stage_title
 from iccld.report.story import IDENTITY, describe_domain, progress_remarks, remarks, short_name, why_no_score
-from iccld.report.tables import class_colours, class_table, cost_table, gain_cell, histogram_table, sampler_tables, weights_table
+from iccld.report.tables import class_colours, class_table, cost_table, gain_cell, histogram_table, mean_rows, sampler_tables, weights_table
 
 # What each stage of the method does, in the words of the page.
 STAGE_WORDS = {
@@ -74,6 +74,7 @@ def _context(run: Run) -> dict[str, Any]:
         "gain_headers": gain_headers,
         "class_rows": class_rows,
         "mean_row": mean_row,
+        "mean_rows": mean_rows(run),
         "scored": scored,
         "weights_rows": weights_table(run),
         "score_charts": [chart for size in ((1060, 300), (360, 220)) if (chart := score_chart(run, *size))],

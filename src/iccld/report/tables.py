@@ -99,6 +99,19 @@ def class_table(run: Run) -> tuple[list[str], list[ClassRow], ClassRow | None]:
     return headers, rows if any(stage.iou for stage in scored) else [], mean
 
 
+def mean_rows(run: Run) -> list[ClassRow]:
+    """mIoU over 16 and 13 of Cityscapes' classes, under the convention that the protocol names; [] where the summary has none."""
+    scored = run.scored_stages
+    convention = str(mapping(run.summary.get("protocol")).get("convention"))
+    found = [mapping(mapping(stage.summary.get("means")).get(convention)) for stage in scored]
+    rows = []
+    named = class_names(run)
+    for count in dict.fromkeys(key for means in found for key in means if key != str(len(named))):
+        values = [number(means.get(count)) for means in found]
+        rows.append(ClassRow(f"mIoU of {count} ({convention})", "", [score_cell(value) for value in values], gains(values)))
+    return rows
+
+
 def weights_table(run: Run) -> list[tuple[str, Cell, Cell, Cell, str]]:
     """Per stage: title, score of the last checkpoint (EMA), of the trained weights, best, and where the best was."""
     rows = []
