@@ -13,7 +13,7 @@ from iccld.methods.method import STATISTICS, Method
 
 
 def test_the_registry_knows_the_method_and_its_baseline() -> None:
-    assert {"iccld", "source_only"} <= METHODS.keys()
+    assert {"iccld", "source_only", "dacs"} <= METHODS.keys()
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -52,7 +52,7 @@ def optimisation(**changes: Any) -> Optimisation:
 
 
 def batch(rows: int = 2, size: tuple[int, int] = (36, 44), seed: int = 0) -> DomainBatch:
-    """Pictures whose blocks of 8 x 8 have their class's grey, noisier and darker in the target."""
+    """Pictures whose blocks of 8 x 8 have their class's grey, noisier and darker in the target; depth of 2 to 62 m."""
     generator = torch.Generator().manual_seed(seed)
 
     def scene(gain: float) -> tuple[Tensor, Tensor]:
@@ -64,7 +64,8 @@ def batch(rows: int = 2, size: tuple[int, int] = (36, 44), seed: int = 0) -> Dom
     source_image, source_label = scene(1.0)
     target_image, _ = scene(0.8)
     index = torch.arange(rows)
-    return DomainBatch(source_image, source_label, target_image, index, index)
+    depth = 2 + 60 * torch.rand(2, rows, *size, generator=generator)
+    return DomainBatch(source_image, source_label, target_image, index, index, source_depth=depth[0], target_depth=depth[1])
 
 
 def ready(method: Method, engine: Engine | None = None) -> Method:

@@ -132,3 +132,13 @@ def test_halve_takes_the_mean_of_the_image_and_one_label_of_each_four() -> None:
     small, few = halve(image, label)
     torch.testing.assert_close(small, torch.tensor([[0.5, 0.2]]).expand(1, 3, 1, 2))
     assert few.tolist() == [[[6, 255]]]
+
+
+def test_depth_keeps_its_metres_and_follows_the_picture() -> None:
+    image = coordinates(6, 12, 20)
+    depth = image[:, 0].float() + 0.25  # the column, and a fraction that whole numbers would lose
+    crop = random_crop(image, draw(), (12, 20), depth=depth, scale=(1.0, 1.8), flip=0.5)
+    assert crop.depth is not None
+    assert crop.depth.shape == (6, 12, 20)
+    assert set(crop.depth.unique().tolist()) <= set(depth.unique().tolist())  # no metres in between, none rescaled
+    assert float((crop.depth - 0.25 - 255 * crop.image[:, 0]).abs().max()) <= 0.51

@@ -145,6 +145,8 @@ def _optimisation(stage: StageConfig) -> Optimisation:
         weight_decay=stage.weight_decay,
         power=stage.power,
         ema_decay=stage.ema_decay,
+        optimizer=stage.optimizer,
+        head_factor=stage.head_factor,
     )
 
 

@@ -58,7 +58,15 @@ class StageConfig:
     ema_decay: float = 0.99
     """Share of the average kept at each step; 0.99 for short runs, 0.999 for 40,000 iterations in DAFormer."""
 
+    optimizer: str = "adamw"
+    """adamw, or sgd with momentum 0.9 (DeepLabV2's)."""
+
+    head_factor: float = 1.0
+    """Learning rate of everything behind the encoder, over the encoder's; 10 for pre-trained encoders in DACS and DAFormer."""
+
     def __post_init__(self) -> None:
+        require_one_of(self, "optimizer", ("adamw", "sgd"))
+        require(self.head_factor > 0, f"head_factor is {self.head_factor}; use a number above 0")
         require_at_least(self, 0, "iterations", "weight_decay", "power")
         require_share(self, "warmup", "ema_decay")
         require(0 < self.learning_rate < 1, f"learning_rate is {self.learning_rate}; use a number above 0 and below 1, such as 0.001")

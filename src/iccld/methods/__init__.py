@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from iccld.methods import iccld, source_only
+from iccld.methods import dacs, iccld, source_only
 from iccld.methods.ingredients import Ingredients, Optimisation
 from iccld.methods.method import Stage
 
@@ -31,6 +31,7 @@ class Registered:
 
 
 METHODS: dict[str, Registered] = {
+    "dacs": Registered(dacs.Settings, dacs.stages),
     "iccld": Registered(iccld.Settings, iccld.stages, {"step1": 0.8, "step2": 0.2}),
     "source_only": Registered(source_only.Settings, source_only.stages, {}),
 }

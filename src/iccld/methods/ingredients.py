@@ -65,6 +65,10 @@ class Optimisation:
     """Exponent of the polynomial decay."""
     ema_decay: float = 0.99
     """Decay of the averaged weights: 0.999 over 40k iterations, 0.99 over a few thousand."""
+    optimizer: str = "adamw"
+    """"adamw", or "sgd" with momentum 0.9."""
+    head_factor: float = 1.0
+    """Learning rate of everything behind the encoder, over the encoder's."""
 
 
 @dataclass(frozen=True)

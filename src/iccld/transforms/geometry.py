@@ -13,11 +13,12 @@ from iccld.transforms.precision import full_precision
 
 
 class Cropped(NamedTuple):
-    """image: (B, 3, h, w) float32 in 0..1.  label: (B, h, w) int64 or None.  valid: (B, h, w) bool or None."""
+    """image: (B, 3, h, w) float32 in 0..1.  label: (B, h, w) int64, valid: (B, h, w) bool, depth: (B, h, w) float32 metres, or None."""
 
     image: Tensor
     label: Tensor | None
     valid: Tensor | None
+    depth: Tensor | None = None
 
 
 @full_precision
@@ -28,6 +29,7 @@ def random_crop(
     *,
     label: Tensor | None = None,
     valid: Tensor | None = None,
+    depth: Tensor | None = None,
     scale: tuple[float, float] = (1.0, 1.0),
     stretch: float = 0.0,
     flip: float = 0.5,
@@ -36,6 +38,7 @@ def random_crop(
 
     scale: the image is enlarged by a factor drawn log-uniformly from this range before cropping; a factor too small for the crop to
     fit is raised until it fits.  stretch: the aspect ratio changes by up to this share.  flip: probability of a mirror image.
+    Depth stays the distance to the camera that took the picture: an enlarged picture's metres do not shrink (as released CorDA).
     """
     batch, _, height, width = image.shape
     low, high = torch.tensor(scale).log().tolist()
@@ -51,7 +54,8 @@ def random_crop(
     grid = F.affine_grid(theta, [batch, 1, *size], align_corners=False)  # (B, h, w, 2)
     pixels = image.float().div_(255) if image.dtype == torch.uint8 else image
     cropped = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return Cropped(cropped, _sample_map(label, grid), _as_bool(_sample_map(valid, grid)))
+    label, valid, depth = (_sample_map(values, grid) for values in (label, valid, depth))
+    return Cropped(cropped, None if label is None else label.long(), None if valid is None else valid.bool(), depth)
 
 
 def halve(image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,11 +64,7 @@ def halve(image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _sample_map(values: Tensor | None, grid: Tensor) -> Tensor | None:
+    """(B, H, W) -> (B, h, w) float32, the nearest value; never a mean of two labels or of two objects' depths."""
     if values is None:
         return None
-    sampled = F.grid_sample(values[:, None].float(), grid, mode="nearest", padding_mode="border", align_corners=False)
-    return sampled[:, 0].long()
-
-
-def _as_bool(values: Tensor | None) -> Tensor | None:
-    return None if values is None else values.bool()
+    return F.grid_sample(values[:, None].float(), grid, mode="nearest", padding_mode="border", align_corners=False)[:, 0]
