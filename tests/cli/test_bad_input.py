@@ -160,7 +160,7 @@ def test_predictions_of_another_size(capsys, folder, tmp_path):
     masks = tmp_path / "predicted"
     masks.mkdir()
     for i in range(3):
-        Image.fromarray(np.zeros((5, 7), dtype=np.uint8)).save(masks / f"{i}.png")
+        Image.fromarray(np.ones((5, 7), dtype=np.uint8)).save(masks / f"{i}.png")
     space = tmp_path / "space.yaml"
     space.write_text("name: two\nclasses: [{name: road}, {name: sky}]\n")
     code, line = refused(capsys, "evaluate", "--predictions", masks, "--data", folder, "--label_space", space, "--quiet")

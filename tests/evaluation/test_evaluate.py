@@ -11,7 +11,7 @@ from torch import nn
 
 from iccld.batch import Sample
 from iccld.errors import ConfigError, DataError, NumericError
-from iccld.evaluation import Confusion, evaluate, evaluate_predictions
+from iccld.evaluation import Confusion, MaskReader, evaluate, evaluate_predictions
 from iccld.evaluation.evaluate import spread
 from iccld.evaluation.masks import plain_name
 from iccld.labels import CITYSCAPES19, raw_ids
@@ -141,13 +141,13 @@ def test_evaluate_predictions_pairs_masks_by_name(tmp_path, name):
 
 def test_evaluate_predictions_reads_palette_indices_and_raw_ids(tmp_path):
     write_masks(tmp_path / "raw", Scenes(), table=raw_ids(SPACE))
-    assert evaluate_predictions(tmp_path / "raw", Scenes(), SPACE, ids="raw").miou == 100.0
+    assert evaluate_predictions(tmp_path / "raw", Scenes(), SPACE, reader=MaskReader(SPACE, "raw")).miou == 100.0
     scenes = Scenes(1)
     palette = Image.fromarray(scenes[0].image[..., 0])
     palette.putpalette(SPACE.palette[::-1].tobytes())
     palette.save(tmp_path / "000.png")
     (tmp_path / "raw" / "clip" / "000.png").unlink()
-    assert evaluate_predictions(tmp_path, scenes, SPACE).miou == 100.0
+    assert evaluate_predictions(tmp_path, scenes, SPACE, reader=MaskReader(SPACE, "train")).miou == 100.0
 
 
 def test_evaluate_predictions_counts_ids_of_no_class_as_errors(tmp_path):
@@ -160,7 +160,8 @@ def test_evaluate_predictions_counts_ids_of_no_class_as_errors(tmp_path):
     scenes = Scenes(1)
     write_masks(tmp_path, scenes, change=spoil)
     confusions: list[Confusion] = []
-    evaluate_predictions(tmp_path, scenes, SPACE, observe=lambda _n, confusion, _p: confusions.append(confusion))
+    reader = MaskReader(SPACE, "train")
+    evaluate_predictions(tmp_path, scenes, SPACE, reader=reader, observe=lambda _n, confusion, _p: confusions.append(confusion))
     assert confusions[0].matrix[:, 19].sum() == 8
 
 
@@ -176,18 +177,18 @@ def test_evaluate_predictions_refuses_bad_folders_and_masks(tmp_path):
     with pytest.raises(DataError, match=r"clip/000\.png: mask is 5x16, its ground truth 12x16"):
         evaluate_predictions(tmp_path / "b", scenes, SPACE)
     write_masks(tmp_path / "c", scenes, change=lambda mask: np.stack([mask] * 3, axis=2))
-    with pytest.raises(DataError, match="mode RGB"):
-        evaluate_predictions(tmp_path / "c", scenes, SPACE)
+    with pytest.raises(DataError, match="colours, not ids"):
+        evaluate_predictions(tmp_path / "c", scenes, SPACE, reader=MaskReader(SPACE, "train"))
     write_masks(tmp_path / "d", scenes, table=np.full(256, 99, np.uint8))
     with pytest.raises(DataError, match="unknown label value 99"):
-        evaluate_predictions(tmp_path / "d", scenes, SPACE, ids="raw")
+        evaluate_predictions(tmp_path / "d", scenes, SPACE, reader=MaskReader(SPACE, "raw"))
     write_masks(tmp_path / "e", scenes)
     data = (tmp_path / "e/clip/001.png").read_bytes()
     (tmp_path / "e/clip/001.png").write_bytes(data[: len(data) // 2])
     with pytest.raises(DataError, match=r"001\.png: cannot be read as a mask"):
         evaluate_predictions(tmp_path / "e", scenes, SPACE)
-    with pytest.raises(ConfigError, match="train or raw"):
-        evaluate_predictions(tmp_path / "e", scenes, SPACE, ids="other")
+    with pytest.raises(ConfigError, match="auto, train, raw, color"):
+        MaskReader(SPACE, "other")
 
 
 def test_evaluate_predictions_refuses_ambiguous_names(tmp_path):

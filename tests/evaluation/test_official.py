@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from iccld.data import open_dataset
-from iccld.evaluation import Scores, evaluate_predictions
+from iccld.evaluation import MaskReader, Scores, evaluate_predictions
 from iccld.labels import CITYSCAPES19
 
 NAMES = {
@@ -68,7 +68,9 @@ def write_pairs(root: Path, seed: int, ids: list[int], num: int = 3) -> tuple[li
 
 
 def ours(root: Path) -> Scores:
-    return evaluate_predictions(root / "predicted", open_dataset(root, "cityscapes", "val"), CITYSCAPES19, ids="raw")
+    return evaluate_predictions(
+        root / "predicted", open_dataset(root, "cityscapes", "val"), CITYSCAPES19, reader=MaskReader(CITYSCAPES19, "raw")
+    )
 
 
 def assert_equal(scores: Scores, iou: dict[str, float | None]) -> None:

@@ -94,16 +94,17 @@ def _score_masks(arguments: Namespace) -> dict[str, Any]:
     if not arguments.predictions.is_dir():
         raise DataError(f"{arguments.predictions} is no folder; --predictions takes a folder of masks")
     _refuse_missing(arguments.data)
-    from iccld.evaluation import Confusion, evaluate_predictions
+    from iccld.evaluation import Confusion, MaskReader, evaluate_predictions
 
     label_space = get_label_space(arguments.label_space or "cityscapes19")
+    reader = MaskReader(label_space, arguments.ids)
     dataset = _open(arguments, label_space)
     whole = Confusion(label_space.num_classes)
     evaluate_predictions(
-        arguments.predictions, dataset, label_space, ids=arguments.ids, observe=lambda name, single, labels: whole.merge(single)
+        arguments.predictions, dataset, label_space, reader=reader, observe=lambda name, single, labels: whole.merge(single)
     )
-    head = {"predictions": str(arguments.predictions), "ids": arguments.ids, "seed": None, "commit": None}
-    return {**head, **_result(arguments, whole, label_space, "given masks")}
+    head = {"predictions": str(arguments.predictions), "ids": reader.ids, "seed": None, "commit": None}
+    return {**head, **_result(arguments, whole, label_space, f"given masks ({reader.ids} ids)")}
 
 
 def _open(arguments: Namespace, label_space: LabelSpace) -> Dataset:

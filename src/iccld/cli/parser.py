@@ -127,7 +127,9 @@ def _add_scores(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     )
     leaf.add_argument("run", type=Path, nargs="?", metavar="RUN", help="run directory")
     leaf.add_argument("--predictions", type=Path, metavar="DIR", help="score these masks instead of a run")
-    leaf.add_argument("--ids", choices=("train", "raw"), default="train", help="what the masks hold (default: %(default)s ids)")
+    leaf.add_argument(
+        "--ids", choices=("auto", "train", "raw", "color"), default="auto", help="what the masks hold (default: found by looking)"
+    )
     _add_dataset(leaf, required=True)
     _add_model(leaf)
     leaf.add_argument("--json", type=Path, metavar="FILE", help="write the scores there")

@@ -1,19 +1,15 @@
-"""Score anybody's masks: a folder of index PNGs, paired with a labelled split by name."""
+"""Score anybody's masks: a folder of them, paired with a labelled split by name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
-from iccld.errors import ConfigError, DataError
+from iccld.errors import DataError
 from iccld.evaluation.confusion import Confusion, Scores
 from iccld.evaluation.evaluate import LabelledDataset, Observer
-from iccld.labels import CITYSCAPES19, CITYSCAPES_IDS, CITYSCAPES_KNOWN, LabelSpace, RawIdTable, raw_id_table
+from iccld.evaluation.mask_reader import MaskReader
+from iccld.labels import LabelSpace
 from iccld.progress import progress
 
 MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp"})
@@ -30,30 +26,26 @@ def evaluate_predictions(
     dataset: LabelledDataset,
     label_space: LabelSpace,
     *,
-    ids: Literal["train", "raw"] = "train",
-    raw_table: RawIdTable | None = None,
+    reader: MaskReader | None = None,
     title: str = "Scoring masks",
     observe: Observer | None = None,
 ) -> Scores:
     """Score the masks in a folder (searched recursively) against every picture of a labelled split.
 
-    ids: "train" for 0..K-1, where any other value is an error of the prediction; "raw" for ids that raw_table turns into train ids
-    (default: Cityscapes' labelIds, absorbed into the label space).  A mask belongs to the picture of its name; endings such as
-    `_leftImg8bit` or `_pred` do not count.  Raises DataError for missing, ambiguous or unreadable masks, and for sizes unlike the truth's.
+    reader: what the masks' values mean; by default that is found out, and refused where it cannot be.  A mask belongs to the picture of
+    its name; endings such as `_leftImg8bit` or `_pred` do not count.  Raises DataError for missing, doubled or unreadable masks, and for
+    sizes unlike the truth's.
     """
-    if ids not in ("train", "raw"):
-        raise ConfigError(f"ids of masks are train or raw, not {ids!r}")
-    table = None
-    if ids == "raw":
-        table = raw_table or raw_id_table(CITYSCAPES_IDS, CITYSCAPES_KNOWN).then(label_space.absorption(CITYSCAPES19.names)[0])
+    reader = reader or MaskReader(label_space)
     paths = pair_masks(Path(folder), dataset)
+    reader.find(paths)
     confusion = Confusion(label_space.num_classes)
     with progress(title, total=len(paths)) as bar:
         for index, path in enumerate(paths):
             sample = dataset[index]
             if sample.label is None:
                 raise DataError(f"{dataset.image_paths[index]}: no label to score against; evaluate needs a labelled split")
-            prediction = read_prediction(path, (sample.label.shape[0], sample.label.shape[1]), table)
+            prediction = reader.read(path, (sample.label.shape[0], sample.label.shape[1]))
             single = Confusion(label_space.num_classes)
             single.update(sample.label, prediction)
             confusion.merge(single)
@@ -98,29 +90,6 @@ def plain_name(name: str) -> str:
         if name.endswith(ending) and len(name) > len(ending):
             return plain_name(name[: -len(ending)])
     return name
-
-
-def read_prediction(path: Path, size: tuple[int, int], table: RawIdTable | None) -> npt.NDArray[np.uint8]:
-    """A mask file -> (H, W) uint8 train ids, 255 for ids of no class; palette files give their indices.
-
-    Without a table the file holds train ids.  DataError for another size, for colours, and for what is no picture.
-    """
-    try:
-        with Image.open(path) as image:
-            # The size is in the header: a wrong or enormous file is refused before it is decoded.
-            if (image.height, image.width) != size:
-                sizes = f"mask is {image.height}x{image.width}, its ground truth {size[0]}x{size[1]}"
-                raise DataError(f"{path}: {sizes}; write masks at the ground truth's size")
-            if image.mode not in ("L", "P", "I", "I;16", "I;16B"):
-                raise DataError(f"{path}: mode {image.mode} is a picture, not ids; write 8- or 16-bit grey or palette PNG")
-            values = np.array(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as a mask: {' '.join(str(error).split())}") from error
-    if table is not None:
-        return table.apply(values, path)
-    if values.dtype == np.uint8:
-        return values
-    return np.where((values >= 0) & (values < 255), values, 255).astype(np.uint8)
 
 
 def _refuse_shared(pairs: Sequence[Path], names: Sequence[str]) -> None:
