@@ -32,7 +32,8 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 
 def timeless(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Records without what two runs of the same computation differ in."""
-    return [{key: value for key, value in record.items() if key not in ("time", "seconds", "peak_memory_gib")} for record in records]
+    measured = ("time", "seconds", "peak_memory_gib", "milliseconds_per_image")
+    return [{key: value for key, value in record.items() if key not in measured} for record in records]
 
 
 def error_of(capsys: pytest.CaptureFixture[str]) -> str:
@@ -65,6 +66,7 @@ def test_summary_has_the_keys_of_the_contract(finished: Path) -> None:
     assert set(summary["headline"]) == {"stage", "weights", "miou"}
     assert list(summary["stages"]) == STAGES
     shared = {"miou", "iou", "means", "weights", "miou_model", "best", "iterations", "seconds", "peak_memory_gib", "source_validation"}
+    shared |= {"parameters", "milliseconds_per_image"}
     diffusion = {"identity_gap", "sampler_steps", "miou_by_steps", "miou_by_steps_images"}
     for name, stage in summary["stages"].items():
         assert set(stage) == shared | (diffusion if name == "step2" else set())

@@ -35,6 +35,8 @@ def estimate(config: Config) -> dict[str, float]:
     engine.channels_last = engine.precision == "bf16"
     space = get_label_space(config.label_space)
     stages = registered_method(config.method).stages(ingredients(config, space), method_settings(config), optimisations(config))
+    if config.source_checkpoint is not None:
+        stages = stages[1:]
     batch = engine.to_device(_random_batch(config, space.num_classes))
     seconds, checkpoint_bytes = 0.0, 0
     method: Method | None = None

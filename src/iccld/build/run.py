@@ -13,18 +13,21 @@ from typing import Any
 import torch
 
 from iccld.batch import DomainBatch
+from iccld.build.cost import milliseconds_per_image, num_parameters
 from iccld.build.load import LABEL_SPACE
 from iccld.build.objects import class_weights, ingredients, method_settings, open_data, optimisations, pair_dataset, registered_method
 from iccld.build.provenance import environment
+from iccld.build.source import SOURCE, TrainedSource, find_source, restored_source
 from iccld.config import Config, dump_config, parse_size
 from iccld.data import FileDataset
 from iccld.data.check import class_statistics
 from iccld.data.pairs import PairDataset, pair_loader
-from iccld.evaluation import convention_of, evaluate, own_means
+from iccld.errors import ConfigError
+from iccld.evaluation import Record, convention_of, evaluate, own_means
 from iccld.labels import LABEL_SPACES, LabelSpace
 from iccld.methods.iccld import Step2
 from iccld.methods.ingredients import normalise
-from iccld.methods.method import Method
+from iccld.methods.method import Method, Stage
 from iccld.predictor import Predictor
 from iccld.progress import say, set_quiet
 from iccld.training import checkpoint
@@ -93,12 +96,17 @@ class _Run:
         weight = class_weights(class_statistics(self.data.source), config.sampling.class_balance) if config.sampling.class_balance else None
         self.ingredients = ingredients(config, self.space, None if weight is None else weight.to(engine.device))
         self.stages = registered_method(config.method).stages(self.ingredients, method_settings(config), optimisations(config))
+        self.source = None if config.source_checkpoint is None else find_source(Path(config.source_checkpoint), self.space.names)
+        self.previous: Method | None = None
+        if self.source is not None:
+            self.previous = restored_source(self._take_source_stage(), self.source, engine)
+        self.fingerprint = fingerprint(config, self.space, self.source)
         self.summary: dict[str, Any] = {}
         self.told_before: dict[str, Any] = {}
 
     def train(self) -> Path:
         config, engine = self.config, self.engine
-        checkpoint.refuse_other_configuration(self.run, fingerprint(config, self.space))
+        checkpoint.refuse_other_configuration(self.run, self.fingerprint)
         if engine.is_first:
             self._open_summary()
         run_stages(
@@ -113,12 +121,20 @@ class _Run:
             on_evaluate=self._evaluate,
             on_stage_end=self._finish_stage,
             resume=config.runtime.resume == "auto",
-            fingerprint=fingerprint(config, self.space),
+            previous=self.previous,
+            fingerprint=self.fingerprint,
             keep_last=config.runtime.keep_last,
             describe_batch=self._describe,
             target_loader=_Batches(self.pairs, SCALE_BATCHES, engine),
         )
         return self.run
+
+    def _take_source_stage(self) -> Stage:
+        """Take the source stage out of those to train; ConfigError where there is none, or nothing after it."""
+        if self.stages[0].name != SOURCE or len(self.stages) < 2:
+            names = ", ".join(stage.name for stage in self.stages)
+            raise ConfigError(f"source_checkpoint replaces a stage source before others; method {self.config.method} has {names} here")
+        return self.stages.pop(0)
 
     def _loader(self, stage: str, start: int, end: int) -> Iterable[DomainBatch]:
         # Stages draw one after the other from the same endless sequence, so that a later one does not repeat an earlier one's batches.
@@ -148,7 +164,8 @@ class _Run:
         """Headline weights on the validation split; at the stage's end also the others, and the source's held-out part."""
         headline = method.headline_weights
         asked: list[tuple[str, str, FileDataset | None]] = [(headline, "val", self.data.val)]
-        if iteration == optimisations(self.config)[stage].iterations:
+        is_end = iteration == optimisations(self.config)[stage].iterations
+        if is_end:
             asked.append(("model" if headline == "ema" else "ema", "val", self.data.val))
         asked.append((headline, "source_val", self.data.source_val))
         entries = []
@@ -156,7 +173,10 @@ class _Run:
             if dataset is None or (weights == "ema" and not method.ema_networks()):
                 continue
             title = f"Scoring {stage} ({weights}, {split.replace('_', ' ')})"
-            scores = evaluate(self._predictor(method, weights), dataset, self.space, title=title)
+            record = Record()
+            scores = evaluate(self._predictor(method, weights), dataset, self.space, title=title, observe=record.add)
+            if is_end and (weights, split) == (headline, "val"):
+                record.save(self.run / "confusions" / f"{stage}.npz")
             entries.append({"weights": weights, "split": split, "miou": scores.miou, "iou": scores.iou})
         return entries
 
@@ -184,9 +204,12 @@ class _Run:
             told["source_validation"] = {"miou": source_val["miou"], "num_images": len(self.data.source_val or ())}
         if isinstance(method, Step2):
             told |= self._diffusion_scores(method)
+        predictor = self._predictor(method, headline)
+        shown = self.data.val if self.data.val is not None else self.data.target
+        told["parameters"] = num_parameters(predictor)
+        told["milliseconds_per_image"] = round(milliseconds_per_image(predictor, shown), 1)
         if self.on_stage is not None:
-            shown = self.data.val if self.data.val is not None else self.data.target
-            self.on_stage(self.run, stage, self._predictor(method, headline), shown, self.space)
+            self.on_stage(self.run, stage, predictor, shown, self.space)
         self._tell(stage, told)
 
     def _tell(self, stage: str, told: dict[str, Any]) -> None:
@@ -251,6 +274,9 @@ class _Run:
             "headline": None,
             "stages": {},
         }
+        if self.source is not None:
+            self.summary["source_checkpoint"] = self.source.reference
+            self.summary["stages"] = {SOURCE: dict(self.source.told)} if self.source.told else {}
 
 
 class _Batches:
@@ -280,11 +306,13 @@ def identity_gap(predictor: Predictor, pairs: PairDataset) -> float:
     return sum(gaps) / len(gaps)
 
 
-def fingerprint(config: Config, space: LabelSpace) -> dict[str, Any]:
+def fingerprint(config: Config, space: LabelSpace, source: TrainedSource | None = None) -> dict[str, Any]:
     """What a checkpoint must agree with to be gone on from: everything that changes what is computed."""
     kept = asdict(config)
-    for name in ("recipe", "name", "runtime", "evaluation", "val"):
+    for name in ("recipe", "name", "runtime", "evaluation", "val", "source_checkpoint"):
         kept.pop(name)
+    if source is not None:  # the weights that were started from, wherever they lie
+        kept["source_checkpoint"] = dict(source.sha256)
     kept["devices"] = config.runtime.devices
     kept["classes"] = list(space.names)
     return json.loads(json.dumps(kept))  # type: ignore[no-any-return]

@@ -289,6 +289,9 @@ class Config:
     seed: int = 0
     """Origin of every random draw: weights, order, augmentation, noise."""
 
+    source_checkpoint: str | None = None
+    """Run (or one checkpoint) whose stage `source` is started from, instead of training it here; None trains it."""
+
     label_space: str = "cityscapes19"
     """Classes to predict: cityscapes19, cityscapes16, cityscapes13, camvid11 or a YAML file."""
 

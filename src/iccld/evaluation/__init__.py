@@ -7,12 +7,14 @@ from iccld.evaluation.decision import decide, resize_rows
 from iccld.evaluation.evaluate import evaluate
 from iccld.evaluation.mask_reader import MaskReader
 from iccld.evaluation.masks import evaluate_predictions
+from iccld.evaluation.record import Record
 from iccld.evaluation.sliding import sliding_window, window_starts
 
 __all__ = [
     "Confusion",
     "Interval",
     "MaskReader",
+    "Record",
     "Scores",
     "all_means",
     "bootstrap_difference",

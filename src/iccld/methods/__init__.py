@@ -20,7 +20,10 @@ class Registered:
     stages: Callable[[Ingredients, Any, Mapping[str, Optimisation]], list[Stage]]
     """Factories, settings and the optimisation of each stage by name -> the stages."""
     shares: Mapping[str, float] = field(default_factory=lambda: {"adapt": 1.0})
-    """The stages after `source` in order, each with its share of the iterations where a recipe gives it none of its own."""
+    """The stages after `source` in order, each with its share of the iterations where a recipe gives it none of its own.
+
+    A share of 0 is a stage that only iterations of its own call for.
+    """
     needs: frozenset[str] = frozenset()
     """Optional maps of DomainBatch that the method cannot do without, for example {"depth"}; a run without them is refused."""
 
@@ -33,5 +36,5 @@ class Registered:
 METHODS: dict[str, Registered] = {
     "dacs": Registered(dacs.Settings, dacs.stages),
     "iccld": Registered(iccld.Settings, iccld.stages, {"step1": 0.8, "step2": 0.2}),
-    "source_only": Registered(source_only.Settings, source_only.stages, {}),
+    "source_only": Registered(source_only.Settings, source_only.stages, {"adapt": 0.0}),
 }

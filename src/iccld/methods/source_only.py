@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from iccld.methods.handover import averaged_segmenter
 from iccld.methods.ingredients import Ingredients, Optimisation
 from iccld.methods.method import Method, Stage
 from iccld.methods.supervised import Supervised
@@ -16,9 +17,13 @@ class Settings:
 
 
 def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
-    """One stage, `source`."""
+    """`source`, and where it is given iterations `adapt`: as many more on the source as other methods adapt for."""
 
     def source(_: Method | None) -> Method:
         return Supervised(ingredients, optimisation["source"])
 
-    return [Stage("source", optimisation["source"].iterations, source)]
+    def adapt(previous: Method | None) -> Method:
+        return Supervised(ingredients, optimisation["adapt"], averaged_segmenter(previous, ingredients))
+
+    made = [Stage("source", optimisation["source"].iterations, source), Stage("adapt", optimisation["adapt"].iterations, adapt)]
+    return [stage for stage in made if stage.iterations > 0 or stage.name == "source"]

@@ -13,6 +13,7 @@ from iccld.methods.ema import Ema
 from iccld.methods.ingredients import Ingredients, Optimisation, adamw, normalise
 from iccld.methods.method import Method, Schedule
 from iccld.methods.schedule import warmup_poly
+from iccld.models import Segmenter
 from iccld.predictor import Predictor
 from iccld.transforms import Draw, blur, halve, jitter, random_crop, sensor_noise
 
@@ -20,10 +21,11 @@ from iccld.transforms import Draw, blur, halve, jitter, random_crop, sensor_nois
 class Supervised(Method):
     """Trains a segmenter on the source alone; the average of its weights is kept beside it."""
 
-    def __init__(self, ingredients: Ingredients, optimisation: Optimisation) -> None:
+    def __init__(self, ingredients: Ingredients, optimisation: Optimisation, trained: Segmenter | None = None) -> None:
+        """Train a fresh segmenter, or go on with one that is `trained`, at full resolution from the first step."""
         self.ingredients = ingredients
-        self.half_until = ingredients.views.half_resolution * optimisation.iterations
-        self.model = ingredients.make_segmenter()
+        self.half_until = ingredients.views.half_resolution * optimisation.iterations if trained is None else 0.0
+        self.model = ingredients.make_segmenter() if trained is None else trained
         self.ema = Ema(self.model, optimisation.ema_decay)
         self.optimizer = adamw(list(self.model.parameters()), optimisation)
         self.schedule = warmup_poly(self.optimizer, optimisation.iterations, optimisation.warmup, optimisation.power)

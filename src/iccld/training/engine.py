@@ -207,7 +207,7 @@ class Engine:
         """The most memory held so far in GiB: of the device on CUDA, otherwise of this process since its start."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**30
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        return _peak_resident_kib() / 2**20
 
     def _start(self, fabric: Any) -> None:
         """Read rank and device once the processes exist."""
@@ -216,6 +216,19 @@ class Engine:
         self.world_size = int(fabric.world_size)
         self.device = fabric.device
         self._update = Update(world_size=self.world_size, all_reduce=self.all_reduce, **self._update_arguments)
+
+
+def _peak_resident_kib() -> int:
+    """Most memory this program held resident, in KiB.
+
+    getrusage counts what the process held before it became this program: a child started by a large parent would report the parent.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        lines = []
+    own = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if own is None else own
 
 
 def _make_fabric(kind: str, devices: int, num_nodes: int, strategy: str) -> Any:
