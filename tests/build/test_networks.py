@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from iccld.build.networks import BUILDERS, build_networks
 from iccld.config import NetworkConfig, dump_config, load_config
 from iccld.config.network import PRESETS
+from iccld.errors import ConfigError
 
 
 def test_every_preset_has_a_builder() -> None:
@@ -41,3 +43,24 @@ def test_odd_widths_are_built(width: int, inter_coder: bool) -> None:
     network = NetworkConfig(widths=(7, 9, 11, 13, 15), decoder_width=width, latent_channels=5, inter_coder=inter_coder)
     segmenter = build_networks(network, 3).make_segmenter()
     assert segmenter(torch.randn(1, 3, 32, 48)).shape == (1, 3, 16, 24)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"latent_stride": 2}, "ldm preset has 4, 8, 16"),
+        ({"widths": (32, 64)}, "at latent_stride 8 has 4"),
+        ({"widths": (32, 32, 64, 72)}, "multiples of 32"),
+        ({"denoiser_widths": (40, 64)}, "multiples of 32"),
+        ({"widths": (32, 32, 32, 96)}, "a 32nd of the second"),
+        ({"decoder_width": 64}, "use 0"),
+    ],
+)
+def test_fault_39_sizes_that_ldms_networks_cannot_have_are_refused(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        NetworkConfig(preset="ldm", **settings)
+
+
+def test_another_preset_fills_in_its_own_sizes() -> None:
+    config = load_config("demo", ["--network.preset", "ldm", "--network.latent_stride", "4"])
+    assert (config.network.widths, config.network.latent_channels) == ((128, 256, 512), 3)

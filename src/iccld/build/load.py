@@ -33,7 +33,7 @@ def load_predictor(
     loaded = checkpoint.load(checkpoint.find(run, stage))
     config = read_config(run / CONFIG)
     space = get_label_space(run / LABEL_SPACE if (run / LABEL_SPACE).is_file() else config.label_space)
-    parts = ingredients(config, space)
+    parts = ingredients(config, space, run=run)
     stages = registered_method(config.method).stages(parts, method_settings(config), optimisations(config))
     made = {each.name: each for each in stages}
     if loaded.stage not in made:

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from torch import nn
 
 from iccld.config import NetworkConfig
-from iccld.models import CompactEncoder, Denoiser, DomainDiscriminator, InterCoderDecoder, Segmenter
+from iccld.methods.ingredients import MEAN, STD
+from iccld.models import (
+    BackboneEncoder,
+    CompactEncoder,
+    Denoiser,
+    DomainDiscriminator,
+    InterCoderDecoder,
+    LdmDecoder,
+    LdmEncoder,
+    Segmenter,
+    UNetKind,
+)
+from iccld.models.autoencoder import load_decoder, load_encoder, read_autoencoder
+from iccld.models.backbone import load_backbone, save_architecture
+from iccld.models.blocks import recompute_blocks
+from iccld.models.hub import licence, weights_folder
+from iccld.progress import say
 
 HEAD_CHANNELS = 32
-"""Channels of an attention head in the denoiser's coarsest level; a narrower level is one head."""
+"""Channels of an attention head in the denoiser; a narrower level is one head."""
+
+ARCHITECTURE = "encoder"
+"""Folder of a run that keeps the configuration of its transformers backbone: reading the run then needs no weights and no hub."""
 
 
 @dataclass(frozen=True)
@@ -26,30 +49,114 @@ class Networks:
     """What the sides of a predicted picture are multiples of; itself a multiple of `latent_stride`."""
 
 
-def compact(network: NetworkConfig, num_classes: int) -> Networks:
+@dataclass(frozen=True)
+class Origins:
+    """Folders that networks come from, where they are not the preset's own with random weights."""
+
+    backbone: Path | None = None
+    """Of a transformers configuration, for the encoder."""
+    backbone_weights: bool = True
+    """Whether the backbone's weights are there too, and wanted."""
+    autoencoder: Path | None = None
+    """Of a diffusers AutoencoderKL."""
+
+
+def compact(network: NetworkConfig, num_classes: int, origins: Origins) -> Networks:
     """A few million parameters, for two CPU cores."""
     latent = network.latent_channels
+    half, quarter, eighth = network.widths[:3]
     head = min(HEAD_CHANNELS, network.denoiser_widths[-1])
+    kind = UNetKind(gradient_checkpointing=network.gradient_checkpointing)
 
     def make_segmenter() -> Segmenter:
-        encoder = CompactEncoder(network.widths, latent)
-        decoder = InterCoderDecoder(latent, encoder.pyramid_channels, num_classes, network.decoder_width, network.inter_coder)
-        return Segmenter(encoder, decoder)
+        encoder = _backbone_encoder(network, origins, (2, 4, 8)) or CompactEncoder(network.widths, latent)
+        decoder = InterCoderDecoder(latent, (half, quarter, eighth), num_classes, network.decoder_width, network.inter_coder)
+        return _checkpointed(Segmenter(encoder, decoder), network)
 
     return Networks(
         make_segmenter=make_segmenter,
-        make_denoiser=lambda residual: Denoiser(latent, network.denoiser_widths, 1, head, residual),
-        make_discriminator=lambda: DomainDiscriminator(latent, network.denoiser_widths, 1, head),
+        make_denoiser=lambda residual: Denoiser(latent, network.denoiser_widths, 1, head, residual, kind),
+        make_discriminator=lambda: DomainDiscriminator(latent, network.denoiser_widths, 1, head, kind),
         latent_channels=latent,
         latent_stride=CompactEncoder.stride,
-        size_multiple=16,
+        size_multiple=16 if origins.backbone is None else 32,
     )
 
 
-BUILDERS: dict[str, Callable[[NetworkConfig, int], Networks]] = {"compact": compact}
+def ldm(network: NetworkConfig, num_classes: int, origins: Origins) -> Networks:
+    """Latent diffusion's autoencoder and UNet: kl-f8 and its relatives, for a GPU."""
+    latent, stride, widths = network.latent_channels, network.latent_stride, network.widths
+    levels = len(network.denoiser_widths)
+    kind = UNetKind(max(levels - 1, 1), num_groups=32, gradient_checkpointing=network.gradient_checkpointing)
+    # At stride 4 attention would see 32,768 positions of a 512x1024 picture; at 16, kl-f16 has it in the coarsest level too.
+    mid, coarse, recompute = stride != 4, stride == 16, network.gradient_checkpointing
+
+    def make_segmenter() -> Segmenter:
+        own = LdmEncoder(widths, latent, MEAN, STD, 2, mid, coarse, recompute) if origins.backbone is None else None
+        encoder = own or _backbone_encoder(network, origins, tuple(2**level for level in range(len(widths))))
+        assert encoder is not None
+        decoder = LdmDecoder(latent, widths, num_classes, network.inter_coder, 3, mid, coarse, recompute)
+        if origins.autoencoder is not None and own is not None:
+            weights = read_autoencoder(origins.autoencoder, widths, latent)
+            load_encoder(own, weights)
+            if network.autoencoder_decoder:
+                load_decoder(decoder, weights)
+        return _checkpointed(Segmenter(encoder, decoder), network)
+
+    return Networks(
+        make_segmenter=make_segmenter,
+        make_denoiser=lambda residual: Denoiser(latent, network.denoiser_widths, 2, HEAD_CHANNELS, residual, kind),
+        make_discriminator=lambda: DomainDiscriminator(latent, network.denoiser_widths, 2, HEAD_CHANNELS, kind),
+        latent_channels=latent,
+        latent_stride=stride,
+        size_multiple=stride if origins.backbone is None else 32,
+    )
+
+
+BUILDERS: dict[str, Callable[[NetworkConfig, int, Origins], Networks]] = {"compact": compact, "ldm": ldm}
 """Preset -> its builder; the names are those of `iccld.config.network.PRESETS`."""
 
 
-def build_networks(network: NetworkConfig, num_classes: int) -> Networks:
-    """The networks of the configured preset, with `num_classes` classes to tell apart."""
-    return BUILDERS[network.preset](network, num_classes)
+def build_networks(network: NetworkConfig, num_classes: int, run: Path | None = None) -> Networks:
+    """The networks of the configured preset, with `num_classes` classes to tell apart.
+
+    They start from the pre-trained weights that `network` names; with `run`, a run directory or any folder that `keep_architecture`
+    wrote to, from random ones in the architecture that is kept there, and neither hub nor weights are needed.
+    """
+    if run is not None:
+        return BUILDERS[network.preset](network, num_classes, Origins(run / ARCHITECTURE if network.encoder else None, False))
+    return BUILDERS[network.preset](
+        network,
+        num_classes,
+        Origins(
+            backbone=_named("network.encoder", network.encoder) if network.encoder else None,
+            autoencoder=_named("network.autoencoder", network.autoencoder) if network.autoencoder else None,
+        ),
+    )
+
+
+def keep_architecture(network: NetworkConfig, run: Path) -> None:
+    """Write what `build_networks` needs of a backbone to read the run; nothing for a preset's own networks."""
+    if network.encoder and not (run / ARCHITECTURE).is_dir():
+        save_architecture(_named("network.encoder", network.encoder), run / ARCHITECTURE)
+
+
+@cache
+def _named(key: str, name: str) -> Path:
+    """The folder of weights by name, found and announced with its licence once a process."""
+    folder = weights_folder(name, key)
+    say(f"{key.rpartition('.')[2]} {name}: {licence(folder)}")
+    return folder
+
+
+def _backbone_encoder(network: NetworkConfig, origins: Origins, strides: Sequence[int]) -> nn.Module | None:
+    if origins.backbone is None:
+        return None
+    backbone = load_backbone(origins.backbone, origins.backbone_weights, network.gradient_checkpointing)
+    return BackboneEncoder(backbone, strides, network.widths[: len(strides)], network.latent_channels)
+
+
+def _checkpointed(segmenter: Segmenter, network: NetworkConfig) -> Segmenter:
+    if network.gradient_checkpointing:
+        recompute_blocks(segmenter)
+    return segmenter

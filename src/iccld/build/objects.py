@@ -170,9 +170,9 @@ def views(config: Config) -> Views:
     )
 
 
-def ingredients(config: Config, label_space: LabelSpace, class_weight: torch.Tensor | None = None) -> Ingredients:
-    """Factories of the networks at the configured size."""
-    networks = build_networks(config.network, label_space.num_classes)
+def ingredients(config: Config, label_space: LabelSpace, class_weight: torch.Tensor | None = None, run: Path | None = None) -> Ingredients:
+    """Factories of the networks at the configured size; with `run`, without the pre-trained weights that training starts from."""
+    networks = build_networks(config.network, label_space.num_classes, run)
     return Ingredients(
         make_segmenter=networks.make_segmenter,
         make_denoiser=networks.make_denoiser,

@@ -15,6 +15,7 @@ import torch
 from iccld.batch import DomainBatch
 from iccld.build.cost import milliseconds_per_image, num_parameters
 from iccld.build.load import LABEL_SPACE
+from iccld.build.networks import keep_architecture
 from iccld.build.objects import class_weights, ingredients, method_settings, open_data, optimisations, pair_dataset, registered_method
 from iccld.build.provenance import environment
 from iccld.build.source import SOURCE, TrainedSource, find_source, restored_source
@@ -250,6 +251,7 @@ class _Run:
         (self.run / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         if config.label_space not in LABEL_SPACES:
             (self.run / LABEL_SPACE).write_bytes(Path(config.label_space).read_bytes())
+        keep_architecture(config.network, self.run)
         told = environment(engine.device.type, engine.precision)
         if {stage.name for stage in self.stages} <= self.told_before.keys():
             told = _read_json(self.run / "environment.json") or told  # nothing left to train: where it was trained stays true

@@ -35,6 +35,7 @@ def adapt(arguments: Namespace, overrides: list[str]) -> int:
     if arguments.recipe is None and arguments.config is None:
         raise ConfigError(f"name a recipe (--recipe {' or '.join(recipe_names())}) or a file (--config FILE)")
     own = ["--name", arguments.name] if arguments.name is not None else []
+    own += ["--network.encoder", arguments.encoder] if arguments.encoder is not None else []
     own += ["--runtime.resume", arguments.resume] if arguments.resume is not None else []
     config = load_config(arguments.recipe or arguments.config, [*overrides, *own])
     return _train(config, arguments.print_config)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from iccld.config.checks import require, require_at_least, require_one_of
@@ -15,7 +17,18 @@ COMPACT: Mapping[str, Any] = {
     "denoiser_widths": (64, 96, 128),
 }
 
-PRESETS = ("compact",)
+LDM: Mapping[int, Mapping[str, Any]] = {
+    4: {"widths": (128, 256, 512), "latent_channels": 3},
+    8: {"widths": (128, 256, 512, 512), "latent_channels": 4},
+    16: {"widths": (128, 128, 256, 256, 512), "latent_channels": 16},
+}
+"""LDM's autoencoders by stride (CompVis/latent-diffusion, configs/autoencoder: kl-f4, kl-f8, kl-f16)."""
+
+LDM_DENOISER = (128, 256, 384, 512)
+LDM_DENOISER_LARGE = (224, 448, 672, 896)
+"""About 90 and 270 million parameters; the large one has the widths of LDM's UNet for CelebA-HQ, the other their ratios."""
+
+PRESETS = ("compact", "ldm")
 """The presets; `iccld.build.networks` builds each."""
 
 
@@ -24,37 +37,58 @@ class NetworkConfig:
     """The four networks.  Empty lists and zeros become the preset's own sizes on construction."""
 
     preset: str = "compact"
-    """Family of networks; `compact`, a few million parameters, trains from scratch on two CPU cores."""
+    """Family of networks: `compact`, a few million parameters, trains from scratch on two CPU cores; `ldm` has the geometry of latent
+    diffusion's autoencoders (kl-f4, kl-f8, kl-f16 by latent_stride) and UNet."""
 
     widths: tuple[int, ...] = ()
-    """Channels of the encoder's levels; empty = the preset's.  compact: 24,48,96,160,224 at strides 2, 4, 8, 16 and 32."""
+    """Channels of the encoder's levels; empty = the preset's.  compact: 24,48,96,160,224 at strides 2, 4, 8, 16 and 32; ldm at stride
+    8: 128,256,512,512 at strides 1, 2, 4 and 8."""
 
     latent_channels: int = 0
-    """Channels of the latent that step 2 diffuses; 0 = the preset's.  compact: 32."""
+    """Channels of the latent that step 2 diffuses; 0 = the preset's.  compact: 32; ldm: 3, 4 and 16 at strides 4, 8 and 16."""
 
     latent_stride: int = 8
-    """Picture pixels a latent cell covers, per side; the paper's 1/8, and the only one the compact preset has."""
+    """Picture pixels a latent cell covers, per side; the paper's 1/8, and the only one the compact preset has.  ldm: 4, 8 or 16."""
 
     decoder_width: int = 0
-    """Channels of the decoder; 0 = the preset's.  compact: 64."""
+    """Channels of the decoder; 0 = the preset's.  compact: 64; ldm: 0, its decoder has the encoder's widths."""
 
     denoiser_widths: tuple[int, ...] = ()
-    """Channels of the denoising UNet's levels; the discriminator repeats its encoder half; empty = the preset's.  compact: 64,96,128."""
+    """Channels of the denoising UNet's levels; the discriminator repeats its encoder half; empty = the preset's.  compact: 64,96,128;
+    ldm: 128,256,384,512 (90 million parameters), or 224,448,672,896 (274 million)."""
 
     inter_coder: bool = True
     """Whether encoder levels are handed to the decoder; false narrows the decoder (the paper's ablation)."""
 
+    encoder: str = ""
+    """A transformers backbone in the encoder's place: a folder, or owner/model[@revision] of the hub (MiT, PVTv2, ConvNeXt, Swin,
+    DINOv2, DINOv3); empty = the preset's own encoder.  `--encoder.name` is short for it."""
+
+    autoencoder: str = ""
+    """A saved diffusers AutoencoderKL (folder, or owner/model[@revision]) whose weights the ldm preset starts from; empty = random."""
+
+    autoencoder_decoder: bool = True
+    """Whether the decoder starts from the autoencoder too; false takes its encoder alone."""
+
+    gradient_checkpointing: bool = False
+    """Whether blocks compute their activations again in the backward pass: a third more time, a fraction of the memory."""
+
     def __post_init__(self) -> None:
         require_one_of(self, "preset", PRESETS)
-        self._fill(COMPACT)
+        check = {"compact": self._check_compact, "ldm": self._check_ldm}[self.preset]
+        self._fill(self._sizes())
         require_at_least(self, 1, "latent_channels")
-        require_at_least(self, 2, "decoder_width")
         for name in ("widths", "denoiser_widths"):
             widths = getattr(self, name)
             require(min(widths) > 0, f"{name} is {list(widths)}; list channels above 0, e.g. 32,64")
-        odd = [width for width in self.denoiser_widths if width % 8]
-        require(not odd, f"denoiser_widths holds {odd[:1]}; its normalisation has 8 groups, use multiples of 8")
-        self._check_compact()
+        check()
+        require(not (self.encoder and self.autoencoder), "autoencoder and encoder are both given; the encoder has one origin, drop one")
+
+    def _sizes(self) -> Mapping[str, Any]:
+        if self.preset == "compact":
+            return COMPACT
+        require(self.latent_stride in LDM, f"latent_stride is {self.latent_stride}; the ldm preset has {', '.join(map(str, LDM))}")
+        return {**LDM[self.latent_stride], "denoiser_widths": LDM_DENOISER}
 
     def _fill(self, sizes: Mapping[str, Any]) -> None:
         """Put the preset's sizes where none are given; config.yaml then tells them all."""
@@ -62,5 +96,21 @@ class NetworkConfig:
             object.__setattr__(self, name, getattr(self, name) or size)
 
     def _check_compact(self) -> None:
+        require_at_least(self, 2, "decoder_width")
         require(self.latent_stride == 8, f"latent_stride is {self.latent_stride}; the compact preset has 8")
         require(len(self.widths) == 5, f"widths has {len(self.widths)} levels; the compact preset has 5, e.g. 24,48,96,160,224")
+        odd = [width for width in self.denoiser_widths if width % 8]
+        require(not odd, f"denoiser_widths holds {odd[:1]}; its normalisation has 8 groups, use multiples of 8")
+        require(not self.autoencoder, "autoencoder goes with the ldm preset; add preset ldm, or drop it")
+
+    def _check_ldm(self) -> None:
+        require(self.decoder_width == 0, f"decoder_width is {self.decoder_width}; the ldm preset's decoder has the encoder's widths, use 0")
+        levels = int(math.log2(self.latent_stride)) + 1
+        found = len(self.widths)
+        require(found == levels, f"widths has {found} levels; the ldm preset at latent_stride {self.latent_stride} has {levels}")
+        for name in ("widths", "denoiser_widths"):
+            odd = [width for width in getattr(self, name) if width % 32]
+            require(not odd, f"{name} holds {odd[:1]}; its normalisation has 32 groups, use multiples of 32")
+        for fine, coarse in pairwise(self.widths):
+            whole = fine % (coarse // 32) == 0
+            require(whole, f"widths has {fine} before {coarse}; make the first a multiple of a 32nd of the second, e.g. its half")

@@ -212,6 +212,7 @@ class Step2(Method):
         self.diffusion = Diffusion(prediction=settings.prediction, noise_scale=settings.noise_scale)
         residual = settings.prediction == "sample"
         segmenter.requires_grad_(False)
+        segmenter.encoder.eval()  # frozen: a backbone drops no paths and moves no statistics
         segmenter.decoder.requires_grad_(settings.train_decoder)
         self.model = DiffusionSegmenter(
             segmenter.encoder,

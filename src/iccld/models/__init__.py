@@ -1,13 +1,17 @@
 """Networks.  They know no method: encoders, the decoder with inter-coder connections, the denoiser and its discriminator."""
 
+from iccld.models.backbone import Backbone, BackboneEncoder
 from iccld.models.compact import CompactEncoder
 from iccld.models.decoder import InterCoderDecoder
-from iccld.models.denoiser import Denoiser, DomainDiscriminator
+from iccld.models.denoiser import Denoiser, DomainDiscriminator, UNetKind
 from iccld.models.features import Features
 from iccld.models.latent_scale import LatentScale
+from iccld.models.ldm import LdmDecoder, LdmEncoder
 from iccld.models.segmenter import DiffusionSegmenter, Segmenter
 
 __all__ = [
+    "Backbone",
+    "BackboneEncoder",
     "CompactEncoder",
     "Denoiser",
     "DiffusionSegmenter",
@@ -15,5 +19,8 @@ __all__ = [
     "Features",
     "InterCoderDecoder",
     "LatentScale",
+    "LdmDecoder",
+    "LdmEncoder",
     "Segmenter",
+    "UNetKind",
 ]

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
+from iccld.models.recompute import run_block
+
 
 def num_groups(channels: int, wanted: int = 8) -> int:
     """Largest divisor of `channels` not above `wanted`: the group count of a GroupNorm."""
@@ -16,6 +18,9 @@ def num_groups(channels: int, wanted: int = 8) -> int:
 
 class ResidualBlock(nn.Module):
     """diffusers' pre-activation residual block without a timestep: (B, C_in, h, w) -> (B, C_out, h, w)."""
+
+    recompute = False
+    """Whether activations are computed again in the backward pass instead of kept; see `recompute_blocks`."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -28,7 +33,14 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.block(x, None))
+        return cast(Tensor, run_block(self.block, x, None, recompute=self.recompute))
+
+
+def recompute_blocks(network: nn.Module) -> None:
+    """Switch gradient checkpointing on in every `ResidualBlock` of a network."""
+    for module in network.modules():
+        if isinstance(module, ResidualBlock):
+            module.recompute = True
 
 
 class ConvNormAct(nn.Sequential):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import cast
 
 import torch
@@ -11,7 +12,26 @@ from torch import Tensor, nn
 from iccld.models.blocks import ConvNormAct, ResidualBlock, resize_like
 
 
-class InterCoderDecoder(nn.Module):
+class Decoder(nn.Module, ABC):
+    """Latent and encoder pyramid -> logits, in two parts: a last hidden layer, and the classes named from it."""
+
+    feature_channels: int
+    """Channels of the last hidden layer."""
+    num_classes: int
+
+    def forward(self, latent: Tensor, pyramid: tuple[Tensor, ...]) -> Tensor:
+        return self.logits(self.features(latent, pyramid))
+
+    @abstractmethod
+    def features(self, latent: Tensor, pyramid: tuple[Tensor, ...]) -> Tensor:
+        """The last hidden layer: (B, feature_channels, h, w)."""
+
+    @abstractmethod
+    def logits(self, features: Tensor) -> Tensor:
+        """(B, feature_channels, h, w) -> (B, K, h', w')."""
+
+
+class InterCoderDecoder(Decoder):
     """(B, C, H/8, W/8) latent, pyramid at strides 2, 4, 8 -> (B, K, H/2, W/2) logits.
 
     Each encoder level is concatenated to the decoder level of its stride ("per level", docs/readings.md row 16).  With
@@ -39,9 +59,6 @@ class InterCoderDecoder(nn.Module):
         self.classify = nn.Conv2d(width, 4 * num_classes, 1)
 
         self.feature_channels = width
-
-    def forward(self, latent: Tensor, pyramid: tuple[Tensor, ...]) -> Tensor:
-        return self.logits(self.features(latent, pyramid))
 
     def features(self, latent: Tensor, pyramid: tuple[Tensor, ...]) -> Tensor:
         """The last hidden layer: (B, feature_channels, H/4, W/4)."""

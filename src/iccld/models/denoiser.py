@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -10,18 +11,35 @@ from diffusers import UNet2DModel
 from torch import Tensor, nn
 
 
-def _unet(channels_in: int, channels_out: int, widths: tuple[int, ...], layers_per_block: int, head_channels: int) -> UNet2DModel:
-    levels = len(widths)
-    return UNet2DModel(
+@dataclass(frozen=True)
+class UNetKind:
+    """What denoiser and discriminator share beside their sizes."""
+
+    attention_levels: int = 1
+    """Levels with attention, counted from the coarsest."""
+    num_groups: int = 8
+    """Groups of each GroupNorm; every width is a multiple."""
+    gradient_checkpointing: bool = False
+    """Whether blocks compute their activations again in the backward pass instead of keeping them."""
+
+
+def _unet(
+    channels_in: int, channels_out: int, widths: tuple[int, ...], layers_per_block: int, head_channels: int, kind: UNetKind
+) -> UNet2DModel:
+    attended, plain = kind.attention_levels, len(widths) - kind.attention_levels
+    unet = UNet2DModel(
         in_channels=channels_in,
         out_channels=channels_out,
         block_out_channels=widths,
         layers_per_block=layers_per_block,
-        down_block_types=("DownBlock2D",) * (levels - 1) + ("AttnDownBlock2D",),
-        up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * (levels - 1),
-        norm_num_groups=8,
+        down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",) * attended,
+        up_block_types=("AttnUpBlock2D",) * attended + ("UpBlock2D",) * plain,
+        norm_num_groups=kind.num_groups,
         attention_head_dim=head_channels,  # channels per head in UNet2DModel
     )
+    if kind.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    return unet
 
 
 def _pad(x: Tensor, multiple: int) -> Tensor:
@@ -45,11 +63,12 @@ class Denoiser(nn.Module):
         layers_per_block: int = 1,
         head_channels: int = 32,
         residual: bool = False,
+        kind: UNetKind | None = None,
     ) -> None:
         super().__init__()
         self.residual = residual
         self.multiple = 2 ** (len(widths) - 1)
-        self.unet = _unet(2 * latent_channels, latent_channels, widths, layers_per_block, head_channels)
+        self.unet = _unet(2 * latent_channels, latent_channels, widths, layers_per_block, head_channels, kind or UNetKind())
         if residual:
             nn.init.zeros_(self.unet.conv_out.weight)
             nn.init.zeros_(cast(Tensor, self.unet.conv_out.bias))
@@ -70,14 +89,20 @@ class DomainDiscriminator(nn.Module):
     num_domains = 3
 
     def __init__(
-        self, latent_channels: int, widths: tuple[int, ...] = (64, 96, 128), layers_per_block: int = 1, head_channels: int = 32
+        self,
+        latent_channels: int,
+        widths: tuple[int, ...] = (64, 96, 128),
+        layers_per_block: int = 1,
+        head_channels: int = 32,
+        kind: UNetKind | None = None,
     ) -> None:
         super().__init__()
-        unet = _unet(latent_channels, latent_channels, widths, layers_per_block, head_channels)
+        kind = kind or UNetKind()
+        unet = _unet(latent_channels, latent_channels, widths, layers_per_block, head_channels, kind)
         self.multiple = 2 ** (len(widths) - 1)
         self.time_proj, self.time_embedding = unet.time_proj, unet.time_embedding
         self.conv_in, self.down_blocks, self.mid_block = unet.conv_in, unet.down_blocks, unet.mid_block
-        self.norm = nn.GroupNorm(8, widths[-1])
+        self.norm = nn.GroupNorm(kind.num_groups, widths[-1])
         self.classify = nn.Linear(widths[-1], self.num_domains)
 
     def forward(self, latent: Tensor, timestep: Tensor) -> Tensor:

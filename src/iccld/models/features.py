@@ -8,7 +8,8 @@ from torch import Tensor
 
 
 class Features(NamedTuple):
-    """latent: (B, C, H/8, W/8).  pyramid: finest first, level i is (B, C_i, H/2^(i+1), W/2^(i+1)) for strides 2, 4, 8."""
+    """latent: (B, C, H/s, W/s) at the network's stride s.  pyramid: finest first, one level a stride, each rounded up: 2, 4, 8 for the
+    compact networks, 1, 2, ... s for LDM's."""
 
     latent: Tensor
     pyramid: tuple[Tensor, ...]

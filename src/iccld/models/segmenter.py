@@ -7,8 +7,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from iccld.models.compact import CompactEncoder
-from iccld.models.decoder import InterCoderDecoder
+from iccld.models.decoder import Decoder
 from iccld.models.denoiser import Denoiser
 from iccld.models.features import Features
 from iccld.models.latent_scale import LatentScale
@@ -17,9 +16,12 @@ Sampler = Callable[[Callable[[Tensor, Tensor], Tensor], Tensor], Tensor]
 
 
 class Segmenter(nn.Module):
-    """Encoder and decoder without diffusion: (B, 3, H, W) normalised -> (B, K, H/2, W/2) logits.  Noise is ignored."""
+    """Encoder and decoder without diffusion: (B, 3, H, W) normalised -> (B, K, h, w) logits.  Noise is ignored.
 
-    def __init__(self, encoder: CompactEncoder, decoder: InterCoderDecoder) -> None:
+    encoder: image -> `Features`; decoder: (latent, pyramid) -> logits, at half the picture's size for the compact networks.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: Decoder) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
@@ -28,7 +30,7 @@ class Segmenter(nn.Module):
         return self.decoder.logits(self.features(image))
 
     def features(self, image: Tensor) -> Tensor:
-        """The decoder's last hidden layer, from which `decoder.logits` makes the logits: (B, decoder.feature_channels, H/4, W/4)."""
+        """The decoder's last hidden layer, from which `decoder.logits` makes the logits: (B, decoder.feature_channels, h, w)."""
         features: Features = self.encoder(image)
         return self.decoder.features(features.latent, features.pyramid)
 
@@ -36,13 +38,11 @@ class Segmenter(nn.Module):
 class DiffusionSegmenter(nn.Module):
     """The paper's inference: encode, sample z_0 from noise given the latent, decode.
 
-    (B, 3, H, W) normalised, (B, C, H/8, W/8) standard normal -> (B, K, H/2, W/2) logits.  `sampler` turns
+    (B, 3, H, W) normalised, (B, C, H/s, W/s) standard normal -> (B, K, h, w) logits.  `sampler` turns
     (denoise(z_t, t), z_T) into z_0 in however many steps it was made for.
     """
 
-    def __init__(
-        self, encoder: CompactEncoder, decoder: InterCoderDecoder, denoiser: Denoiser, scale: LatentScale, sampler: Sampler
-    ) -> None:
+    def __init__(self, encoder: nn.Module, decoder: Decoder, denoiser: Denoiser, scale: LatentScale, sampler: Sampler) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
