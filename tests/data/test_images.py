@@ -158,8 +158,6 @@ def test_mask_with_exif_orientation_is_refused(tmp_path: Path) -> None:
     path = with_orientation(Image.new("L", (4, 2)), tmp_path / "m.png", 6)
     with pytest.raises(DataError, match="EXIF orientation"):
         read_palette_indices(path)
-    harmless = with_orientation(Image.new("L", (4, 2)), tmp_path / "n.png", 1)
-    assert read_palette_indices(harmless).shape == (2, 4)
 
 
 def test_colour_mask_is_refused(tmp_path: Path) -> None:
@@ -203,20 +201,20 @@ def test_truncated_jpeg_is_refused(tmp_path: Path) -> None:
         read_image(path)
 
 
-@pytest.mark.parametrize("side", [14_000, 60_000])
+@pytest.mark.parametrize("side", [8_200, 60_000])
 @pytest.mark.parametrize("reader", READERS)
 def test_decompression_bomb_is_refused_before_decoding(tmp_path: Path, reader, side: int) -> None:
     path = png(tmp_path / "bomb.png", side, side, 16, 2, [b""])
-    with pytest.raises(DataError, match="limit of 178956970"):
+    with pytest.raises(DataError, match=r"limit of \d+"):
         reader(path)
 
 
 def test_panorama_below_the_limit_gives_no_warning(tmp_path: Path) -> None:
-    path = png(tmp_path / "wide.png", 13_000, 13_000, 1, 0, [b""])  # no pixels behind the header: it need not be decoded here
+    path = png(tmp_path / "wide.png", 16_000, 4_000, 1, 0, [b""])  # no pixels behind the header: it need not be decoded here
     # In a process of its own: pytest replaces the filters under test.
-    code = f"import iccld.data.images as i\nwith i._opened({str(path)!r}) as image: print(image.size)"
+    code = f"import iccld.data.images as i\nwith i._opened({str(path)!r}) as opened: print(opened.size)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("(13000, 13000)\n", "")
+    assert (done.stdout, done.stderr) == ("(4000, 16000)\n", "")
 
 
 def test_read_depth_in_metres(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ import json
 import os
 import tempfile
 import warnings
-from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,8 @@ Counts = npt.NDArray[np.int64]
 Result = TypeVar("Result")
 
 CACHE_VERSION = 1
+AHEAD = 8
+"""Files a worker may be ahead of the one whose turn it is."""
 MIN_SIDE = 8
 """A picture with a shorter side, in pixels, is called odd."""
 MAX_ASPECT = 4.0
@@ -106,17 +108,20 @@ def check_dataset(dataset: FileDataset, workers: int | None = None, progress: Pr
     Open the dataset with strict=False so that unpaired files are collected too.  workers: None means one for each usable core.
     When all masks are fine, their class counts are cached for rare-class sampling (`class_statistics`).
     """
-    looks = _in_parallel(lambda index: _look(dataset, index), len(dataset), workers, progress, "Checking files")
     counts = np.zeros((len(dataset), dataset.label_space.num_classes), dtype=np.int64)
-    num_ignored = 0
+    size_of: list[tuple[int, int] | None] = []
+    problems = list(dataset.problems)
+    num_ignored = num_labelled = 0
+    looks = _in_parallel(lambda index: _look(dataset, index), len(dataset), workers, progress, "Checking files")
     for row, look in enumerate(looks):
+        size_of.append(look.size)
+        problems += look.problems
         if look.counts is not None:
             counts[row] = look.counts[: counts.shape[1]]
             num_ignored += int(look.counts[counts.shape[1] :].sum())
-    sizes = Counter(look.size for look in looks if look.size is not None)
-    problems = dataset.problems + [problem for look in looks for problem in look.problems]
-    problems += _odd_sizes(dataset, [look.size for look in looks], sizes)
-    num_labelled = sum(look.counts is not None for look in looks)
+            num_labelled += 1
+    sizes = Counter(size for size in size_of if size is not None)
+    problems += _odd_sizes(dataset, size_of, sizes)
     if dataset.has_labels and num_labelled == len(dataset):
         _write_cache(_cache_file(dataset), counts)
     return CheckReport(
@@ -149,7 +154,7 @@ def class_statistics(dataset: FileDataset, workers: int | None = None, progress:
     def count(index: int) -> Counts:
         return _count(dataset.read_label(index))[:num_classes]
 
-    counts = np.stack(_in_parallel(count, len(dataset), workers, progress, "Counting classes"))
+    counts = np.stack(list(_in_parallel(count, len(dataset), workers, progress, "Counting classes")))
     _write_cache(file, counts)
     return counts
 
@@ -200,20 +205,25 @@ def _odd_sizes(dataset: FileDataset, sizes: list[tuple[int, int] | None], tally:
     return problems
 
 
-def _in_parallel(work: Callable[[int], Result], total: int, workers: int | None, progress: Progress, title: str) -> list[Result]:
-    """work(0..total-1), in order, in threads; the first exception ends it."""
-    results: list[Result] = []
+def _in_parallel(work: Callable[[int], Result], total: int, workers: int | None, progress: Progress, title: str) -> Iterator[Result]:
+    """work(0..total-1), in order, in threads; the first exception ends it.  A few results exist at a time, however many there are."""
     # The cores this process may use, where the system tells: a container often has fewer than the machine.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    pool = ThreadPoolExecutor(max_workers=workers or cores)
+    num_workers = workers or cores or 1
+    pool = ThreadPoolExecutor(max_workers=num_workers)
+    pending: deque[Future[Result]] = deque()
     try:
         with progress(title, total) as bar:
-            for result in pool.map(work, range(total)):
-                results.append(result)
+            for index in range(total):
+                pending.append(pool.submit(work, index))
+                if len(pending) > AHEAD * num_workers:
+                    yield pending.popleft().result()
+                    bar.advance(1)
+            while pending:
+                yield pending.popleft().result()
                 bar.advance(1)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return results
 
 
 def _cache_file(dataset: FileDataset) -> Path:
@@ -221,7 +231,10 @@ def _cache_file(dataset: FileDataset) -> Path:
     masks = []
     for path in dataset.label_paths:
         if path is not None:
-            status = path.stat()
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise DataError(f"{path}: cannot be read: {error.strerror}") from None
             masks.append((str(path.absolute()), status.st_size, status.st_mtime_ns))
     described = json.dumps([CACHE_VERSION, dataset.format, dataset.label_space.names, masks])
     digest = hashlib.sha256(described.encode() + dataset.raw_ids.lookup.tobytes()).hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from iccld.data.dataset import FileDataset, absorbed_table, pair_files
+from iccld.data.dataset import FileDataset, absorbed_table, join_names, pair_files
 from iccld.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES, find_files, relative_name
 from iccld.errors import DataError
 from iccld.labels import CITYSCAPES19, CITYSCAPES_IDS, CITYSCAPES_KNOWN, LabelSpace, raw_id_table
@@ -50,4 +50,4 @@ def open_cityscapes(root: Path, split: str, label_space: LabelSpace, labels: boo
 def _named(folder: Path, suffixes: frozenset[str], ending: str) -> dict[str, Path]:
     """city/frame -> file, for the files whose stem has this ending (gtFine also holds colours and instances)."""
     files = (path for path in find_files(folder, suffixes) if path.stem.endswith(ending))
-    return {relative_name(path, folder).removesuffix(ending): path for path in files}
+    return join_names((relative_name(path, folder).removesuffix(ending), path) for path in files)

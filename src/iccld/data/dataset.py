@@ -184,10 +184,23 @@ def named_files(folder: Path, suffixes: frozenset[str], what: str) -> dict[str, 
 
 
 def unique_names(files: Sequence[Path], folder: Path) -> dict[str, Path]:
-    """Name (path below `folder` without suffix) -> file; a suffix stays where it alone tells two files apart."""
+    """Name (path below `folder` without suffix) -> file; a suffix stays where it alone tells two files apart.
+
+    DataError when two files still share a name: one of them would be lost.
+    """
     names = [images.relative_name(path, folder) for path in files]
     uses = Counter(names)
-    return {name + path.suffix if uses[name] > 1 else name: path for name, path in zip(names, files, strict=True)}
+    return join_names((name + path.suffix if uses[name] > 1 else name, path) for name, path in zip(names, files, strict=True))
+
+
+def join_names(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """Name -> file.  DataError for a name given twice: 'a.png' and 'a.png.tif' beside 'a.jpg', or one name in two forms of Unicode."""
+    files: dict[str, Path] = {}
+    for name, path in named:
+        if name in files:
+            raise DataError(f"{path}: shares the name '{name}' with {files[name]}; rename one, or both would be taken for the same")
+        files[name] = path
+    return files
 
 
 def split_folder(folder: Path, split: str) -> Path:

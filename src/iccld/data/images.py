@@ -1,77 +1,100 @@
 """Pixels from files: pictures as 8-bit RGB, masks as the ids that were stored, 16-bit PNGs without loss.
 
 Every failure is one DataError line that names the file.  Nothing is decoded before its header says that it is of a sane size.
+docs/data.md has the table of what becomes of each mode.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
+from iccld.data import jpeg, png
 from iccld.errors import DataError
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
 """Pictures, by lower-case suffix."""
 MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp"})
 """Formats that keep ids exact."""
-MAX_PIXELS = 178_956_970
-"""Largest picture decoded: Pillow's own limit for refusing (twice its warning threshold), 512 MiB of RGB."""
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+"""What a file may be, whatever its suffix says.  Pillow knows forty more; some start other programs, and few are tested against damage."""
+MAX_PIXELS = 1 << 26
+"""Largest picture decoded, 8192x8192: with the decoder's own buffers, less than 1 GiB."""
+MAX_PIXELS_WIDE = 1 << 25
+"""The same for WebP and for 16-bit colour, whose decoders need 16-20 bytes a pixel."""
+MAX_FILE_BYTES = 1 << 29
+MAX_SCANNED_PIXELS = 1 << 30
+"""Pixels times scans of a progressive JPEG: about 4 s.  33 bytes a scan are enough to keep a decoder busy for hours."""
+BAND_PIXELS = 1 << 20
+"""Pixels converted at a time, so that a large picture is not held three times."""
 
-# Pictures between Pillow's warning and the limit above are legitimate panoramas.
+# MAX_PIXELS decides, not Pillow's warning.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# They name no file; what matters in a damaged block of metadata ends as a DataError.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 UInt8Array = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A file whose header was read and found sane."""
+
+    path: Path | str
+    image: Image.Image
+    data: bytes
+    """The whole file, for PNG and JPEG; empty otherwise."""
+    png: png.PngHeader | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)"""
+        return self.image.size[1], self.image.size[0]
 
 
 def read_image(path: Path | str) -> UInt8Array:
     """Any common picture -> (H, W, 3) uint8 RGB, upright.
 
-    Grey is repeated, palettes and CMYK are converted, 16-bit grey is scaled by 1/257, the first frame of an animation is taken.
+    Grey is repeated, palettes and CMYK are converted, 16 bits are scaled by 1/257, the first frame of an animation is taken.
     Alpha is dropped: a transparent pixel keeps its stored colour.  EXIF orientation is applied.
-    DataError: missing, truncated, corrupt, no picture, more than MAX_PIXELS, or 32-bit values outside 0..65535.
+    DataError: missing, no regular file, truncated, corrupt, no picture, too many pixels, or 32-bit values outside 0..65535.
     """
-    with _opened(path) as image:
-        orientation = _orientation(image)
-        if image.format == "PNG" and image.mode == "RGB" and orientation == 1 and _png_header(path) == (8, 2):
-            return _decode_png(path, bits=8)
-        if orientation != 1:
-            # Bitmaps cannot be rotated in these modes without losing their range, so that they are widened first.
-            image = ImageOps.exif_transpose(image)
-        if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
-            return np.repeat(_scaled_to_8_bit(np.asarray(image), path)[..., None], 3, axis=2)
-        if image.mode in {"RGBa", "La"}:
-            image = image.convert("RGBA")
-        return np.array(image.convert("RGB"))
+    with _opened(path) as opened:
+        if opened.image.format == "TIFF":
+            opened.image.load()  # Pillow turns TIFFs itself, and then forgets the orientation
+        orientation = _orientation(opened)
+        return _upright(_rgb(opened), orientation)
 
 
 def read_palette_indices(path: Path | str) -> npt.NDArray[Any]:
     """A mask -> (H, W) ids exactly as stored: palette indices, grey levels (8-bit uint8, 16-bit uint16), or 0/1 of a bitmap.
 
-    Never converted: through RGB, ids 0, 1, 2 would become colours.  DataError: unreadable, colours instead of ids, EXIF orientation
-    (a rotated mask no longer fits its picture).
+    Never converted: through RGB, ids 0, 1, 2 would become colours.  DataError: unreadable, colours instead of ids, a format or compression
+    that changes ids, EXIF (a mask that is shown turned no longer fits its picture).
     """
-    with _opened(path) as image:
-        if _orientation(image) != 1:
-            raise DataError(f"{path}: a mask with an EXIF orientation; save it upright and without EXIF")
+    with _opened(path) as opened:
+        _refuse_inexact(opened)
+        image = opened.image
         if image.mode == "1":
             return np.asarray(image).astype(np.uint8)
         if image.mode == "P":
             return np.array(image)
         if image.mode == "L":
-            ids = np.array(image)
-            bits = _png_header(path)[0] if image.format == "PNG" else 8
             # Pillow stretches 2- and 4-bit grey to 0..255.
-            return ids // {2: 85, 4: 17}.get(bits, 1)
+            return np.array(image) // {2: 85, 4: 17}.get(opened.png.bits if opened.png else 8, 1)
         if image.mode.startswith("I"):
             wide = np.asarray(image)
             if wide.min() >= 0 and wide.max() <= 65535:
@@ -85,16 +108,14 @@ def read_png_u16(path: Path | str) -> npt.NDArray[np.uint16]:
 
     DataError: unreadable, not a PNG, or not 16 bits deep.
     """
-    with _opened(path):
-        pass  # the header was read, and a picture of more than MAX_PIXELS refused
-    bits, color_type = _png_header(path)
-    if bits != 16:
-        raise DataError(f"{path}: expected a 16-bit PNG, found {f'{bits} bits a channel' if bits else 'another format'}")
-    channels = {0: "mono", 2: "rgb", 6: "rgba"}.get(color_type)
-    if channels is None:
-        raise DataError(f"{path}: expected a 16-bit RGB or grey PNG, found PNG colour type {color_type}")
-    pixels = _decode_png(path, bits=16, channels=channels)
-    return np.repeat(pixels, 3, axis=2) if channels == "mono" else np.ascontiguousarray(pixels[..., :3])
+    with _opened(path) as opened:
+        header = opened.png
+        if header is None or header.bits != 16:
+            raise DataError(f"{path}: expected a 16-bit PNG, found {f'{header.bits} bits a channel' if header else 'another format'}")
+        if header.color_type not in png.CHANNELS:
+            raise DataError(f"{path}: expected a 16-bit RGB or grey PNG, found PNG colour type {header.color_type}")
+        pixels = png.decode(opened.data, header)
+        return np.repeat(pixels, 3, axis=2) if header.color_type == 0 else np.ascontiguousarray(pixels[..., :3])
 
 
 def read_depth(path: Path | str) -> npt.NDArray[np.float32]:
@@ -102,22 +123,32 @@ def read_depth(path: Path | str) -> npt.NDArray[np.float32]:
     if Path(path).suffix.lower() != ".npy":
         return read_png_u16(path)[..., 0].astype(np.float32) / np.float32(100)
     try:
-        depth = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        _refuse_irregular(path)
+        depth = np.lib.format.open_memmap(path, mode="r")  # mapped: a header that promises more than the file has allocates nothing
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError, OverflowError) as error:
         raise DataError(f"{path}: cannot be read as a NumPy array: {_one_line(error)}") from None
     if depth.ndim != 2 or depth.dtype.kind not in "fiu":
         raise DataError(f"{path}: expected a (H, W) array of metres, found shape {depth.shape} of {depth.dtype}")
-    return np.asarray(depth, dtype=np.float32)
+    if depth.size > MAX_PIXELS:
+        raise DataError(f"{path}: {depth.shape[1]}x{depth.shape[0]} pixels are more than the limit of {MAX_PIXELS}; make it smaller")
+    return np.array(depth, dtype=np.float32)
 
 
 def find_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
     """Files below `folder` with one of the lower-case `suffixes`, sorted by their relative path.
 
-    Links are followed, loops of links are not; hidden files and folders are left out.
+    Links are followed, loops of links are not; hidden files and folders are left out.  DataError for a folder that cannot be listed.
     """
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise DataError(f"{error.filename}: cannot be listed: {error.strerror}; files in it would be missed")
+
     found: list[Path] = []
     visited: set[str] = set()
-    for directory, subfolders, files in os.walk(folder, followlinks=True):
+    for directory, subfolders, files in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(directory)
         if real in visited:
             subfolders.clear()
@@ -134,60 +165,142 @@ def relative_name(path: Path, folder: Path) -> str:
 
 
 @contextmanager
-def _opened(path: Path | str) -> Iterator[Image.Image]:
-    """Pillow's image with its header read; whatever goes wrong inside becomes one DataError line."""
+def _opened(path: Path | str) -> Iterator[_Opened]:
+    """The file with its header read; whatever goes wrong inside becomes one DataError line."""
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise DataError(f"{path}: {width}x{height} pixels are more than the limit of {MAX_PIXELS}; make it smaller")
-            yield image
-    except (DataError, MemoryError):
+        _refuse_irregular(path)
+        with open(path, "rb") as file:
+            # One reading serves the checksums and two decoders; the other formats are read piece by piece.
+            data = file.read() if file.read(2) in (png.SIGNATURE[:2], b"\xff\xd8") and file.seek(0) == 0 else b""
+            header = png.read_header(data) if data.startswith(png.SIGNATURE[:2]) else None
+            file.seek(0)
+            with Image.open(BytesIO(data) if data else file, formats=FORMATS) as image:
+                opened = _Opened(path, image, data, header)
+                _refuse_bombs(opened)
+                yield opened
+    except DataError:
         raise
+    except MemoryError:
+        raise DataError(f"{path}: not enough memory to decode it; free some, or make the picture smaller") from None
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except UnidentifiedImageError:
-        raise DataError(f"{path}: not a picture, or its header is damaged") from None
+        raise DataError(f"{path}: not a picture ({', '.join(FORMATS)}), or its header is damaged") from None
     except Image.DecompressionBombError:
         raise DataError(f"{path}: more pixels than the limit of {MAX_PIXELS}; make it smaller") from None
     except Exception as error:  # Pillow's decoders answer damage with OSError, SyntaxError, struct.error, IndexError and more
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
         raise DataError(f"{path}: truncated or corrupt: {_one_line(error)}") from None
 
 
-def _orientation(image: Image.Image) -> int:
+def _refuse_irregular(path: Path | str) -> None:
+    """Opening a pipe waits for a writer, and a device may never end: neither is opened."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+        raise DataError(f"{path}: is {kind}, not a picture file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise DataError(f"{path}: {status.st_size} bytes are more than the limit of {MAX_FILE_BYTES}; make it smaller")
+
+
+def _refuse_bombs(opened: _Opened) -> None:
+    """Few bytes may ask for much memory or time: what the header asks for is looked at before it is given."""
+    width, height = opened.image.size
+    wide = opened.image.format == "WEBP" or (opened.png is not None and opened.png.bits == 16 and opened.png.color_type > 0)
+    limit = MAX_PIXELS_WIDE if wide else MAX_PIXELS
+    if width * height > limit:
+        raise DataError(f"{opened.path}: {width}x{height} pixels are more than the limit of {limit}; make it smaller")
+    if opened.data and opened.png is None:
+        scans = jpeg.count_scans(opened.data)
+        if scans * width * height > MAX_SCANNED_PIXELS:
+            raise DataError(f"{opened.path}: {scans} scans of {width}x{height} pixels would take too long; save it anew")
+
+
+def _refuse_inexact(opened: _Opened) -> None:
+    """Masks whose ids are not what was meant, though they decode: lossy, inverted, or turned."""
+    image, path = opened.image, opened.path
+    if image.format not in {"PNG", "TIFF", "BMP"}:
+        raise DataError(f"{path}: a mask must keep its ids exact, but this file is {image.format} inside; save it as PNG")
+    if image.format == "TIFF":
+        if str(image.info.get("compression", "")).endswith("jpeg") or image.info.get("compression") == "webp":
+            raise DataError(f"{path}: a mask must keep its ids exact, but this TIFF is lossy inside; save it as PNG")
+        if image.tag_v2.get(ExifTags.Base.PhotometricInterpretation) == 0:  # type: ignore[attr-defined]
+            raise DataError(f"{path}: a TIFF whose zero is white: which ids are meant is not defined; save it as PNG")
+        has_exif = _orientation(opened) != 1
+    else:
+        has_exif = _has_exif(opened)
+    if has_exif:
+        raise DataError(f"{path}: a mask with an EXIF orientation; save it upright and without EXIF")
+
+
+def _rgb(opened: _Opened) -> UInt8Array:
+    """(H, W, 3) as stored, not turned yet."""
+    image, header, (height, width) = opened.image, opened.png, opened.size
+    if header is not None and header.color_type in (2, 6) and header.bits == 16:
+        return _scaled_to_8_bit(png.decode(opened.data, header)[..., :3], opened.path)
+    if header is not None and header.color_type == 2 and "transparency" not in image.info:
+        return png.decode(opened.data, header)
+    if opened.data and header is None and image.mode in {"RGB", "L"}:
+        pixels = jpeg.decode(opened.data, opened.size, "rgb" if image.mode == "RGB" else "mono")
+        return pixels if image.mode == "RGB" else np.repeat(pixels.reshape(height, width, 1), 3, axis=2)
+    image.load()
+    if image.mode not in {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I", "F"} | _WIDE_GREY:
+        raise DataError(f"{opened.path}: mode {image.mode} has no defined conversion; save the picture as RGB")
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
+    rows = max(1, BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        band = image.crop((0, top, width, min(top + rows, height)))
+        if image.mode in {"I", "F"} | _WIDE_GREY:
+            pixels[top : top + rows] = _scaled_to_8_bit(np.asarray(band), opened.path)[..., None]
+        else:
+            # Premultiplied colours are divided by their alpha first.
+            band = band.convert({"RGBa": "RGBA", "La": "LA"}.get(band.mode, band.mode))
+            pixels[top : top + rows] = np.asarray(band.convert("RGB"))
+    return pixels
+
+
+_WIDE_GREY = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
+"""Pillow's 16-bit greys."""
+
+
+def _upright(pixels: UInt8Array, orientation: int) -> UInt8Array:
+    """(H, W, 3) as stored -> as it is meant to be seen, by EXIF orientation 1..8."""
+    if orientation >= 5:  # rows and columns change places
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _has_exif(opened: _Opened) -> bool:
+    """Whether there is an EXIF block, wherever the format keeps it."""
+    image, header = opened.image, opened.png
+    late = header is not None and b"eXIf" in header.kinds  # Pillow sees one behind the pixels only after decoding
+    return late or "exif" in image.info or any(str(key).startswith("Raw profile type") for key in image.info)
+
+
+def _orientation(opened: _Opened) -> int:
     """EXIF orientation 1..8, 1 when there is none or the EXIF block itself is damaged (the pixels may still be fine)."""
-    if "exif" not in image.info and not any(str(key).startswith("Raw profile type") for key in image.info) and image.format != "TIFF":
+    if opened.image.format != "TIFF" and not _has_exif(opened):
         return 1
     try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        value = opened.image.getexif().get(ExifTags.Base.Orientation, 1)
     except (SyntaxError, ValueError, KeyError, TypeError, EOFError, struct.error):
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _png_header(path: Path | str) -> tuple[int, int]:
-    """(bits a channel, colour type) from a PNG's first chunk; (0, 0) for other formats."""
-    with open(path, "rb") as file:
-        head = file.read(26)
-    if len(head) < 26 or not head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return 0, 0
-    return head[24], head[25]
-
-
-def _decode_png(path: Path | str, bits: int, channels: str = "rgb") -> npt.NDArray[Any]:
-    import kornia_rs.io  # three times Pillow's speed; it checks every chunk's CRC, where OpenCV only prints a warning
-
-    read = kornia_rs.io.read_image_png_u8 if bits == 8 else kornia_rs.io.read_image_png_u16
-    try:
-        return np.asarray(read(str(path), channels))
-    except Exception as error:  # kornia_rs raises bare Exception
-        raise DataError(f"{path}: truncated or corrupt: {_one_line(error)}") from None
-
-
-def _scaled_to_8_bit(grey: npt.NDArray[Any], path: Path | str) -> UInt8Array:
-    if grey.dtype.kind == "f" or grey.min() < 0 or grey.max() > 65535:
+def _scaled_to_8_bit(values: npt.NDArray[Any], path: Path | str) -> UInt8Array:
+    """16 bits to 8, rounded: 0..65535 / 257.  DataError for floats and for integers outside that range."""
+    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
         raise DataError(f"{path}: 32-bit values have no defined brightness; save the picture with 8 or 16 bits")
-    return ((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    scaled = np.empty(values.shape, dtype=np.uint8)
+    for row, line in enumerate(values):  # row by row: the sum needs 32 bits
+        scaled[row] = (line.astype(np.uint32) + 128) // 257
+    return scaled
 
 
 def _one_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from iccld.errors import ConfigError, DataError
-from iccld.predict.names import Job
+from iccld.predict.names import Job, output_files
 from iccld.predict.writer import fingerprint, write_atomically
 
 SAVE_SECONDS = 2.0
@@ -39,7 +39,9 @@ class PredictionIndex:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"{out}: cannot be made a folder for predictions: {error.strerror}") from error
-        for path in sorted(out.glob("predictions*.json")):
+        indices = sorted(out.glob("predictions*.json"))
+        self.is_new = not indices
+        for path in indices:
             self._read(path)
 
     def _read(self, path: Path) -> None:
@@ -54,6 +56,18 @@ class PredictionIndex:
         self.finished |= {source: entry for source, entry in images.items() if entry.get("settings") == self.key}
         if path == self.path:
             self.own = images
+
+    def claim(self, jobs: Iterable[Job]) -> None:
+        """Write the index before the first output, so that a rerun knows what a killed run left from what was never ours.
+
+        DataError when this is the first run into the folder, and a file of another origin is where an output would go.
+        """
+        if self.is_new:
+            for job in jobs:
+                for file in output_files(job.name).values():
+                    if (self.out / file).exists():
+                        raise DataError(f"{self.out / file}: exists and was not predicted here; move it away or name another --out")
+        self.save([])
 
     def is_done(self, job: Job) -> bool:
         """Whether an earlier run wrote all outputs of this very file with these settings."""

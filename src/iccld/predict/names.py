@@ -10,6 +10,10 @@ from typing import NamedTuple
 
 from iccld.data.images import IMAGE_SUFFIXES, find_files, relative_name
 
+OUTPUTS = {"color": ".png", "train_ids": ".png", "raw_ids": ".png", "overlay": ".jpg", "confidence": ".png"}
+"""Output folder -> suffix.  color: RGB of the palette.  train_ids: palette PNG of indices.  raw_ids: grey ids.  overlay: colours over the
+picture.  confidence: grey, 255 = certain."""
+
 
 class Job(NamedTuple):
     """One picture and the name of its outputs: '/'-separated, relative, without suffix."""
@@ -18,17 +22,26 @@ class Job(NamedTuple):
     name: str
 
 
-def find_pictures(paths: Sequence[Path | str], out: Path) -> tuple[list[tuple[Path, list[str]]], list[Path]]:
-    """Every picture once, in order, with the names its outputs could have, best first; and the paths that do not exist.
+def output_files(name: str) -> dict[str, str]:
+    """Output folder -> file below `out`."""
+    return {folder: f"{folder}/{name}{suffix}" for folder, suffix in OUTPUTS.items()}
 
-    A file is named by its stem; a file of a folder by its path below the folder.  What lies below `out` is not an input.
+
+def find_pictures(paths: Sequence[Path | str], out: Path) -> tuple[list[tuple[Path, list[str]]], list[tuple[Path, str]]]:
+    """Every picture once, in order, with the names its outputs could have, best first; and the paths that cannot be done, with reasons.
+
+    A file is named by its stem; a file of a folder by its path below the folder.  What lies below `out` is not an input of a folder.
     """
     found: dict[str, tuple[Path, list[str]]] = {}
-    missing = []
+    refused = []
     excluded = os.path.realpath(out) + os.sep
+    outputs = tuple(os.path.join(excluded, folder, "") for folder in OUTPUTS)
     for entry in map(Path, paths):
-        if not entry.exists():
-            missing.append(entry)
+        if not os.path.exists(entry):  # Path.exists raises for a name that is too long
+            refused.append((entry, "no such file or folder"))
+            continue
+        if os.path.realpath(entry).startswith(outputs):
+            refused.append((entry, f"lies among the predictions in {out}, which could replace it; name another --out"))
             continue
         is_folder = entry.is_dir()
         folder = entry if is_folder else entry.parent
@@ -38,8 +51,9 @@ def find_pictures(paths: Sequence[Path | str], out: Path) -> tuple[list[tuple[Pa
                 continue
             name = relative_name(path, folder)
             parent = os.path.basename(os.path.abspath(folder)) or "root"
-            found[absolute] = (Path(absolute), [name, name + path.suffix, f"{parent}/{name}{path.suffix}"])
-    return list(found.values()), missing
+            names = [name, name + path.suffix, f"{parent}/{name}{path.suffix}"]
+            found[absolute] = (Path(absolute), [_beside_files(name) for name in names])
+    return list(found.values()), refused
 
 
 def name_outputs(found: Sequence[tuple[Path, list[str]]], earlier: Mapping[str, str]) -> list[Job]:
@@ -70,6 +84,13 @@ def name_outputs(found: Sequence[tuple[Path, list[str]]], earlier: Mapping[str, 
             taken.add(_folded(name))
         jobs.append(Job(path, name))
     return jobs
+
+
+def _beside_files(name: str) -> str:
+    """The name with a tilde behind folders that are called like an output: `a.png/b` would need a folder where `a` has its file."""
+    *folders, last = name.split("/")
+    suffixes = tuple(set(OUTPUTS.values()))
+    return "/".join([*(folder + "~" if folder.casefold().endswith(suffixes) else folder for folder in folders), last])
 
 
 def _folded(name: str) -> str:

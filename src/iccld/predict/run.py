@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from iccld.data.images import read_image
+from iccld.data.images import IMAGE_SUFFIXES, read_image
 from iccld.errors import ConfigError, DataError
 from iccld.evaluation.evaluate import device_of, evaluation_mode
 from iccld.labels import LabelSpace
@@ -64,17 +64,16 @@ def predict_paths(
         raise ConfigError(f"overlay_alpha lies in 0..1 and batch is at least 1, not {overlay_alpha} and {batch}")
     out = Path(out)
     settings = {"model": model, "overlay_alpha": overlay_alpha, "raw_ids": table.tolist(), **_describe(predictor.label_space)}
-    found, missing = find_pictures(paths, out)
+    found, refused = find_pictures(paths, out)
     if not found:
-        raise DataError(_nothing_found(paths, missing))
+        raise DataError(_nothing_found(paths, refused))
     index = PredictionIndex(out, settings, shard)
     jobs = name_outputs(found, index.names)
     jobs = jobs[shard[0] :: shard[1]] if shard else jobs
     finished = {job for job in jobs if index.is_done(job)}
     waiting = [job for job in jobs if job not in finished]
-    report = PredictReport(
-        skipped=[job.path for job in jobs if job in finished], failed=[(path, "no such file or folder") for path in missing]
-    )
+    index.claim(waiting)
+    report = PredictReport(skipped=[job.path for job in jobs if job in finished], failed=refused)
     if report.skipped:
         say(f"{len(report.skipped)} of {len(jobs)} pictures were done before; predicting {len(waiting)}")
     writer = OutputWriter(out, predictor.label_space, table, overlay_alpha)
@@ -181,9 +180,9 @@ def _describe(label_space: LabelSpace) -> dict[str, Any]:
     return {"label_space": {"name": label_space.name, "names": list(label_space.names), "palette": label_space.palette.tolist()}}
 
 
-def _nothing_found(paths: Sequence[Path | str], missing: Sequence[Path]) -> str:
-    if missing:
-        return f"{missing[0]}: no such file or folder"
+def _nothing_found(paths: Sequence[Path | str], refused: Sequence[tuple[Path, str]]) -> str:
+    if refused:
+        return f"{refused[0][0]}: {refused[0][1]}"
     if not paths:
         return "no picture to predict: name at least one file or folder"
-    return f"{paths[0]}: no pictures found in {len(paths)} folder(s); expected .png, .jpg, .webp, .tif or .bmp files"
+    return f"{paths[0]}: no pictures found in {len(paths)} folder(s); expected {', '.join(sorted(IMAGE_SUFFIXES))} files"

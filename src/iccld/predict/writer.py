@@ -13,12 +13,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from iccld.labels import LabelSpace
-from iccld.predict.names import Job
+from iccld.predict.names import OUTPUTS, Job, output_files
 
 UInt8Array = npt.NDArray[np.uint8]
-OUTPUTS = {"color": ".png", "train_ids": ".png", "raw_ids": ".png", "overlay": ".jpg", "confidence": ".png"}
-"""Output folder -> suffix.  color: RGB of the palette.  train_ids: palette PNG of indices.  raw_ids: grey ids.  overlay: colours over the
-picture.  confidence: grey, 255 = certain."""
 
 
 class OutputWriter:
@@ -42,13 +39,13 @@ class OutputWriter:
             "overlay": Image.blend(Image.fromarray(image), color, self.overlay_alpha),
             "confidence": Image.fromarray(certainty),
         }
-        outputs = {}
-        for folder, suffix in OUTPUTS.items():
-            outputs[folder] = f"{folder}/{job.name}{suffix}"
-            options: dict[str, Any] = {"format": "JPEG", "quality": 90} if suffix == ".jpg" else {"format": "PNG", "compress_level": 4}
+        outputs = output_files(job.name)
+        for folder, file in outputs.items():
+            is_jpeg = OUTPUTS[folder] == ".jpg"
+            options: dict[str, Any] = {"format": "JPEG", "quality": 90} if is_jpeg else {"format": "PNG", "compress_level": 4}
             data = io.BytesIO()
             pictures[folder].save(data, **options)
-            write_atomically(self.out / outputs[folder], data.getvalue())
+            write_atomically(self.out / file, data.getvalue())
         counts = np.bincount(labels.ravel(), minlength=self.label_space.num_classes)
         shares = {name: round(int(count) / labels.size, 6) for name, count in zip(self.label_space.names, counts, strict=True)}
         return {

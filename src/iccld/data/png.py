@@ -1,0 +1,68 @@
+"""PNG below the pixels: every chunk's checksum, the header's depth, and decoding at full depth.
+
+Pillow skips the checksum of the pixel data and stops reading once it has all rows: a flipped bit then changes ids without a word.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+CHANNELS = {0: "mono", 2: "rgb", 6: "rgba"}
+"""Colour type -> kornia_rs's name of what it holds."""
+
+
+class PngHeader(NamedTuple):
+    """What a whole PNG says about itself."""
+
+    width: int
+    height: int
+    bits: int
+    """A channel."""
+    color_type: int
+    """0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGB and alpha."""
+    kinds: frozenset[bytes]
+    """The chunks that it has."""
+
+
+def read_header(data: bytes) -> PngHeader:
+    """Walk over all chunks, up to the last, IEND; what follows it is no part of the picture and is not looked at.
+
+    ValueError: no PNG, a chunk that ends early or fails its checksum, no header, no end.
+    """
+    if not data.startswith(SIGNATURE):
+        raise ValueError("not a PNG")
+    view, position, kinds, header = memoryview(data), len(SIGNATURE), set[bytes](), b""
+    while b"IEND" not in kinds:
+        length, kind = int.from_bytes(data[position : position + 4], "big"), data[position + 4 : position + 8]
+        end = position + 8 + length
+        if len(data) < end + 4:
+            raise ValueError(f"the file ends at byte {len(data)}, inside a chunk" if kinds else "the file ends inside its header")
+        if zlib.crc32(view[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise ValueError(f"the checksum of the chunk at byte {position} is wrong")
+        if not kinds:
+            header = data[position + 8 : end]
+            if kind != b"IHDR" or length != 13:
+                raise ValueError("the first chunk is no header")
+        kinds.add(kind)
+        position = end + 4
+    size = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
+    return PngHeader(*size, header[8], header[9], frozenset(kinds))
+
+
+def decode(data: bytes, header: PngHeader) -> npt.NDArray[Any]:
+    """(H, W, C) uint8 or uint16 of an 8- or 16-bit PNG of a colour type in CHANNELS; three times Pillow's speed.
+
+    The size has to be sane: the array is allocated first.  ValueError: corrupt.
+    """
+    import kornia_rs.io
+
+    read = kornia_rs.io.decode_image_png_u8 if header.bits == 8 else kornia_rs.io.decode_image_png_u16
+    try:
+        return np.asarray(read(data, (header.height, header.width), CHANNELS[header.color_type]))
+    except Exception as error:  # kornia_rs raises bare Exception
+        raise ValueError(str(error)) from None
