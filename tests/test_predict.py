@@ -166,7 +166,7 @@ def test_fault_35_outputs_map_one_to_one(tmp_path):
     assert {"color/sub/a.png", "color/sub dir/ü ñ.png", "color/a.jpg.png", "color/deep/b.png"} <= set(written)
 
 
-def test_names_of_one_input_stay_and_are_never_taken_by_another(tmp_path):
+def test_fault_35_names_of_one_input_stay_and_are_never_taken_by_another(tmp_path):
     first, second = save(tmp_path / "one/a.png", (200, 0, 0)), save(tmp_path / "two/a.png", (0, 200, 0))
     out = tmp_path / "out"
     predict_paths(make(), [first], out)
@@ -178,7 +178,7 @@ def test_names_of_one_input_stay_and_are_never_taken_by_another(tmp_path):
     assert predict_paths(make(), [second, first], out).skipped == [second, first]
 
 
-def test_names_clash_until_numbered():
+def test_fault_35_names_clash_until_numbered():
     found = [(Path(f"/{i}"), ["a", "a.png", "in/a.png"]) for i in range(3)]
     assert [job.name for job in name_outputs(found, {})] == ["in/a.png", "in/a.png~2", "in/a.png~3"]
     odd = [["a", "a.png", "r/a.png"], ["a", "a.jpg", "r/a.jpg"], ["a.png", "a.png.tif", "r/a.png.tif"]]
@@ -220,7 +220,7 @@ def test_other_weights_or_settings_do_finished_pictures_again(tmp_path):
     assert predict_paths(make(), [picture], out, model="second").done == [picture]
 
 
-def test_a_run_stopped_half_way_keeps_what_it_finished(tmp_path):
+def test_fault_36_a_run_stopped_half_way_keeps_what_it_finished(tmp_path):
     pictures = [save(tmp_path / f"in/{i}.png", size=(8, 8 + i)) for i in range(4)]
 
     class Interrupted(Brightest):
@@ -345,7 +345,7 @@ def test_unusable_output_folders_are_named(tmp_path, monkeypatch):
     assert not list((tmp_path / "full").rglob("*.partial"))
 
 
-def test_a_failed_write_leaves_the_previous_file(tmp_path, monkeypatch):
+def test_fault_36_a_failed_write_leaves_the_previous_file(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     writer_module.write_atomically(path, b"old")
 

@@ -61,7 +61,7 @@ def test_sound_dataset_is_counted(tmp_path: Path) -> None:
     assert summary["ok"] is True
 
 
-def test_every_problem_is_collected(tmp_path: Path) -> None:
+def test_fault_25_every_problem_is_collected(tmp_path: Path) -> None:
     root = tmp_path / "data"
     write_folder(root, num=8)
     images, masks = root / "images", root / "masks"

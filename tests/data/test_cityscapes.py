@@ -39,7 +39,7 @@ def test_cityscapes_reads_the_split_asked_for(tmp_path: Path) -> None:
     assert label.tolist() == [[0, 255, 18]]
 
 
-def test_cityscapes_wrong_split_names_those_that_exist(tmp_path: Path) -> None:
+def test_fault_28_cityscapes_wrong_split_names_those_that_exist(tmp_path: Path) -> None:
     write_cityscapes(tmp_path, "train", ["aachen_000000_000019"])
     write_cityscapes(tmp_path, "val", ["munster_000001_000019"])
     with pytest.raises(DataError, match="expected leftImg8bit/test, found train, val"):
@@ -51,7 +51,7 @@ def test_cityscapes_without_gtfine_is_unlabelled(tmp_path: Path) -> None:
     assert not open_dataset(tmp_path).has_labels
 
 
-def test_cityscapes_missing_label_is_an_error_with_counts(tmp_path: Path) -> None:
+def test_fault_28_cityscapes_missing_label_is_an_error_with_counts(tmp_path: Path) -> None:
     write_cityscapes(tmp_path, "train", ["aachen_000000_000019", "aachen_000001_000019"])
     (tmp_path / "gtFine/train/aachen/aachen_000001_000019_gtFine_labelIds.png").unlink()
     with pytest.raises(DataError, match=r"expected 2 masks for 2 pictures, found 1; no mask .*000001_000019_gtFine_labelIds\.png"):

@@ -74,7 +74,7 @@ def test_yaml_names_other_folders(tmp_path: Path) -> None:
         open_dataset(tmp_path, label_space=TWO)
 
 
-def test_yaml_unknown_id_names_file_and_value(tmp_path: Path) -> None:
+def test_fault_27_yaml_unknown_id_names_file_and_value(tmp_path: Path) -> None:
     labelled(tmp_path, [10, 77])
     (tmp_path / "dataset.yaml").write_text(YAML)
     with pytest.raises(DataError, match=r"masks/a\.png: unknown label value 77 .* known here are 0, 10-11, 20, 40, 300"):
@@ -126,7 +126,7 @@ def test_pictures_alone_are_an_unlabelled_dataset(tmp_path: Path) -> None:
     assert dataset[0].label is None
 
 
-def test_equal_stems_keep_distinct_names(tmp_path: Path) -> None:
+def test_fault_35_equal_stems_keep_distinct_names(tmp_path: Path) -> None:
     for name in ("one/a.jpg", "two/a.jpg", "b.jpg", "b.png"):
         picture(tmp_path / "images" / name)
     assert open_dataset(tmp_path).names == ["b.jpg", "b.png", "one/a", "two/a"]
@@ -140,7 +140,7 @@ def test_masks_pair_through_subfolders(tmp_path: Path) -> None:
     assert [dataset.read_label(i).tolist() for i in range(2)] == [[[0, 1]], [[1, 1]]]
 
 
-def test_splits_inside_images_and_beside_them(tmp_path: Path) -> None:
+def test_fault_28_splits_inside_images_and_beside_them(tmp_path: Path) -> None:
     for split, count in (("train", 2), ("val", 1)):
         for number in range(count):
             picture(tmp_path / "inside" / "images" / split / f"{number}.jpg")
@@ -152,7 +152,7 @@ def test_splits_inside_images_and_beside_them(tmp_path: Path) -> None:
         open_dataset(tmp_path / "inside", split="test", label_space=TWO)
 
 
-def test_unpaired_files_are_errors_with_counts(tmp_path: Path) -> None:
+def test_fault_28_unpaired_files_are_errors_with_counts(tmp_path: Path) -> None:
     labelled(tmp_path, [0, 1])
     mask(tmp_path / "masks" / "b.png", [0, 1])
     with pytest.raises(DataError, match=r"expected 1 masks for 1 pictures, found 2; no picture for mask .*b\.png"):
@@ -181,7 +181,7 @@ def test_masks_are_never_taken_for_pictures(tmp_path: Path) -> None:
         open_dataset(tmp_path / "several")
 
 
-def test_loops_of_links_end(tmp_path: Path) -> None:
+def test_fault_35_loops_of_links_end(tmp_path: Path) -> None:
     picture(tmp_path / "images" / "a b é.jpg")
     os.symlink(tmp_path / "images", tmp_path / "images" / "again")
     assert open_dataset(tmp_path).names == ["a b é"]

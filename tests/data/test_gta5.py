@@ -46,13 +46,13 @@ def test_gta5_absorbs_into_a_coarser_space(tmp_path: Path) -> None:
     assert open_dataset(root).notes == []
 
 
-def test_gta5_unknown_id_names_file_and_value(tmp_path: Path) -> None:
+def test_fault_27_gta5_unknown_id_names_file_and_value(tmp_path: Path) -> None:
     dataset = open_dataset(write_gta5(tmp_path, [[[7, 77]]]))
     with pytest.raises(DataError, match=r"00001\.png: unknown label value 77"):
         dataset[0]
 
 
-def test_gta5_pairs_are_complete(tmp_path: Path) -> None:
+def test_fault_28_gta5_pairs_are_complete(tmp_path: Path) -> None:
     root = write_gta5(tmp_path, [[[7]], [[8]], [[11]]])
     (root / "labels" / "00002.png").unlink()
     with pytest.raises(DataError, match=r"expected 3 masks for 3 pictures, found 2; no mask .*00002\.png") as caught:
@@ -89,7 +89,7 @@ def test_gta5_below_a_split_folder(tmp_path: Path) -> None:
         open_dataset(tmp_path, format="gta5", split="test")
 
 
-def test_gta5_size_mismatch_names_the_pair(tmp_path: Path) -> None:
+def test_fault_26_gta5_size_mismatch_names_the_pair(tmp_path: Path) -> None:
     root = write_gta5(tmp_path, [[[7, 8]]])
     Image.new("RGB", (5, 4)).save(root / "images" / "00001.png")
     with pytest.raises(DataError, match=r"images/00001\.png: is 5x4, but .*labels/00001\.png is 2x1"):
@@ -104,7 +104,7 @@ def test_subset_renumbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", ["auto", "gta5", "synthia", "cityscapes", "folder"])
-def test_missing_and_empty_folders_are_one_line(tmp_path: Path, format: str) -> None:
+def test_fault_28_missing_and_empty_folders_are_one_line(tmp_path: Path, format: str) -> None:
     with pytest.raises(DataError, match="no such folder"):
         open_dataset(tmp_path / "nowhere", format=format)
     file = tmp_path / "file"

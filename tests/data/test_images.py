@@ -45,7 +45,7 @@ def with_orientation(image: Image.Image, path: Path, orientation: int) -> Path:
 PALETTE = bytes([0, 0, 0, 13, 13, 13, 26, 26, 26, 39, 39, 39])
 
 
-def test_palette_png_gives_indices_not_colors(tmp_path: Path) -> None:
+def test_fault_31_palette_png_gives_indices_not_colors(tmp_path: Path) -> None:
     path = png(tmp_path / "p.png", 4, 1, 8, 3, [bytes([0, 1, 2, 3])], PALETTE)
     assert read_palette_indices(path).tolist() == [[0, 1, 2, 3]]
     assert read_image(path)[0, :, 0].tolist() == [0, 13, 26, 39]
@@ -53,20 +53,20 @@ def test_palette_png_gives_indices_not_colors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("bits", "row", "ids"), [(2, 0b00011011, [0, 1, 2, 3]), (4, 0x0F, [0, 15]), (1, 0b01000000, [0, 1])])
 @pytest.mark.parametrize("color_type", [0, 3])
-def test_shallow_masks_keep_their_ids(tmp_path: Path, bits: int, row: int, ids: list[int], color_type: int) -> None:
+def test_fault_31_shallow_masks_keep_their_ids(tmp_path: Path, bits: int, row: int, ids: list[int], color_type: int) -> None:
     palette = bytes(48) if color_type == 3 else b""
     path = png(tmp_path / "m.png", len(ids), 1, bits, color_type, [bytes([row])], palette)
     assert read_palette_indices(path).tolist() == [ids]
 
 
-def test_16_bit_rgb_png_is_exact(tmp_path: Path) -> None:
+def test_fault_30_16_bit_rgb_png_is_exact(tmp_path: Path) -> None:
     path = png(tmp_path / "u.png", 2, 1, 16, 2, [struct.pack(">6H", 7, 300, 65535, 22, 1, 0)])
     values = read_png_u16(path)
     assert values.dtype == np.uint16
     assert values.tolist() == [[[7, 300, 65535], [22, 1, 0]]]
 
 
-def test_16_bit_grey_and_rgba_png(tmp_path: Path) -> None:
+def test_fault_30_16_bit_grey_and_rgba_png(tmp_path: Path) -> None:
     grey = png(tmp_path / "g.png", 2, 1, 16, 0, [struct.pack(">2H", 258, 65535)])
     assert read_png_u16(grey)[0, :, 2].tolist() == [258, 65535]
     assert read_palette_indices(grey).tolist() == [[258, 65535]]
@@ -74,7 +74,7 @@ def test_16_bit_grey_and_rgba_png(tmp_path: Path) -> None:
     assert read_png_u16(rgba).tolist() == [[[1, 2, 3]]]
 
 
-def test_8_bit_png_is_refused_as_16_bit(tmp_path: Path) -> None:
+def test_fault_30_8_bit_png_is_refused_as_16_bit(tmp_path: Path) -> None:
     path = png(tmp_path / "e.png", 1, 1, 8, 2, [bytes([1, 2, 3])])
     with pytest.raises(DataError, match="expected a 16-bit PNG, found 8 bits"):
         read_png_u16(path)
@@ -114,7 +114,7 @@ def test_mask_round_trip(tmp_path: Path, ids: np.ndarray) -> None:
         ("RGB", (1, 2, 3), (1, 2, 3)),
     ],
 )
-def test_read_image_modes(tmp_path: Path, mode: str, value: int | tuple[int, ...], expected: tuple[int, ...]) -> None:
+def test_fault_34_read_image_modes(tmp_path: Path, mode: str, value: int | tuple[int, ...], expected: tuple[int, ...]) -> None:
     path = tmp_path / "i.png"
     Image.new(mode, (3, 2), value).save(path)
     read = read_image(path)
@@ -132,19 +132,19 @@ def test_read_image_cmyk_jpeg_and_webp(tmp_path: Path) -> None:
     assert read_image(tmp_path / "w.webp")[3, 3].tolist() == [0, 200, 0]
 
 
-def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
+def test_fault_34_16_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
     path = png(tmp_path / "g.png", 4, 1, 16, 0, [struct.pack(">4H", 0, 257, 32896, 65535)])
     assert read_image(path)[0, :, 1].tolist() == [0, 1, 128, 255]
 
 
-def test_float_pictures_are_refused(tmp_path: Path) -> None:
+def test_fault_34_float_pictures_are_refused(tmp_path: Path) -> None:
     Image.new("F", (2, 2), 0.5).save(tmp_path / "f.tiff")
     with pytest.raises(DataError, match="no defined brightness"):
         read_image(tmp_path / "f.tiff")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
-def test_exif_orientation_is_applied_to_pictures(tmp_path: Path, suffix: str) -> None:
+def test_fault_33_exif_orientation_is_applied_to_pictures(tmp_path: Path, suffix: str) -> None:
     pixels = np.zeros((8, 16, 3), dtype=np.uint8)
     pixels[:, :8] = 255  # bright on the left; orientation 6 shows it turned by 90 degrees clockwise: bright on top
     path = with_orientation(Image.fromarray(pixels), tmp_path / f"o.{suffix}", 6)
@@ -154,13 +154,13 @@ def test_exif_orientation_is_applied_to_pictures(tmp_path: Path, suffix: str) ->
     assert upright[-2].mean() < 50
 
 
-def test_mask_with_exif_orientation_is_refused(tmp_path: Path) -> None:
+def test_fault_33_mask_with_exif_orientation_is_refused(tmp_path: Path) -> None:
     path = with_orientation(Image.new("L", (4, 2)), tmp_path / "m.png", 6)
     with pytest.raises(DataError, match="EXIF orientation"):
         read_palette_indices(path)
 
 
-def test_colour_mask_is_refused(tmp_path: Path) -> None:
+def test_fault_31_colour_mask_is_refused(tmp_path: Path) -> None:
     Image.new("RGB", (2, 2)).save(tmp_path / "m.png")
     with pytest.raises(DataError, match="holds colours, not ids"):
         read_palette_indices(tmp_path / "m.png")
@@ -171,7 +171,7 @@ READERS = [read_image, read_palette_indices, read_png_u16]
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("damage", ["noise", "empty", "text", "missing", "truncated", "flipped", "folder"])
-def test_damage_is_one_line_that_names_the_file(tmp_path: Path, reader, damage: str) -> None:
+def test_fault_25_damage_is_one_line_that_names_the_file(tmp_path: Path, reader, damage: str) -> None:
     path = tmp_path / "damaged.png"
     rng = np.random.default_rng(0)
     bits, color = {"read_image": (8, 2), "read_palette_indices": (8, 0), "read_png_u16": (16, 2)}[reader.__name__]
@@ -193,7 +193,7 @@ def test_damage_is_one_line_that_names_the_file(tmp_path: Path, reader, damage: 
     assert "\n" not in str(caught.value)
 
 
-def test_truncated_jpeg_is_refused(tmp_path: Path) -> None:
+def test_fault_25_truncated_jpeg_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:-900])
@@ -203,7 +203,7 @@ def test_truncated_jpeg_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("side", [8_200, 60_000])
 @pytest.mark.parametrize("reader", READERS)
-def test_decompression_bomb_is_refused_before_decoding(tmp_path: Path, reader, side: int) -> None:
+def test_fault_32_decompression_bomb_is_refused_before_decoding(tmp_path: Path, reader, side: int) -> None:
     path = png(tmp_path / "bomb.png", side, side, 16, 2, [b""])
     with pytest.raises(DataError, match=r"limit of \d+"):
         reader(path)
@@ -230,7 +230,7 @@ def test_read_depth_in_metres(tmp_path: Path) -> None:
         read_depth(tmp_path / "noise.npy")
 
 
-def test_find_files_follows_links_but_no_loops(tmp_path: Path) -> None:
+def test_fault_35_find_files_follows_links_but_no_loops(tmp_path: Path) -> None:
     (tmp_path / "a b").mkdir()
     for name in ("a b/x.PNG", "y.jpg", ".hidden.png", "notes.txt"):
         (tmp_path / name).touch()
@@ -239,6 +239,6 @@ def test_find_files_follows_links_but_no_loops(tmp_path: Path) -> None:
     assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a b/x.PNG", "y.jpg"]
 
 
-def test_relative_name_is_composed_unicode() -> None:
+def test_fault_35_relative_name_is_composed_unicode() -> None:
     folder = Path("/data")
     assert relative_name(folder / "cafe\u0301.v2.png", folder) == "caf\u00e9.v2"

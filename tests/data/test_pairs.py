@@ -198,7 +198,7 @@ def test_impossible_settings_are_refused(source: FileDataset, target: FileDatase
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_damaged_file_is_one_line_from_any_worker(tmp_path: Path, target: FileDataset, workers: int) -> None:
+def test_fault_25_damaged_file_is_one_line_from_any_worker(tmp_path: Path, target: FileDataset, workers: int) -> None:
     root = write_folder(tmp_path / "s", 2, masks=True)
     (root / "images" / "1.png").write_bytes(b"noise")
     loader = pair_loader(pairs(open_dataset(root, label_space=TWO), target), 0, 3, workers)
@@ -242,7 +242,7 @@ def test_unfinished_loader_leaves_no_worker(source: FileDataset, target: FileDat
     assert time.monotonic() - start < 4  # DataLoader waits 5 s for a worker that does not answer
 
 
-def test_size_mismatch_names_the_pair(tmp_path: Path, target: FileDataset) -> None:
+def test_fault_26_size_mismatch_names_the_pair(tmp_path: Path, target: FileDataset) -> None:
     root = write_folder(tmp_path / "s", 1, masks=True)
     Image.new("RGB", (5, 5)).save(root / "images" / "0.png")
     with pytest.raises(DataError, match=r"images/0\.png: is 5x5, but .*masks/0\.png is 24x16"):

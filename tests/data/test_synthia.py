@@ -39,13 +39,13 @@ def test_synthia_reads_red_channel_and_depth(tmp_path: Path, depth_folder: str) 
     assert dataset.read_label(1).tolist() == [[17, 18, 13, 10, 6]]
 
 
-def test_synthia_unknown_id_is_an_error(tmp_path: Path) -> None:
+def test_fault_27_synthia_unknown_id_is_an_error(tmp_path: Path) -> None:
     dataset = open_dataset(write_synthia(tmp_path, [[3, 300]]))
     with pytest.raises(DataError, match=r"0000000\.png: unknown label value 300 .*known here are 0-22"):
         dataset.read_label(0)
 
 
-def test_synthia_8_bit_mask_is_an_error(tmp_path: Path) -> None:
+def test_fault_30_synthia_8_bit_mask_is_an_error(tmp_path: Path) -> None:
     root = write_synthia(tmp_path, [[3, 4]])
     Image.new("RGB", (2, 1)).save(root / "GT/LABELS/0000000.png")
     with pytest.raises(DataError, match="expected a 16-bit PNG, found 8 bits"):

@@ -88,6 +88,8 @@ def read_palette_indices(path: Path | str) -> npt.NDArray[Any]:
     with _opened(path) as opened:
         _refuse_inexact(opened)
         image = opened.image
+        if opened.png is not None:
+            png.refuse_missing_pixels(opened.data, opened.png)
         if image.mode == "1":
             return np.asarray(image).astype(np.uint8)
         if image.mode == "P":
@@ -244,6 +246,8 @@ def _rgb(opened: _Opened) -> UInt8Array:
     if opened.data and header is None and image.mode in {"RGB", "L"}:
         pixels = jpeg.decode(opened.data, opened.size, "rgb" if image.mode == "RGB" else "mono")
         return pixels if image.mode == "RGB" else np.repeat(pixels.reshape(height, width, 1), 3, axis=2)
+    if header is not None:
+        png.refuse_missing_pixels(opened.data, header)
     image.load()
     if image.mode not in {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I", "F"} | _WIDE_GREY:
         raise DataError(f"{opened.path}: mode {image.mode} has no defined conversion; save the picture as RGB")
