@@ -1,5 +1,6 @@
 # make demo   installs what a run needs and adapts from generated `sim` to generated `camera` scenes: runs/demo/report.html
 # make test   linters, types, import contracts and the fast tests;  make test-slow  the slow ones
+# make faults the catalogue of docs/reliability.md, a line a number;  FAULTS=full make faults  with the long campaigns
 #
 # PIP_ARGS goes to every pip call: name the index of a CPU or CUDA build of PyTorch there, e.g. PIP_ARGS="--index-url URL".
 PIP_ARGS ?=
@@ -7,7 +8,7 @@ PYTHON ?= python3
 # --no-compile: Python compiles what it imports, which is a small part of what is installed.
 PIP = .venv/bin/python -m pip install --disable-pip-version-check --no-compile --quiet $(PIP_ARGS) -c constraints.txt
 
-.PHONY: demo test test-slow clean
+.PHONY: demo test test-slow faults clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.stamp-demo
@@ -21,6 +22,9 @@ test: .venv/.stamp-dev
 
 test-slow: .venv/.stamp-dev
 	.venv/bin/python -m pytest -m "slow or gpu"
+
+faults: .venv/.stamp-dev
+	.venv/bin/python tests/faults/runner.py
 
 .venv: .venv/.stamp-dev
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from iccld.build import load_predictor
@@ -230,6 +233,23 @@ def test_corrupt_target_masks_change_nothing_and_are_never_opened(workshop: Any,
     assert [path for path in opened if spoilt in path.parents] == []
 
 
+# --- several processes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_two_devices_through_the_command_share_a_batch_and_leave_one_run(workshop: Any) -> None:
+    """Started processes get the frozen configuration, and rank 0's answer comes back."""
+    stages = {"source": {"iterations": 2}}
+    command = [sys.executable, "-m", "iccld", "adapt", "--config", str(workshop.root / "two.yaml"), "--name", "two"]
+    (workshop.root / "two.yaml").write_text(yaml.safe_dump({**workshop.settings, "method": "source_only", "stages": stages}))
+    options = ["--runtime.devices", "2", "--runtime.device", "cpu", "--runtime.threads", "1"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip().splitlines()[-1] == str(workshop.runs / "two" / "report.html")
+    assert read(workshop.runs / "two", "summary.json")["stages"]["source"]["iterations"] == 2
+    assert len([line for line in metrics(workshop.runs / "two") if "losses" in line]) == 1
+
+
 # --- other methods, other names -------------------------------------------------------------------------------------------
 
 
@@ -264,11 +284,13 @@ def test_run_keeps_its_own_label_space(workshop: Any, tmp_path: Path, capsys: py
     [
         (("--settings.treshold", "0.9"), "unknown key settings.treshold of method iccld (did you mean threshold?)"),
         (("--settings.threshold", "high"), "settings.threshold is 'high'"),
+        (("--settings.prediction", "velocity"), "settings.prediction is 'velocity': use epsilon or sample"),
+        (("--settings.noise_scale", "beta"), "settings.noise_scale is 'beta': use alpha_bar or alpha"),
         (("--method", "icld"), "unknown method 'icld' (did you mean iccld?)"),
         (("--method", "source_only", "--settings.threshold", "0.9"), "unknown key settings.threshold of method source_only"),
     ],
 )
-def test_wrong_method_and_settings_are_refused_before_anything_is_written(
+def test_fault_38_wrong_method_and_settings_are_refused_before_anything_is_written(
     workshop: Any, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str
 ) -> None:
     assert workshop.adapt("refused", None, *arguments) == 2

@@ -143,7 +143,7 @@ def test_existing_run_is_refused(capsys, tmp_path, folder):
     assert "--resume auto" in line
 
 
-def test_fault11_unwritable_output(capsys, tmp_path):
+def test_fault_11_unwritable_output(capsys, tmp_path):
     (tmp_path / "file").write_text("")
     code, line = refused(capsys, "adapt", "--recipe", "demo", "--runtime.out", tmp_path / "file" / "runs")
     assert code == 2

@@ -119,13 +119,13 @@ def test_parse_size_refuses(text):
         parse_size(text)
 
 
-def test_fault37_unknown_key_suggests_the_nearest():
+def test_fault_37_unknown_key_suggests_the_nearest():
     assert "did you mean seed?" in refusal("--sede", "1")
     assert "did you mean stages.step1.learning_rate?" in refusal("--stages.step1.lerning_rate", "1")
     assert "did you mean stages.source.learning_rate?" in refusal("--learning_rates", "1")
 
 
-def test_fault37_unknown_key_in_a_file_suggests_the_nearest(tmp_path):
+def test_fault_37_unknown_key_in_a_file_suggests_the_nearest(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("target: {pth: x}\n")
     message = refusal(recipe=str(path))
@@ -134,7 +134,7 @@ def test_fault37_unknown_key_in_a_file_suggests_the_nearest(tmp_path):
     assert "mine.yaml" in message
 
 
-def test_fault37_group_is_no_value():
+def test_fault_37_group_is_no_value():
     assert "source.generate.world" in refusal("--source.generate", "sim")
 
 
@@ -165,7 +165,7 @@ def test_fault37_group_is_no_value():
         ("name", "a/b", "folder name"),
     ],
 )
-def test_fault38_wrong_type_or_range_names_key_value_and_remedy(key, value, says):
+def test_fault_38_wrong_type_or_range_names_key_value_and_remedy(key, value, says):
     message = refusal(f"--{key}", value)
     assert key in message
     assert says in message
@@ -183,7 +183,7 @@ def test_fault38_wrong_type_or_range_names_key_value_and_remedy(key, value, says
         ([f"--stages.{stage}.iterations=0" for stage in ("source", "step1", "step2")], "0 iterations"),
     ],
 )
-def test_fault39_inconsistent_pair_names_both(overrides, says):
+def test_fault_39_inconsistent_pair_names_both(overrides, says):
     message = refusal(*overrides)
     if says == "target.generate.num":
         assert message.startswith("target.")

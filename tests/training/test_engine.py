@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from iccld.errors import ConfigError
+from iccld.training import ranks
 from iccld.training.engine import Engine, bf16_is_fast, derive_seed
 
 
@@ -97,7 +98,7 @@ def test_settings_that_cannot_be_used_are_refused() -> None:
     assert Engine(accelerator="cpu", precision="auto").precision == ("bf16" if bf16_is_fast("cpu") else "fp32")
 
 
-def test_bf16_needs_native_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_20_bf16_needs_native_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "amx_bf16": False})
     assert not bf16_is_fast("cpu")
     with pytest.raises(ConfigError, match="no native bf16"):
@@ -110,7 +111,7 @@ def test_bf16_needs_native_instructions(monkeypatch: pytest.MonkeyPatch) -> None
         assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.float32
 
 
-def test_bf16_forward_under_no_grad_leaves_gradients_to_the_next_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_20_bf16_forward_under_no_grad_leaves_gradients_to_the_next_forward(monkeypatch: pytest.MonkeyPatch) -> None:
     """Autocast's cache would hand the graph-free cast of the first forward to the second."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
     engine, network = Engine(accelerator="cpu", precision="bf16"), nn.Linear(2, 2)
@@ -121,3 +122,10 @@ def test_bf16_forward_under_no_grad_leaves_gradients_to_the_next_forward(monkeyp
             network(torch.ones(1, 2))
         engine.update("net", network(torch.ones(1, 2)).sum())
     assert not torch.equal(network.weight, before)
+
+
+def test_started_process_refuses_an_answer_that_would_fill_its_pipe() -> None:
+    """Spawned processes answer through a pipe that nobody empties before they end: a large answer would hang both sides."""
+    assert ranks.small(Path("runs/first")) == Path("runs/first")
+    with pytest.raises(ValueError, match=r"answers with 5\d,\d\d\d bytes"):
+        ranks.small(list(range(20_000)))

@@ -35,7 +35,9 @@ def resumed_trace(run: Any, **overrides: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("stage", "iteration"), [("source", 1), ("source", 5), ("step1", 0), ("step1", 6)])
-def test_resume_after_a_kill_equals_uninterrupted(toy: Callable[..., Any], straight: dict[str, Any], stage: str, iteration: int) -> None:
+def test_fault_13_resume_after_a_kill_equals_uninterrupted(
+    toy: Callable[..., Any], straight: dict[str, Any], stage: str, iteration: int
+) -> None:
     run = toy()
     die_at(run, stage, iteration)
     with pytest.raises(Killed):
@@ -43,7 +45,7 @@ def test_resume_after_a_kill_equals_uninterrupted(toy: Callable[..., Any], strai
     assert resumed_trace(run) == straight
 
 
-def test_resume_with_two_workers_equals_uninterrupted(toy: Callable[..., Any], straight: dict[str, Any]) -> None:
+def test_fault_13_resume_with_two_workers_equals_uninterrupted(toy: Callable[..., Any], straight: dict[str, Any]) -> None:
     run = toy(workers=2)
     die_at(run, "step1", 6)
     with pytest.raises(Killed):
@@ -52,7 +54,9 @@ def test_resume_with_two_workers_equals_uninterrupted(toy: Callable[..., Any], s
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
-def test_signal_saves_the_step_and_resume_is_exact(toy: Callable[..., Any], straight: dict[str, Any], number: signal.Signals) -> None:
+def test_fault_04_signal_saves_the_step_and_resume_is_exact(
+    toy: Callable[..., Any], straight: dict[str, Any], number: signal.Signals
+) -> None:
     run = toy()
     # Iteration 4 is where an evaluation is due: the checkpoint comes first, the evaluation after the resume.
     for stage, iteration in (("source", 3), ("step1", 4)):
@@ -69,7 +73,7 @@ def test_signal_saves_the_step_and_resume_is_exact(toy: Callable[..., Any], stra
     assert resumed_trace(run) == straight
 
 
-def test_signal_in_the_last_step_finishes_the_stage_and_stops(toy: Callable[..., Any], straight: dict[str, Any]) -> None:
+def test_fault_04_signal_in_the_last_step_finishes_the_stage_and_stops(toy: Callable[..., Any], straight: dict[str, Any]) -> None:
     run = toy()
     run.on_step = lambda stage, iteration: os.kill(os.getpid(), signal.SIGTERM) if (stage, iteration) == ("source", 7) else None
     with pytest.raises(Preempted, match="stage source is finished"):
@@ -151,13 +155,13 @@ def continue_from(monkeypatch: pytest.MonkeyPatch, run: Any, loaded: Any) -> dic
     return resumed_trace(run)
 
 
-def test_mutation_harness_alone_changes_nothing(toy: Callable[..., Any], straight: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_14_harness_alone_changes_nothing(toy: Callable[..., Any], straight: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     run, loaded = interrupted(toy)
     assert continue_from(monkeypatch, run, loaded) == straight
 
 
 @pytest.mark.parametrize("item", STATE_ITEMS, ids=".".join)
-def test_forgetting_a_state_item_shows(
+def test_fault_14_forgetting_a_state_item_shows(
     toy: Callable[..., Any], straight: dict[str, Any], monkeypatch: pytest.MonkeyPatch, item: tuple[str, ...]
 ) -> None:
     run, loaded = interrupted(toy)
@@ -174,7 +178,9 @@ def test_forgetting_a_state_item_shows(
 
 
 @pytest.mark.parametrize("prefix", WEIGHTS)
-def test_forgetting_weights_shows(toy: Callable[..., Any], straight: dict[str, Any], monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
+def test_fault_14_forgetting_weights_shows(
+    toy: Callable[..., Any], straight: dict[str, Any], monkeypatch: pytest.MonkeyPatch, prefix: str
+) -> None:
     run, loaded = interrupted(toy)
     kind, _, network = prefix.partition(".")
     fresh = getattr(initial_payload(toy), kind)
@@ -183,20 +189,20 @@ def test_forgetting_weights_shows(toy: Callable[..., Any], straight: dict[str, A
 
 
 @pytest.mark.parametrize("key", ["rng", "optimizers", "schedules", "update", "method", "progress", "metrics"])
-def test_missing_state_is_an_error(toy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+def test_fault_16_missing_state_is_an_error(toy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     run, loaded = interrupted(toy)
     state = {k: v for k, v in loaded.state.items() if k != key}
     with pytest.raises(CheckpointError, match=key):
         continue_from(monkeypatch, run, replace(loaded, state=state))
 
 
-def test_another_seed_is_refused(toy: Callable[..., Any]) -> None:
+def test_fault_16_another_seed_is_refused(toy: Callable[..., Any]) -> None:
     run, _ = interrupted(toy)
     with pytest.raises(CheckpointError, match="seed"):
         resumed_trace(run, seed=8)
 
 
-def test_state_items_cover_the_whole_state(toy: Callable[..., Any]) -> None:
+def test_fault_14_state_items_cover_the_whole_state(toy: Callable[..., Any]) -> None:
     """A new item of the state has to enter the mutation test above."""
     payload = initial_payload(toy)
     covered = {item[0] for item in STATE_ITEMS} | {"rng"}

@@ -23,6 +23,7 @@ from iccld.config import Config, dump_config, parse_size
 from iccld.data import FileDataset
 from iccld.data.check import class_statistics
 from iccld.data.pairs import PairDataset, pair_loader
+from iccld.data.patience import shared_memory_shortage
 from iccld.errors import ConfigError
 from iccld.evaluation import Record, convention_of, evaluate, own_means
 from iccld.labels import LABEL_SPACES, LabelSpace
@@ -94,6 +95,8 @@ class _Run:
             self.data = open_data(config)
         self.space = self.data.label_space
         self.pairs = pair_dataset(config, self.data, engine.rank, engine.world_size)
+        if shortage := shared_memory_shortage(self.pairs.batch_bytes * engine.world_size, config.runtime.workers):
+            say(shortage)
         weight = class_weights(class_statistics(self.data.source), config.sampling.class_balance) if config.sampling.class_balance else None
         self.ingredients = ingredients(config, self.space, None if weight is None else weight.to(engine.device))
         self.stages = registered_method(config.method).stages(self.ingredients, method_settings(config), optimisations(config))

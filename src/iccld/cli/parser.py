@@ -80,6 +80,9 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     data = commands.add_parser("data", help="generate scenes, check a dataset", allow_abbrev=False)
     _add_data(command, data.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser), leaves)
     leaves["data"] = data
+    saved = commands.add_parser("checkpoint", help="list, verify or prune what a run has saved", allow_abbrev=False)
+    _add_checkpoint(command, saved.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser), leaves)
+    leaves["checkpoint"] = saved
     leaves["doctor"] = command(commands, "doctor", "doctor:doctor", "tell versions, device, free space and what can be trained in an hour")
     leaves["doctor"].add_argument("--json", type=Path, metavar="FILE", help="write the findings there too; - prints them instead")
     return parser, leaves
@@ -159,6 +162,20 @@ def _add_data(command: Any, group: Any, leaves: dict[str, Parser]) -> None:
     _add_dataset(leaf, required=True)
     leaf.add_argument("--workers", type=_count, metavar="N", help="processes (default: one for each core)")
     leaf.add_argument("--json", type=Path, metavar="FILE", help="write the findings there")
+
+
+def _add_checkpoint(command: Any, group: Any, leaves: dict[str, Parser]) -> None:
+    summaries = {
+        "list": ("list_checkpoints", "list the checkpoints of a run; exit 4 when one is broken"),
+        "verify": ("verify", "read every byte of every checkpoint against its SHA-256; exit 4 when one is broken"),
+        "prune": ("prune", "remove all but each stage's newest and best whole checkpoints, and what crashes left behind"),
+    }
+    for name, (function, summary) in summaries.items():
+        leaf = leaves[f"checkpoint {name}"] = command(group, name, f"checkpoint:{function}", summary)
+        leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    leaves["checkpoint prune"].add_argument(
+        "--keep_last", type=_count, default=1, metavar="N", help="newest checkpoints kept for each stage (default: %(default)s)"
+    )
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -24,12 +24,13 @@ from torch.utils.data import Dataset as TorchDataset
 
 from iccld.batch import DomainBatch
 from iccld.data.dataset import Dataset, size_mismatch
+from iccld.data.patience import PREFETCH, patiently
 from iccld.data.rare_class import RareClassSampler
 from iccld.errors import ConfigError, DataError
 
 SOURCE, TARGET, RARE_CLASS = 1, 2, 3  # streams of randomness: each keeps its own draws when another is switched off
 READ_TIMEOUT = 300.0
-"""Seconds without a batch from a worker after which a stalled read becomes an error."""
+"""Seconds without a batch after which a stalled read becomes an error."""
 
 Size = tuple[int, int]
 
@@ -84,6 +85,8 @@ class PairDataset(TorchDataset[DomainBatch]):
             self.target_valid = torch.from_numpy(_nearest(target_valid.astype(np.uint8), target_size) > 0)
         kinds = ((source, source_size, True), (target, target_size, False))
         sample_bytes = [height * width * (3 + has_label + 4 * with_depth) for _, (height, width), has_label in kinds]
+        self.batch_bytes = batch_size * sum(sample_bytes)
+        """Memory of one batch."""
         needed = sum(len(dataset) * size for (dataset, _, _), size in zip(kinds, sample_bytes, strict=True))
         share = min(1.0, cache_bytes / needed)
         self._caches = {
@@ -95,22 +98,13 @@ class PairDataset(TorchDataset[DomainBatch]):
         """Dataset positions (source, target) of this rank's rows at `iteration` >= 0."""
         if iteration < 0:
             raise IndexError(f"iteration {iteration} is negative")
-        positions = self._positions(iteration)
-        target = [self._in_order(TARGET, position, len(self.target)) for position in positions]
-        drawn = self._drawn(positions)
-        if drawn is None:
-            return [self._in_order(SOURCE, position, len(self.source)) for position in positions], target
-        return [index for index, _ in drawn], target
-
-    def _positions(self, iteration: int) -> list[int]:
         first = iteration * self.batch_size * self.world_size
-        return [first + self.rank + row * self.world_size for row in range(self.batch_size)]
-
-    def _drawn(self, positions: list[int]) -> list[tuple[int, int]] | None:
-        """(dataset position, class) of rare-class sampling, or None where there is none."""
+        positions = [first + self.rank + row * self.world_size for row in range(self.batch_size)]
+        target = [self._in_order(TARGET, position, len(self.target)) for position in positions]
         if self.rare_class is None:
-            return None
-        return [self.rare_class.draw(np.random.default_rng([self.seed, RARE_CLASS, position])) for position in positions]
+            return [self._in_order(SOURCE, position, len(self.source)) for position in positions], target
+        generators = (np.random.default_rng([self.seed, RARE_CLASS, position]) for position in positions)
+        return [self.rare_class.draw(generator)[0] for generator in generators], target
 
     def __getitem__(self, iteration: int) -> DomainBatch:
         """This rank's batch: images (B, 3, H, W) uint8, labels (B, H, W) uint8, depth (B, H, W) float32 metres."""
@@ -118,7 +112,6 @@ class PairDataset(TorchDataset[DomainBatch]):
         sources = [self._load(SOURCE, index) for index in source_index]
         targets = [self._load(TARGET, index) for index in target_index]
         valid = self.target_valid
-        drawn = self._drawn(self._positions(iteration))
         return DomainBatch(
             source_image=_stacked_images(sources),  # (B, 3, H, W)
             source_label=torch.from_numpy(np.stack([maps.label for maps in sources if maps.label is not None])),  # (B, H, W)
@@ -128,7 +121,6 @@ class PairDataset(TorchDataset[DomainBatch]):
             source_depth=_stacked_depth(sources),
             target_depth=_stacked_depth(targets),
             target_valid=None if valid is None else valid.expand(self.batch_size, *valid.shape).clone(),
-            source_class=None if drawn is None else torch.tensor([train_id for _, train_id in drawn], dtype=torch.int64),
         )
 
     def _in_order(self, domain: int, position: int, count: int) -> int:
@@ -168,7 +160,7 @@ class PairLoader(DataLoader[DomainBatch]):
     def __init__(self, dataset: PairDataset, start: int, end: int, workers: int = 0) -> None:
         options: dict[str, Any] = {}
         if workers > 0:
-            options = {"num_workers": workers, "worker_init_fn": _start_worker, "timeout": READ_TIMEOUT, "prefetch_factor": 2}
+            options = {"num_workers": workers, "worker_init_fn": _start_worker, "timeout": READ_TIMEOUT, "prefetch_factor": PREFETCH}
         super().__init__(
             _Guarded(dataset),
             batch_size=None,
@@ -180,9 +172,10 @@ class PairLoader(DataLoader[DomainBatch]):
 
     def __iter__(self) -> Iterator[DomainBatch]:  # type: ignore[override]
         batches = super().__iter__()
+        arriving = batches if self.num_workers else patiently(batches, READ_TIMEOUT)
         try:
             while True:
-                batch = _next_batch(batches)
+                batch = _next_batch(arriving)
                 if batch is None:
                     return
                 yield batch

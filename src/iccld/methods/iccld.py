@@ -80,7 +80,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_steps(self.sampler_steps)
-        for name, allowed in (("train_at", ("uniform", "last")), ("discriminate", ("noise", "clean"))):
+        choices = {
+            "prediction": ("epsilon", "sample"),
+            "noise_scale": ("alpha_bar", "alpha"),
+            "train_at": ("uniform", "last"),
+            "discriminate": ("noise", "clean"),
+        }
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"settings.{name} is {getattr(self, name)!r}: use {' or '.join(allowed)}")
         if not 0 <= self.condition_mask < 1:

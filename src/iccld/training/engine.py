@@ -8,6 +8,7 @@ import random
 import resource
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -111,8 +112,12 @@ class Engine:
         if self._fabric is None:
             return function(self, *arguments)
         if self._starts_function:
-            answer: Result = ranks.collect(lambda folder: self._fabric.launch(_run_rank, self, function, arguments, folder))
-            return answer
+            # In one opaque argument: Fabric looks for modules in collections, and refuses the frozen dataclasses it finds there.
+            def start(folder: Path) -> Result:
+                answer: Result = self._fabric.launch(_start_rank, partial(_run_rank, self, function, arguments, folder))
+                return answer
+
+            return ranks.collect(start)
         self._fabric.launch()  # starts copies of this command, or joins those that torchrun started
         self._start(self._fabric)
         return function(self, *arguments)
@@ -237,8 +242,12 @@ def _make_fabric(kind: str, devices: int, num_nodes: int, strategy: str) -> Any:
     return Fabric(accelerator=kind, devices=devices, num_nodes=num_nodes, strategy=strategy, precision="32-true")
 
 
-def _run_rank(fabric: Any, engine: Engine, function: Callable[..., Result], arguments: tuple[Any, ...], folder: Path) -> Result:
+def _start_rank(fabric: Any, body: Callable[[Any], Result]) -> Result:
+    return body(fabric)
+
+
+def _run_rank(engine: Engine, function: Callable[..., Result], arguments: tuple[Any, ...], folder: Path, fabric: Any) -> Result:
     """The body of a started process."""
     engine._start(fabric)
     with ranks.reporting(folder, engine.rank):
-        return function(engine, *arguments)
+        return ranks.small(function(engine, *arguments))

@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from types import FrameType
 from typing import TypeVar
@@ -17,6 +18,9 @@ from typing import TypeVar
 from iccld import errors
 
 Result = TypeVar("Result")
+
+LARGEST_ANSWER = 32 * 1024
+"""Bytes that fit through the pipe on which a started process answers; with more it would wait for a reader that waits for it."""
 
 FORWARDED = (signal.SIGTERM, signal.SIGUSR1)
 """Schedulers send these to the starting process alone; a terminal sends Ctrl-C to all of them by itself."""
@@ -34,6 +38,14 @@ def collect(start: Callable[[Path], Result]) -> Result:
                 raise
             kind = getattr(errors, told[0]["error"], errors.IccldError)
             raise kind(told[0]["message"]) from error
+
+
+def small(answer: Result) -> Result:
+    """The answer of a started process as it is; ValueError, instead of processes that wait for each other, when it is too large."""
+    size = len(ForkingPickler.dumps(answer))
+    if size > LARGEST_ANSWER:
+        raise ValueError(f"a started process answers with {size:,} bytes, {LARGEST_ANSWER:,} fit: write them to a file and return its path")
+    return answer
 
 
 @contextmanager

@@ -1,0 +1,68 @@
+"""What waiting for data may cost: time, where a read stalls, and shared memory, where workers hand over batches."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
+
+from iccld.errors import DataError
+
+Item = TypeVar("Item")
+
+SHARED_MEMORY = Path("/dev/shm")
+"""Where PyTorch's workers leave their batches; containers often keep it at 64 MiB."""
+
+PREFETCH = 2
+"""Batches that a worker prepares ahead."""
+
+_END = object()
+
+
+def patiently(items: Iterator[Item], seconds: float) -> Iterator[Item]:
+    """The items, read in a thread beside the caller one at a time; DataError when one takes longer than `seconds`.
+
+    A read that hangs in the kernel (a network folder that went away) cannot be interrupted, only be left behind.
+    """
+    asked: SimpleQueue[bool] = SimpleQueue()
+    answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+
+    def serve() -> None:
+        while asked.get():
+            try:
+                answers.put((next(items, _END), None))
+            except BaseException as error:  # whatever it is, it belongs to the caller
+                answers.put((_END, error))
+
+    Thread(target=serve, daemon=True, name="read").start()
+    try:
+        while True:
+            asked.put(True)
+            try:
+                item, error = answers.get(timeout=seconds)
+            except Empty:
+                raise DataError(f"a read stalled for {seconds:g} s; check that the data's disk or network folder answers") from None
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            yield item
+    finally:
+        asked.put(False)
+
+
+def shared_memory_shortage(batch_bytes: int, workers: int) -> str | None:
+    """A sentence when the workers' batches of `batch_bytes` may not fit into `SHARED_MEMORY`, where there is one; otherwise None."""
+    if workers == 0 or not SHARED_MEMORY.is_dir():
+        return None
+    needed = batch_bytes * (workers * PREFETCH + 1)  # and the one in hand
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    if needed <= free:
+        return None
+    return (
+        f"warning: {workers} workers may need {needed / 2**20:.0f} MiB of shared memory, {SHARED_MEMORY} has {free / 2**20:.0f} MiB free; "
+        "use fewer runtime.workers (0 needs none), or give a container more with --shm-size"
+    )
