@@ -30,6 +30,7 @@ class DomainBatch(NamedTuple):
     source_image, target_image: (B, 3, H, W) uint8 RGB, or float32 in 0..1 after the geometric transforms.
     source_label: (B, H, W) uint8 or int64 train ids, 255 = ignore.  source_depth, target_depth: (B, H, W) float32 metres.
     target_valid: (B, H, W) bool, the target pixels that may teach.  source_index, target_index: (B,) int64 dataset positions.
+    source_class: (B,) int64, the class for whose sake rare-class sampling drew each source picture; None where it drew none.
     All maps of one domain share its image's geometry.
     """
 
@@ -41,3 +42,4 @@ class DomainBatch(NamedTuple):
     source_depth: Tensor | None = None
     target_depth: Tensor | None = None
     target_valid: Tensor | None = None
+    source_class: Tensor | None = None

@@ -161,6 +161,16 @@ def test_rare_class_sampling_replaces_the_source_order_alone(source: FileDataset
     assert dataset.indices(9) == dataset.indices(9)
 
 
+def test_a_batch_tells_the_class_each_source_picture_was_drawn_for(source: FileDataset, target: FileDataset) -> None:
+    counts = np.array([[100, 0, 0], [0, 100, 0], [0, 0, 100], [0, 0, 100], [0, 0, 100]], dtype=np.int64)
+    dataset = pairs(source, target, rare_class=rare_class_sampler(counts, temperature=0.5))
+    for i in range(10):
+        batch = dataset[i]
+        assert batch.source_class is not None
+        assert batch.source_class.tolist() == [min(index, 2) for index in batch.source_index.tolist()]
+    assert pairs(source, target)[0].source_class is None
+
+
 def test_depth_and_valid_maps(source: FileDataset, target: FileDataset) -> None:
     valid = np.ones((32, 48), dtype=bool)
     valid[24:] = False

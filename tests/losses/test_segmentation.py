@@ -78,3 +78,11 @@ def test_label_at_handles_sizes_that_are_no_divisors(size: tuple[int, int]) -> N
     answer = label_at(label, size)
     assert answer.dtype == label.dtype
     assert torch.equal(answer, label[:, rows][:, :, columns])
+
+
+def test_the_mean_may_leave_out_unlabelled_pixels() -> None:
+    """DAFormer's released loss divides by all pixels, the paper's by the labelled ones."""
+    label = torch.tensor([[[0, 1], [255, 255]]])
+    logits = torch.zeros(1, 4, 2, 2)
+    assert float(cross_entropy(logits, label)) == pytest.approx(math.log(4) / 2)
+    assert float(cross_entropy(logits, label, count_ignored=False)) == pytest.approx(math.log(4))

@@ -67,3 +67,14 @@ def test_picture_and_label_follow_one_mask() -> None:
     assert torch.equal(label[mask], source[mask])
     assert torch.equal(label[~mask], target[~mask])
     assert 0 < int(mask.sum()) < mask.numel()
+
+
+def test_classes_may_be_drawn_from_the_whole_batch() -> None:
+    """DAFormer's released code halves the batch's classes for each picture, so that a picture may lend none or all of its own."""
+    label = torch.tensor([[[0, 1]], [[2, 3]]]).repeat(500, 1, 1)
+    present = torch.zeros(256, dtype=torch.bool)
+    present[:4] = True
+    lent = choose_classes(label, draw(), present=present).sum((1, 2))
+    # Two of four classes: none, one or both of a picture's own two with probability 1/6, 4/6, 1/6.
+    assert lent.bincount().div(1000).tolist() == pytest.approx([1 / 6, 4 / 6, 1 / 6], abs=0.05)
+    assert choose_classes(label, draw()).sum((1, 2)).unique().tolist() == [1]

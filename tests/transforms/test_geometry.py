@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from iccld.transforms import Draw, halve, random_crop
+from iccld.transforms import Draw, choosy_crop, halve, random_crop
 
 
 def draw(seed: int = 0) -> Draw:
@@ -142,3 +142,37 @@ def test_depth_keeps_its_metres_and_follows_the_picture() -> None:
     assert crop.depth.shape == (6, 12, 20)
     assert set(crop.depth.unique().tolist()) <= set(depth.unique().tolist())  # no metres in between, none rescaled
     assert float((crop.depth - 0.25 - 255 * crop.image[:, 0]).abs().max()) <= 0.51
+
+
+def one_corner(batch: int) -> tuple[Tensor, Tensor]:
+    """Pictures of 16 x 16 whose class 3 is one quarter, in a corner; class 0 elsewhere."""
+    label = torch.zeros(batch, 16, 16, dtype=torch.uint8)
+    label[:, :8, :8] = 3
+    return torch.zeros(batch, 3, 16, 16, dtype=torch.uint8), label
+
+
+def shares(crop_label: Tensor | None, train_id: int) -> Tensor:
+    assert crop_label is not None
+    return (crop_label == train_id).float().mean((1, 2))
+
+
+def test_windows_are_tried_until_one_shows_enough_of_the_class() -> None:
+    image, label = one_corner(400)
+    wanted = torch.full((400,), 3)
+    once = choosy_crop(image, draw(), (4, 4), label=label, wanted=wanted, min_share=0.5, tries=1)
+    chosen = choosy_crop(image, draw(), (4, 4), label=label, wanted=wanted, min_share=0.5, tries=10)
+    p = float((shares(once.label, 3) > 0.5).float().mean())
+    # Ten independent windows all miss with probability (1 - p)^10.
+    assert float((shares(chosen.label, 3) > 0.5).float().mean()) == pytest.approx(1 - (1 - p) ** 10, abs=0.05)
+    plain = random_crop(image, draw(), (4, 4), label=label)
+    assert plain.label is not None
+    assert torch.equal(once.label, plain.label)
+
+
+def test_no_class_may_fill_a_window() -> None:
+    """mmsegmentation's `cat_max_ratio`, 0.75 in DAFormer: unlabelled pixels do not count."""
+    image, label = one_corner(300)
+    label[:, 12:] = 255
+    crop = choosy_crop(image, draw(), (4, 4), label=label, max_share=0.75, tries=200)
+    zero, three = shares(crop.label, 0), shares(crop.label, 3)
+    assert float((torch.maximum(zero, three) < 0.75 * (zero + three)).float().mean()) > 0.99

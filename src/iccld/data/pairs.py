@@ -98,13 +98,22 @@ class PairDataset(TorchDataset[DomainBatch]):
         """Dataset positions (source, target) of this rank's rows at `iteration` >= 0."""
         if iteration < 0:
             raise IndexError(f"iteration {iteration} is negative")
-        first = iteration * self.batch_size * self.world_size
-        positions = [first + self.rank + row * self.world_size for row in range(self.batch_size)]
+        positions = self._positions(iteration)
         target = [self._in_order(TARGET, position, len(self.target)) for position in positions]
-        if self.rare_class is None:
+        drawn = self._drawn(positions)
+        if drawn is None:
             return [self._in_order(SOURCE, position, len(self.source)) for position in positions], target
-        generators = (np.random.default_rng([self.seed, RARE_CLASS, position]) for position in positions)
-        return [self.rare_class.draw(generator)[0] for generator in generators], target
+        return [index for index, _ in drawn], target
+
+    def _positions(self, iteration: int) -> list[int]:
+        first = iteration * self.batch_size * self.world_size
+        return [first + self.rank + row * self.world_size for row in range(self.batch_size)]
+
+    def _drawn(self, positions: list[int]) -> list[tuple[int, int]] | None:
+        """(dataset position, class) of rare-class sampling, or None where there is none."""
+        if self.rare_class is None:
+            return None
+        return [self.rare_class.draw(np.random.default_rng([self.seed, RARE_CLASS, position])) for position in positions]
 
     def __getitem__(self, iteration: int) -> DomainBatch:
         """This rank's batch: images (B, 3, H, W) uint8, labels (B, H, W) uint8, depth (B, H, W) float32 metres."""
@@ -112,6 +121,7 @@ class PairDataset(TorchDataset[DomainBatch]):
         sources = [self._load(SOURCE, index) for index in source_index]
         targets = [self._load(TARGET, index) for index in target_index]
         valid = self.target_valid
+        drawn = self._drawn(self._positions(iteration))
         return DomainBatch(
             source_image=_stacked_images(sources),  # (B, 3, H, W)
             source_label=torch.from_numpy(np.stack([maps.label for maps in sources if maps.label is not None])),  # (B, H, W)
@@ -121,6 +131,7 @@ class PairDataset(TorchDataset[DomainBatch]):
             source_depth=_stacked_depth(sources),
             target_depth=_stacked_depth(targets),
             target_valid=None if valid is None else valid.expand(self.batch_size, *valid.shape).clone(),
+            source_class=None if drawn is None else torch.tensor([train_id for _, train_id in drawn], dtype=torch.int64),
         )
 
     def _in_order(self, domain: int, position: int, count: int) -> int:

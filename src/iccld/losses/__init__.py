@@ -2,6 +2,15 @@
 
 from iccld.losses.adversarial import confusion_to_uniform, domain_cross_entropy
 from iccld.losses.denoising import denoising_error
+from iccld.losses.feature_distance import feature_distance, majority_label
 from iccld.losses.segmentation import cross_entropy, label_at
 
-__all__ = ["confusion_to_uniform", "cross_entropy", "denoising_error", "domain_cross_entropy", "label_at"]
+__all__ = [
+    "confusion_to_uniform",
+    "cross_entropy",
+    "denoising_error",
+    "domain_cross_entropy",
+    "feature_distance",
+    "label_at",
+    "majority_label",
+]

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ class Method(ABC):
     `optimizers`, `schedules` or `state_dict`: a checkpoint holds these and nothing else.
     """
 
-    headline_weights: ClassVar[str] = "ema"
+    headline_weights: str = "ema"
     """Which predictor gives the method's headline score: "ema" or "model"."""
 
     update: Update

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
 from iccld.methods.ingredients import Views
-from iccld.transforms import Cropped, Draw, blur, classmix, jitter, random_crop, sensor_noise
+from iccld.transforms import Cropped, Draw, blur, choosy_crop, classmix, jitter, random_crop, sensor_noise
 
 
 def crop_pair(batch: DomainBatch, views: Views, draw: Draw) -> tuple[Cropped, Cropped]:
@@ -34,6 +34,27 @@ def crop_pair(batch: DomainBatch, views: Views, draw: Draw) -> tuple[Cropped, Cr
     return source, target
 
 
+def crop_rare_pair(
+    batch: DomainBatch, views: Views, draw: Draw, *, min_share: float, max_share: float, tries: int
+) -> tuple[Cropped, Cropped]:
+    """`crop_pair` whose source windows show the class each picture was drawn for, and no class too much (`choosy_crop`)."""
+    source = choosy_crop(
+        batch.source_image,
+        draw,
+        views.crop,
+        label=batch.source_label,
+        wanted=batch.source_class,
+        min_share=min_share,
+        max_share=max_share,
+        tries=tries,
+        scale=views.source_scale,
+        stretch=views.stretch,
+        flip=views.flip,
+    )
+    target = random_crop(batch.target_image, draw, views.crop, valid=batch.target_valid, scale=views.target_scale, flip=views.flip)
+    return source, target
+
+
 def source_view(image: Tensor, views: Views, draw: Draw) -> Tensor:
     """The source in random light, as the source stage sees it: (B, 3, H, W) in 0..1 -> the same."""
     image = jitter(image, draw, probability=views.jitter_probability, strength=views.source_jitter, white_balance=views.white_balance)
@@ -43,9 +64,23 @@ def source_view(image: Tensor, views: Views, draw: Draw) -> Tensor:
 
 def mixed_view(mask: Tensor, source: Tensor, target: Tensor, views: Views, draw: Draw) -> Tensor:
     """The pasted picture in random light: (B, H, W) bool, two (B, 3, H, W) in 0..1 -> (B, 3, H, W)."""
-    mixed = classmix(mask, source, target)
-    mixed = jitter(mixed, draw, probability=views.jitter_probability, strength=views.mixed_jitter)
-    return blur(mixed, draw, probability=views.blur_probability, sigma=views.blur_sigma)
+    return strong_view(classmix(mask, source, target), views, draw)
+
+
+def strong_view(image: Tensor, views: Views, draw: Draw, *, once: bool = False) -> Tensor:
+    """A picture in random light: (B, 3, H, W) in 0..1 -> the same.
+
+    once: whether to jitter and whether to blur is drawn once for the batch, as in the released code of DAFormer; how much is drawn for
+    each picture either way.
+    """
+    if not once:
+        image = jitter(image, draw, probability=views.jitter_probability, strength=views.mixed_jitter)
+        return blur(image, draw, probability=views.blur_probability, sigma=views.blur_sigma)
+    batch = draw.shared()
+    jittered = jitter(image, draw, probability=1.0, strength=views.mixed_jitter)
+    image = torch.where(batch.chosen(1, views.jitter_probability)[:, None, None, None], jittered, image)
+    blurred = blur(image, draw, probability=1.0, sigma=views.blur_sigma)
+    return torch.where(batch.chosen(1, views.blur_probability)[:, None, None, None], blurred, image)
 
 
 def label_weight(label: Tensor, class_weight: Tensor | None) -> Tensor:
@@ -56,6 +91,12 @@ def label_weight(label: Tensor, class_weight: Tensor | None) -> Tensor:
     if class_weight is None:
         return torch.ones(label.shape, device=label.device)
     return torch.cat([class_weight.to(label.device), class_weight.new_zeros(256 - len(class_weight)).to(label.device)])[label]
+
+
+def margin_mask(size: tuple[int, int], top: float, bottom: float, device: torch.device) -> Tensor:
+    """(H, 1) bool, False on the upper and lower rows whose pseudo-labels are not trusted; `top`, `bottom`: shares of the height."""
+    rows = torch.arange(size[0], device=device)
+    return ((rows >= round(top * size[0])) & (rows < size[0] - round(bottom * size[0])))[:, None]
 
 
 def at_size(values: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,9 +1,9 @@
 """Batched augmentations on the device, image and maps together.  Every draw comes from `Draw`, a function of (seed, step)."""
 
-from iccld.transforms.classmix import choose_classes, classmix
+from iccld.transforms.classmix import choose_classes, classes_present, classmix
 from iccld.transforms.draw import Draw
 from iccld.transforms.fourier import exchange_amplitude
-from iccld.transforms.geometry import Cropped, halve, random_crop
+from iccld.transforms.geometry import Cropped, choosy_crop, halve, random_crop
 from iccld.transforms.masking import block_mask
 from iccld.transforms.moments import match_moments
 from iccld.transforms.photometric import blur, jitter, sensor_noise
@@ -14,6 +14,8 @@ __all__ = [
     "block_mask",
     "blur",
     "choose_classes",
+    "choosy_crop",
+    "classes_present",
     "classmix",
     "exchange_amplitude",
     "halve",

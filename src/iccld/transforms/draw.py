@@ -36,6 +36,10 @@ class Draw:
         drawn = torch.randint(low, high, (batch * self.world_size,), generator=self.generator, device=self.generator.device)
         return drawn[self.rank :: self.world_size].to(self.device)
 
+    def shared(self) -> Draw:
+        """Draws from the same generator, of which one row is the whole batch's, the same on every rank."""
+        return Draw(self.generator, device=self.device)
+
     def chosen(self, batch: int, probability: float) -> Tensor:
         """(batch,) bool, each row True with the given probability: "applied with probability p"."""
         return self.uniform(batch) < probability
