@@ -7,6 +7,7 @@ from iccld.models.denoiser import Denoiser, DomainDiscriminator, UNetKind
 from iccld.models.features import Features
 from iccld.models.latent_scale import LatentScale
 from iccld.models.ldm import LdmDecoder, LdmEncoder
+from iccld.models.middle_features import FeatureDiscriminator, denoise_with_middle, middle_channels
 from iccld.models.segmenter import DiffusionSegmenter, Segmenter
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Denoiser",
     "DiffusionSegmenter",
     "DomainDiscriminator",
+    "FeatureDiscriminator",
     "Features",
     "InterCoderDecoder",
     "LatentScale",
@@ -23,4 +25,6 @@ __all__ = [
     "LdmEncoder",
     "Segmenter",
     "UNetKind",
+    "denoise_with_middle",
+    "middle_channels",
 ]
