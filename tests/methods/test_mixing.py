@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from iccld.methods.ingredients import Views
-from iccld.methods.mixing import at_size, label_weight, margin_mask, strong_view
+from iccld.methods.mixing import at_size, border_mask, label_weight, strong_view
 from iccld.transforms import Draw
 
 VIEWS = Views(jitter_probability=0.8, mixed_jitter=0.25, blur_probability=0.0)
@@ -40,11 +40,14 @@ def test_the_batchs_draw_is_the_same_on_every_rank() -> None:
     assert torch.equal(*draws)
 
 
-def test_margins_are_shares_of_the_height() -> None:
-    """DAFormer: the top 15 and bottom 120 of 512 rows."""
-    mask = margin_mask((512, 8), 15 / 512, 120 / 512, torch.device("cpu"))
-    assert mask.shape == (512, 1)
-    assert mask[:, 0].nonzero().flatten().tolist() == list(range(15, 392))
+def test_borders_are_shares_of_the_picture() -> None:
+    """DAFormer: the top 15 and bottom 120 of 512 rows.  HRDA: 30, 240, and 30 columns on either side of 2048 x 1024."""
+    mask = border_mask((512, 512), 15 / 512, 120 / 512, 0.0, torch.device("cpu"))
+    assert mask.all(1).nonzero().flatten().tolist() == list(range(15, 392))
+    assert int(mask.sum()) == (392 - 15) * 512
+    mask = border_mask((1024, 2048), 30 / 1024, 240 / 1024, 30 / 2048, torch.device("cpu"))
+    assert mask[30:784, 30:2018].all()
+    assert int(mask.sum()) == 754 * 1988
 
 
 def test_a_pasted_pixel_weighs_one_or_its_class() -> None:

@@ -18,7 +18,7 @@ from iccld.methods.ema import Ema
 from iccld.methods.handover import averaged_segmenter
 from iccld.methods.ingredients import Ingredients, Optimisation, normalise
 from iccld.methods.method import Method, Schedule, Stage
-from iccld.methods.mixing import at_size, crop_rare_pair, label_weight, margin_mask, source_view, strong_view
+from iccld.methods.mixing import at_size, border_mask, crop_rare_pair, label_weight, source_view, strong_view
 from iccld.methods.optimizers import segmenter_optimizer
 from iccld.methods.pseudo_label import class_histogram, confident_share, pseudo_label
 from iccld.methods.reference import THINGS, reference_encoder, thing_ids
@@ -123,7 +123,7 @@ class Daformer(Method):
         with torch.no_grad():
             pseudo = pseudo_label(self.ema.module(normalise(target.image)))  # (B, h, w)
         share = self.engine.all_reduce(confident_share(pseudo.confidence, settings.threshold).mean())  # ()
-        trusted = margin_mask(views.crop, settings.margin_top, settings.margin_bottom, share.device).expand(source.label.shape)
+        trusted = border_mask(views.crop, settings.margin_top, settings.margin_bottom, 0.0, share.device).expand(source.label.shape)
         if target.valid is not None:
             trusted = trusted & target.valid
         # 3. ClassMix: half of the classes are cut out of the source and pasted on the target, with their labels.

@@ -5,7 +5,7 @@ Equations are the paper's.  Where the released code differs from it, a setting n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,15 +18,19 @@ from iccld.methods.ema import Ema
 from iccld.methods.handover import averaged_segmenter
 from iccld.methods.ingredients import Ingredients, Optimisation, normalise
 from iccld.methods.method import Method, Schedule, Stage
-from iccld.methods.mixing import at_size, crop_rare_pair, label_weight, margin_mask, source_view, strong_view
+from iccld.methods.mixing import at_size, crop_rare_pair, label_weight, source_view, strong_view
 from iccld.methods.optimizers import segmenter_optimizer
 from iccld.methods.pseudo_label import class_histogram, confident_share, pseudo_label
 from iccld.methods.reference import THINGS, reference_encoder, thing_ids
+from iccld.methods.resolutions import draw_offsets, fused_cross_entropy, two_resolutions, with_borders
 from iccld.methods.schedule import warmup_poly
 from iccld.methods.supervised import Supervised
-from iccld.models import Segmenter
+from iccld.models import Segmenter, TwoResolutions, halved
 from iccld.predictor import Predictor
 from iccld.transforms import Draw, block_mask, choose_classes, classes_present, classmix
+
+Labelled = tuple[Tensor, Tensor | None, Tensor | None]
+"""label (B, H, W), weight of its pixels (B, H, W), weight of the classes (K,)."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,12 @@ class Settings:
     masked_view: Literal["strong", "plain"] = "strong"
     """Whether masked pictures are jittered and blurred first, "strong" (released), or "plain"."""
 
+    resolutions: Literal[1, 2] = 1
+    """1, on DAFormer; 2, on HRDA, as in the published scores: worth it where the working resolution is HRDA's."""
+    detail_weight: float = 0.1
+    """Two resolutions: weight of the detail's own loss (HRDA, Eq. 12)."""
+    attention_width: int = 32
+    """Two resolutions: channels of the scale attention; 256 in the released code."""
     threshold: float = 0.968
     """Confidence that a pseudo-label must reach to count in the batch's weight (Eq. 4)."""
     feature_weight: float = 0.005
@@ -52,16 +62,18 @@ class Settings:
     """Share of a feature's cell that one class must cover for the cell to count as that class (Eq. 8)."""
     reference: Literal["source", "initial"] = "source"
     """Frozen encoder that features are held to: "source", that of the source stage, or "initial", the pre-trained one."""
-    window_share: float = 1500 / 512**2
+    window_share: float = 6000 / 1024**2
     """Share of the source crop that the class drawn by rare-class sampling must cover, else another window is tried."""
     window_max_share: float = 0.75
     """Share of the source crop's labelled pixels that no class may reach, else another window is tried."""
     window_tries: int = 10
     """Windows tried before the last one is taken as it is."""
-    margin_top: float = 15 / 512
-    """Upper rows of the target crop whose pseudo-labels weigh 0, as a share (rectification)."""
-    margin_bottom: float = 120 / 512
-    """Lower rows of the target crop whose pseudo-labels weigh 0, as a share (the bonnet)."""
+    margin_top: float = 30 / 1024
+    """Upper share of a target picture whose pseudo-labels weigh 0."""
+    margin_bottom: float = 240 / 1024
+    """Lower share of a target picture whose pseudo-labels weigh 0 (the bonnet)."""
+    margin_side: float = 30 / 2048
+    """Left and right share of a target picture whose pseudo-labels weigh 0."""
     mix_from: Literal["batch", "picture"] = "batch"
     """Where ClassMix takes the classes it halves from: the "batch" (released), or each "picture" (the paper)."""
     mix_ignore: bool = True
@@ -99,11 +111,14 @@ class Mic(Method):
         self.ingredients = ingredients
         self.settings = settings
         self.headline_weights = settings.evaluate
-        self.model = segmenter
-        self.ema = Ema(segmenter, optimisation.ema_decay)
+        self.model: Segmenter | TwoResolutions = segmenter
+        if settings.resolutions == 2:
+            self.model = two_resolutions(segmenter, ingredients.views.crop, settings.attention_width)
+        self.ema = Ema(self.model, optimisation.ema_decay)
         self.reference = reference
         self.things = thing_ids(ingredients.label_space, settings.feature_classes)
-        self.optimizer = segmenter_optimizer(segmenter, optimisation)
+        heads = [self.model.attention] if isinstance(self.model, TwoResolutions) else []
+        self.optimizer = segmenter_optimizer(segmenter, optimisation, *heads)
         self.schedule = warmup_poly(self.optimizer, optimisation.iterations, optimisation.warmup, optimisation.power)
 
     def networks(self) -> Mapping[str, nn.Module]:
@@ -124,43 +139,41 @@ class Mic(Method):
         once = settings.jitter_per == "batch"
         draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A window of each source picture that shows the class it was drawn for (section 3.2); any window of the target.
+        bordered = with_borders(batch, settings.margin_top, settings.margin_bottom, settings.margin_side)
         source, target = crop_rare_pair(
-            batch, views, draw, min_share=settings.window_share, max_share=settings.window_max_share, tries=settings.window_tries
+            bordered, views, draw, min_share=settings.window_share, max_share=settings.window_max_share, tries=settings.window_tries
         )
         assert source.label is not None
+        assert target.valid is not None
         image = source_view(source.image, views, draw) if settings.source_light else source.image
-        # 2. The averaged model labels the target (Eq. 3); all labels weigh the batch's share of confident ones (Eq. 4), 0 on margins.
+        # 2. The averaged model labels the target (Eq. 3); all labels weigh the batch's share of confident ones (Eq. 4), 0 at borders.
         with torch.no_grad():
             pseudo = pseudo_label(self.ema.module(normalise(target.image)))  # (B, h, w)
         share = self.engine.all_reduce(confident_share(pseudo.confidence, settings.threshold).mean())  # ()
-        trusted = margin_mask(views.crop, settings.margin_top, settings.margin_bottom, share.device).expand(source.label.shape)
-        if target.valid is not None:
-            trusted = trusted & target.valid
+        trusted = share * target.valid  # (B, H, W)
         # 3. ClassMix: half of the classes are cut out of the source and pasted on the target, with their labels.
         classes = classes_present(source.label).any(0).float() if settings.mix_from == "batch" else None
         classes = None if classes is None else self.engine.all_reduce(classes, "sum") > 0
         pasted = choose_classes(source.label, draw, with_ignore=settings.mix_ignore, present=classes)  # (B, H, W)
         target_label = at_size(pseudo.label, views.crop)
         label = classmix(pasted, source.label, target_label)
-        weight = classmix(pasted, label_weight(source.label, class_weight), share * trusted)
+        weight = classmix(pasted, label_weight(source.label, class_weight), trusted)
         mixed = strong_view(classmix(pasted, source.image, target.image), views, draw, once=once)
         # 4. Blocks of the target are hidden, zero after normalisation; what they show is to be told from their surroundings (Eq. 3, 4).
         masked = strong_view(target.image, views, draw, once=once) if settings.masked_view == "strong" else target.image
         block = max(1, round(settings.mask_block * min(views.crop)))
         hidden = share.new_full((len(masked),), settings.mask_ratio)  # (B,)
         masked = normalise(masked) * block_mask(hidden, views.crop, draw, block=block)  # (B, 3, H, W)
-        # 5. Cross-entropy on source, mixed and masked pictures (Eq. 5, 6), and the distance of the source's features.
-        features = self.model.encoder(torch.cat([normalise(image), normalise(mixed), masked]))
-        logits = self.model.decoder(features.latent, features.pyramid).chunk(3)  # each (B, K, h, w)
-        loss_source = cross_entropy(logits[0], source.label, class_weight=class_weight, count_ignored=settings.count_ignored)
-        loss_mixed = cross_entropy(logits[1], label, weight, count_ignored=settings.count_ignored)
-        loss_masked = cross_entropy(logits[2], target_label, share * trusted, count_ignored=settings.count_ignored)
-        latent = features.latent.chunk(3)[0]  # (B, C, h', w')
+        # 5. Cross-entropy on source, mixed and masked pictures (Eq. 5, 6).
+        images = torch.cat([normalise(image), normalise(mixed), masked])
+        labels = ((source.label, None, class_weight), (label, weight, None), (target_label, trusted, None))
+        (loss_source, loss_mixed, loss_masked), latent = self._cross_entropies(images, labels, draw)
+        # 6. The source's features stay where they were (DAFormer, Eq. 9).
         with torch.no_grad():
-            held = self.reference(normalise(image)).latent
-        majority = majority_label(source.label, latent.shape[-2:], self.ingredients.label_space.num_classes, settings.feature_ratio)
-        loss_feature = feature_distance(latent, held, torch.isin(majority, self.things.to(majority.device)))
-        # 6. One update, one average.
+            held = self.reference(normalise(image) if settings.resolutions == 1 else halved(normalise(image))).latent
+        majority = majority_label(source.label, held.shape[-2:], self.ingredients.label_space.num_classes, settings.feature_ratio)
+        loss_feature = feature_distance(latent[: len(held)], held, torch.isin(majority, self.things.to(majority.device)))
+        # 7. One update, one average.
         loss = loss_source + loss_mixed + settings.masked_weight * loss_masked + settings.feature_weight * loss_feature
         self.update("segmenter", loss)
         self.ema.update(self.model, iteration)
@@ -173,6 +186,21 @@ class Mic(Method):
             "pseudo_label_histogram": class_histogram(pseudo.label, self.ingredients.label_space.num_classes),
             "entropy": pseudo.entropy,
         }
+
+    def _cross_entropies(self, images: Tensor, labels: Sequence[Labelled], draw: Draw) -> tuple[list[Tensor], Tensor]:
+        """(nB, 3, H, W), and n times label, weight of pixels and of classes -> n losses, and the latents of the pictures."""
+        counted = self.settings.count_ignored
+        if isinstance(self.model, Segmenter):
+            features = self.model.encoder(images)
+            logits = self.model.decoder(features.latent, features.pyramid).chunk(len(labels))  # each (B, K, h, w)
+            return [cross_entropy(one, *which, count_ignored=counted) for one, which in zip(logits, labels, strict=True)], features.latent
+        model, rows = self.model, len(images) // len(labels)
+        offsets = [draw_offsets(model, self.ingredients.views.crop, rows, draw) for _ in labels]
+        look = model.look(images, [place for places in offsets for place in places])
+        return [
+            fused_cross_entropy(model, one, places, *which, detail_weight=self.settings.detail_weight, count_ignored=counted)
+            for one, places, which in zip(look.chunk(len(labels)), offsets, labels, strict=True)
+        ], look.latent
 
     def predictor(self, weights: str = "ema") -> Predictor:
         return self.ingredients.predictor(self.ema.module if weights == "ema" else self.model)

@@ -7,8 +7,8 @@ from iccld.models.denoiser import Denoiser, DomainDiscriminator, UNetKind
 from iccld.models.features import Features
 from iccld.models.latent_scale import LatentScale
 from iccld.models.ldm import LdmDecoder, LdmEncoder
-from iccld.models.middle_features import FeatureDiscriminator, denoise_with_middle, middle_channels
 from iccld.models.segmenter import DiffusionSegmenter, Segmenter
+from iccld.models.two_resolutions import Look, Offsets, ScaleAttention, TwoResolutions, cut, fuse, halved
 
 __all__ = [
     "Backbone",
@@ -17,14 +17,18 @@ __all__ = [
     "Denoiser",
     "DiffusionSegmenter",
     "DomainDiscriminator",
-    "FeatureDiscriminator",
     "Features",
     "InterCoderDecoder",
     "LatentScale",
     "LdmDecoder",
     "LdmEncoder",
+    "Look",
+    "Offsets",
+    "ScaleAttention",
     "Segmenter",
+    "TwoResolutions",
     "UNetKind",
-    "denoise_with_middle",
-    "middle_channels",
+    "cut",
+    "fuse",
+    "halved",
 ]
