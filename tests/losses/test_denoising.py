@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from iccld.losses import denoising_error
+from iccld.losses import denoising_error, relative_gap
 
 
 def test_denoising_error_is_the_mean_square() -> None:
@@ -24,3 +24,9 @@ def test_denoising_error_is_linear_in_the_images() -> None:
     prediction, target = torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(0)), torch.zeros(4, 2, 3, 3)
     halves = (denoising_error(prediction[:2], target[:2]) + denoising_error(prediction[2:], target[2:])) / 2
     torch.testing.assert_close(halves, denoising_error(prediction, target))
+
+
+def test_relative_gap_by_hand() -> None:
+    latent = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)
+    assert float(relative_gap(latent, latent)) == 0.0
+    assert float(relative_gap(latent * 1.2, latent)) == pytest.approx(0.2)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from iccld.methods.pseudo_label import class_histogram, confident_share, pseudo_label
+from iccld.methods.pseudo_label import class_histogram, confident_share, pseudo_label, pseudo_label_weight
 
 
 def test_pseudo_label_is_the_most_probable_class() -> None:
@@ -38,3 +38,11 @@ def test_class_histogram_gives_shares() -> None:
     torch.testing.assert_close(class_histogram(label[:, :1], 4), torch.tensor([0.5, 0, 0.5, 0]))
     torch.testing.assert_close(class_histogram(label, 4), torch.tensor([1 / 3, 0, 2 / 3, 0]))  # ignored pixels do not count
     assert class_histogram(torch.full((1, 2, 2), 255), 4).tolist() == [0, 0, 0, 0]
+
+
+def test_pseudo_label_weights_by_hand() -> None:
+    confidence = torch.tensor([[[0.968, 0.9], [0.99, 1.0]], [[0.1, 0.2], [0.967, 0.97]]])
+    share = pseudo_label_weight(confidence, 0.968, "share")
+    assert share.tolist() == [[[0.75, 0.75], [0.75, 0.75]], [[0.25, 0.25], [0.25, 0.25]]]
+    assert pseudo_label_weight(confidence, 0.968, "pixel").tolist() == [[[1, 0], [1, 1]], [[0, 0], [0, 1]]]
+    assert pseudo_label_weight(confidence, 0.968, "one").tolist() == torch.ones(2, 2, 2).tolist()

@@ -8,7 +8,7 @@ from iccld.build.objects import ingredients, method_settings, optimisations, reg
 from iccld.config import read_config
 from iccld.errors import CheckpointError, ConfigError
 from iccld.labels import get_label_space
-from iccld.methods.iccld import Step2
+from iccld.methods.method import DiffusionMethod
 from iccld.predictor import Predictor
 from iccld.training import checkpoint, snapshot
 from iccld.training.allocator import keep_freed_memory
@@ -43,7 +43,7 @@ def load_predictor(
     keep_freed_memory()
     engine = Engine(accelerator=device, precision="auto")
     chosen = weights or method.headline_weights
-    if isinstance(method, Step2):
+    if isinstance(method, DiffusionMethod):
         predictor = method.predictor(chosen, sampler_steps)
     elif sampler_steps is not None:
         raise ConfigError(f"--sampler_steps goes with a diffusion stage; stage {loaded.stage} of {run} has none")

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -118,7 +118,12 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
     try:
         return parser.parse_object({"value": value}).value
     except Exception as error:  # jsonargparse's own error classes differ between releases; all mean: not of this type
-        raise ConfigError(f"{key} is {value!r}; expected {getattr(hint, '__name__', hint)}") from error
+        raise ConfigError(f"{key} is {value!r}; expected {_type_words(hint)}") from error
+
+
+def _type_words(hint: Any) -> str:
+    """A type as a user reads it: `float`, or the words that a setting may be."""
+    return " or ".join(get_args(hint)) if get_origin(hint) is Literal else getattr(hint, "__name__", str(hint))
 
 
 def optimisations(config: Config) -> Mapping[str, Optimisation]:

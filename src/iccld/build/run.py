@@ -27,9 +27,8 @@ from iccld.data.patience import shared_memory_shortage
 from iccld.errors import ConfigError
 from iccld.evaluation import Record, convention_of, evaluate, own_means
 from iccld.labels import LABEL_SPACES, LabelSpace
-from iccld.methods.iccld import Step2
 from iccld.methods.ingredients import normalise
-from iccld.methods.method import Method, Stage
+from iccld.methods.method import DiffusionMethod, Method, Stage
 from iccld.predictor import Predictor
 from iccld.progress import say, set_quiet
 from iccld.training import checkpoint
@@ -206,7 +205,7 @@ class _Run:
         source_val = by.get((headline, "source_val"))
         if source_val:
             told["source_validation"] = {"miou": source_val["miou"], "num_images": len(self.data.source_val or ())}
-        if isinstance(method, Step2):
+        if isinstance(method, DiffusionMethod):
             told |= self._diffusion_scores(method)
         predictor = self._predictor(method, headline)
         shown = self.data.val if self.data.val is not None else self.data.target
@@ -223,18 +222,18 @@ class _Run:
         write_json(self.run / "summary.json", self.summary)
         self._say_score(stage, told)
 
-    def _diffusion_scores(self, method: Step2) -> dict[str, Any]:
+    def _diffusion_scores(self, method: DiffusionMethod) -> dict[str, Any]:
         """What only step 2 has: the identity gap, and mIoU by the number of DDIM steps on the same pictures."""
-        gap = identity_gap(self._predictor(method, "ema"), self.pairs)
+        gap = identity_gap(self._predictor(method, method.headline_weights), self.pairs)
         if gap < WARN_GAP:
             say(f"warning: identity_gap is {gap:.2%}: step 2 hands back the latent it is given, so it can change no mask")
-        told: dict[str, Any] = {"identity_gap": gap, "sampler_steps": method.settings.sampler_steps}
+        told: dict[str, Any] = {"identity_gap": gap, "sampler_steps": method.sampler_steps}
         if self.data.val is None:
             return told
         by_steps = {}
         count = min(len(self.data.val), self.config.evaluation.compare_images)
         for steps in self.config.evaluation.compare_steps if count else ():
-            predictor = method.predictor("ema", steps)
+            predictor = method.predictor(method.headline_weights, steps)
             predictor.precision = self.engine.precision
             scores = evaluate(predictor, self.data.val, self.space, title=f"Scoring {steps} DDIM steps", limit=count)
             by_steps[str(steps)] = scores.miou

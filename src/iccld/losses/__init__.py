@@ -2,7 +2,7 @@
 
 from iccld.losses.adversarial import confusion_to_uniform, domain_cross_entropy
 from iccld.losses.contrastive import contrastive
-from iccld.losses.denoising import denoising_error
+from iccld.losses.denoising import denoising_error, relative_gap
 from iccld.losses.feature_distance import feature_distance, majority_label
 from iccld.losses.segmentation import cross_entropy, label_at
 
@@ -15,4 +15,5 @@ __all__ = [
     "feature_distance",
     "label_at",
     "majority_label",
+    "relative_gap",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from iccld.methods import cluda, dacs, daformer, hrda, iccld, mic, source_only
+from iccld.methods import cluda, dacs, daformer, hrda, iccld, iccld_paper, mic, source_only
 from iccld.methods.ingredients import Ingredients, Optimisation
 from iccld.methods.method import Stage
 
@@ -39,6 +39,7 @@ METHODS: dict[str, Registered] = {
     "daformer": Registered(daformer.Settings, daformer.stages),
     "hrda": Registered(hrda.Settings, hrda.stages),
     "iccld": Registered(iccld.Settings, iccld.stages, {"step1": 0.8, "step2": 0.2}),
+    "iccld_paper": Registered(iccld_paper.Settings, iccld_paper.stages, {"step1": 0.5, "step2": 0.5}),
     "mic": Registered(mic.Settings, mic.stages),
     "source_only": Registered(source_only.Settings, source_only.stages, {"adapt": 0.0}),
 }

@@ -11,8 +11,14 @@ from iccld.models import Segmenter
 
 def averaged_segmenter(previous: Method | None, ingredients: Ingredients) -> Segmenter:
     """A trainable copy of the previous stage's averaged segmenter; a freshly initialised one where there is no previous stage."""
+    return segmenter_of(previous, ingredients, "ema")
+
+
+def segmenter_of(previous: Method | None, ingredients: Ingredients, weights: str) -> Segmenter:
+    """The same with the averaged ("ema") or the trained ("model") weights."""
     if previous is None:
         return ingredients.make_segmenter()
-    segmenter = copy.deepcopy(previous.ema_networks()["segmenter"])
+    networks = previous.ema_networks() if weights == "ema" else previous.networks()
+    segmenter = copy.deepcopy(networks["segmenter"])
     assert isinstance(segmenter, Segmenter)
     return segmenter.requires_grad_(True).train()

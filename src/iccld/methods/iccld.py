@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from iccld.batch import DomainBatch
 from iccld.diffusion import DdimSampler, Diffusion, check_steps
 from iccld.errors import ConfigError
-from iccld.losses import confusion_to_uniform, cross_entropy, denoising_error, domain_cross_entropy
+from iccld.losses import confusion_to_uniform, cross_entropy, denoising_error, domain_cross_entropy, relative_gap
 from iccld.methods.ema import Ema
 from iccld.methods.handover import averaged_segmenter
-from iccld.methods.ingredients import Ingredients, Optimisation, Views, adamw, normalise
-from iccld.methods.method import Method, Schedule, Stage
+from iccld.methods.ingredients import Ingredients, Optimisation, adamw, normalise
+from iccld.methods.method import DiffusionMethod, Method, Schedule, Stage
+from iccld.methods.mixing import at_size, label_weight, mixed_view, plain_domains
 from iccld.methods.pseudo_label import class_histogram, confident_share, pseudo_label
 from iccld.methods.schedule import warmup_poly
 from iccld.methods.supervised import Supervised
@@ -109,29 +110,6 @@ def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[s
     return [Stage(name, optimisation[name].iterations, made[name]) for name in made if optimisation[name].iterations > 0]
 
 
-def _mixed_view(mask: Tensor, source: Tensor, target: Tensor, views: Views, draw: Draw) -> Tensor:
-    """The pasted picture in random light: (B, H, W) bool, two (B, 3, H, W) in 0..1 -> (B, 3, H, W)."""
-    mixed = classmix(mask, source, target)
-    mixed = jitter(mixed, draw, probability=views.jitter_probability, strength=views.mixed_jitter)
-    return blur(mixed, draw, probability=views.blur_probability, sigma=views.blur_sigma)
-
-
-def _label_weight(label: Tensor, class_weight: Tensor | None) -> Tensor:
-    """(B, H, W) int64 -> (B, H, W): weight of pasted pixels, 1 or their class's.
-
-    Pseudo-labels take no class weight: it would multiply the errors of rare classes, which are the most often wrong.
-    """
-    if class_weight is None:
-        return torch.ones(label.shape, device=label.device)
-    return torch.cat([class_weight.to(label.device), class_weight.new_zeros(256 - len(class_weight)).to(label.device)])[label]
-
-
-def _at(values: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, h, w) -> (B, H, W), nearest."""
-    resized = nn.functional.interpolate(values[:, None].float(), size=size, mode="nearest-exact")[:, 0]
-    return resized.to(values.dtype)
-
-
 class Step1(Method):
     """Domain adaptation of encoder and decoder: cross-entropy on source and mixed images, pseudo-labels from the EMA (Eq. 5)."""
 
@@ -176,12 +154,12 @@ class Step1(Method):
         share = confident_share(pseudo.confidence, settings.threshold)  # (B,)
         # 3. ClassMix: half of the source's classes on the target; the pseudo-labels weigh what they are worth, pasted pixels 1.
         pasted = choose_classes(source.label, draw)  # (B, H, W)
-        label = classmix(pasted, source.label, _at(pseudo.label, views.crop))
+        label = classmix(pasted, source.label, at_size(pseudo.label, views.crop))
         weight = share[:, None, None].expand_as(label)
         if target.valid is not None:
             weight = weight * target.valid
-        weight = classmix(pasted, _label_weight(source.label, self.ingredients.class_weight), weight)
-        mixed = _mixed_view(pasted, image, target.image, views, draw)
+        weight = classmix(pasted, label_weight(source.label, self.ingredients.class_weight), weight)
+        mixed = mixed_view(pasted, image, target.image, views, draw)
         image = blur(image, draw, probability=views.blur_probability, sigma=views.blur_sigma)
         image = sensor_noise(image, draw, std=views.noise)
         # 4. Cross-entropy (Eq. 5) on both, one update, one average.
@@ -209,12 +187,13 @@ class Step1(Method):
         return self.ingredients.predictor(self.ema.module if weights == "ema" else self.model)
 
 
-class Step2(Method):
+class Step2(DiffusionMethod):
     """Adversarial domain adaptation of the denoiser (Eq. 6, 7) on source, mixed and target latents; the encoder is frozen."""
 
     def __init__(self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
         self.ingredients = ingredients
         self.settings = settings
+        self.sampler_steps = settings.sampler_steps
         self.diffusion = Diffusion(prediction=settings.prediction, noise_scale=settings.noise_scale)
         residual = settings.prediction == "sample"
         segmenter.requires_grad_(False)
@@ -252,11 +231,7 @@ class Step2(Method):
         latents = []
         for number, batch in enumerate(target_loader):
             draw = Draw(torch.Generator().manual_seed(number), self.engine.rank, self.engine.world_size, self.engine.device)
-            source = random_crop(batch.source_image, draw, self.ingredients.views.crop, label=batch.source_label)
-            target = random_crop(batch.target_image, draw, self.ingredients.views.crop)
-            assert source.label is not None
-            mixed = classmix(choose_classes(source.label, draw), source.image, target.image)
-            images = torch.cat([source.image, mixed, target.image])
+            images = plain_domains(batch, draw, self.ingredients.views.crop)
             latents.append(self.model.encoder(normalise(images)).latent)
         if not latents:
             return
@@ -281,7 +256,7 @@ class Step2(Method):
         image = match_moments(image, target.image, draw, probability=settings.style_probability)
         image = exchange_amplitude(image, target.image, draw, probability=settings.style_probability, share=settings.style_share)
         pasted = choose_classes(source.label, draw)
-        mixed = _mixed_view(pasted, image, target.image, views, draw)
+        mixed = mixed_view(pasted, image, target.image, views, draw)
         rows = len(image)
         # 2. Encode the three domains with the frozen encoder; row r belongs to domain[r].
         with torch.no_grad():
@@ -354,8 +329,8 @@ class Step2(Method):
             "identity_gap": relative_gap(clean, condition),
         }
         crop = self.ingredients.views.crop
-        weight = classmix(pasted, _label_weight(label, self.ingredients.class_weight), weight)
-        return _Targets(classmix(pasted, label, _at(pseudo.label, crop)), weight, statistics)
+        weight = classmix(pasted, label_weight(label, self.ingredients.class_weight), weight)
+        return _Targets(classmix(pasted, label, at_size(pseudo.label, crop)), weight, statistics)
 
     def predictor(self, weights: str = "ema", sampler_steps: int | None = None) -> Predictor:
         """The diffusion segmenter; `sampler_steps` overrides the number of DDIM steps."""
@@ -373,9 +348,3 @@ class _Targets(NamedTuple):
     label: Tensor
     weight: Tensor
     statistics: dict[str, Tensor]
-
-
-def relative_gap(clean: Tensor, latent: Tensor) -> Tensor:
-    """`identity_gap`, ||z0_pred - z0|| / ||z0|| : (B, C, h, w) twice -> ().  Near 0, step 2 does nothing."""
-    gap: Tensor = (clean - latent).norm() / latent.norm().clamp(min=1e-8)
-    return gap

@@ -119,3 +119,8 @@ def adamw(parameters: list[torch.nn.Parameter], optimisation: Optimisation) -> t
     plain = [p for p in parameters if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": optimisation.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=optimisation.learning_rate, fused=True)
+
+
+def adam(parameters: list[torch.nn.Parameter], optimisation: Optimisation) -> torch.optim.Adam:
+    """Adam (0.9, 0.999), fused, without weight decay, at the stage's learning rate: what the paper names."""
+    return torch.optim.Adam(parameters, lr=optimisation.learning_rate, fused=True)

@@ -134,6 +134,17 @@ class Method(ABC):
         """
 
 
+class DiffusionMethod(Method):
+    """A stage whose prediction samples a latent, in a number of steps that can be chosen when it predicts."""
+
+    sampler_steps: int
+    """DDIM steps of the headline."""
+
+    @abstractmethod
+    def predictor(self, weights: str = "ema", sampler_steps: int | None = None) -> Predictor:
+        """As `Method.predictor`, its network a `DiffusionSegmenter`; `sampler_steps` overrides the number of DDIM steps."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """One ordered part of a training: `iterations` steps of the method that `make_method` builds."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
 from iccld.methods.ingredients import Views
-from iccld.transforms import Cropped, Draw, blur, choosy_crop, classmix, jitter, random_crop, sensor_noise
+from iccld.transforms import Cropped, Draw, blur, choose_classes, choosy_crop, classmix, jitter, random_crop, sensor_noise
 
 
 def crop_pair(batch: DomainBatch, views: Views, draw: Draw) -> tuple[Cropped, Cropped]:
@@ -106,3 +106,19 @@ def at_size(values: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, h, w) -> (B, H, W), nearest."""
     resized = nn.functional.interpolate(values[:, None].float(), size=size, mode="nearest-exact")[:, 0]
     return resized.to(values.dtype)
+
+
+def plain_domains(batch: DomainBatch, draw: Draw, crop: tuple[int, int]) -> Tensor:
+    """Unaugmented crops of the three domains, as statistics are measured on: -> (3B, 3, H, W) in 0..1; source, mixed, target."""
+    source = random_crop(batch.source_image, draw, crop, label=batch.source_label)
+    target = random_crop(batch.target_image, draw, crop)
+    assert source.label is not None
+    mixed = classmix(choose_classes(source.label, draw), source.image, target.image)
+    return torch.cat([source.image, mixed, target.image])
+
+
+def paint(label: Tensor, palette: Tensor) -> Tensor:
+    """A label map as a picture: (B, H, W) int64, (K, 3) in 0..1 -> (B, 3, H, W) in 0..1; black where ignored."""
+    colours = torch.zeros(256, 3, device=label.device)
+    colours[: len(palette)] = palette.to(label.device)
+    return colours[label.long()].permute(0, 3, 1, 2)

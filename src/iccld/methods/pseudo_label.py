@@ -33,6 +33,17 @@ def confident_share(confidence: Tensor, threshold: float) -> Tensor:
     return (confidence >= threshold).float().mean((1, 2))
 
 
+def pseudo_label_weight(confidence: Tensor, threshold: float, kind: str) -> Tensor:
+    """(B, h, w) -> (B, h, w) in 0..1: what each pseudo-label counts in the loss.
+
+    kind: "share", every pixel its image's `confident_share` (DACS, DAFormer); "pixel", 1 where the confidence reaches the threshold and
+    0 elsewhere (as FixMatch does for images); "one", 1 everywhere (Eq. 5 as printed).
+    """
+    if kind == "share":
+        return confident_share(confidence, threshold)[:, None, None].expand_as(confidence)
+    return (confidence >= threshold).float() if kind == "pixel" else torch.ones_like(confidence)
+
+
 def class_histogram(label: Tensor, num_classes: int) -> Tensor:
     """(B, h, w) int64 -> (K,) float32: share of each class among the labels."""
     counts = torch.bincount(label.flatten(), minlength=num_classes)[:num_classes].float()

@@ -24,3 +24,10 @@ def warmup_poly(optimizer: torch.optim.Optimizer, iterations: int, warmup: int, 
     if not 0 <= warmup <= iterations:
         raise ValueError(f"warm-up must lie between 0 and the {iterations} iterations, got {warmup}")
     return LambdaLR(optimizer, lambda iteration: warmup_poly_factor(iteration, iterations, warmup, power))
+
+
+def epoch_decay(optimizer: torch.optim.Optimizer, epoch_iterations: int, factor: float = 0.99, epochs: int = 5) -> LambdaLR:
+    """The rate times `factor` after every `epochs` epochs of `epoch_iterations` iterations each, without warm-up (paper, section 4)."""
+    if epoch_iterations < 1:
+        raise ValueError(f"an epoch has at least one iteration, got {epoch_iterations}")
+    return LambdaLR(optimizer, lambda iteration: factor ** (iteration // (epochs * epoch_iterations)))

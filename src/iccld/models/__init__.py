@@ -7,6 +7,7 @@ from iccld.models.denoiser import Denoiser, DomainDiscriminator, UNetKind
 from iccld.models.features import Features
 from iccld.models.latent_scale import LatentScale
 from iccld.models.ldm import LdmDecoder, LdmEncoder
+from iccld.models.middle_features import FeatureDiscriminator, denoise_with_middle, middle_channels
 from iccld.models.segmenter import DiffusionSegmenter, Segmenter
 from iccld.models.two_resolutions import Look, Offsets, ScaleAttention, TwoResolutions, cut, fuse, halved
 
@@ -17,6 +18,7 @@ __all__ = [
     "Denoiser",
     "DiffusionSegmenter",
     "DomainDiscriminator",
+    "FeatureDiscriminator",
     "Features",
     "InterCoderDecoder",
     "LatentScale",
@@ -29,6 +31,8 @@ __all__ = [
     "TwoResolutions",
     "UNetKind",
     "cut",
+    "denoise_with_middle",
     "fuse",
     "halved",
+    "middle_channels",
 ]
