@@ -117,6 +117,15 @@ def test_windows_do_not_change_the_noise(size, window, stride, at_once):
     torch.testing.assert_close(windows(images), whole(images), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("network", [Noisy, lambda: Echo(reduce=8)])
+@pytest.mark.parametrize("window", [(32, 56), (40, 56), (64, 64)])
+def test_a_window_that_covers_the_picture_gives_the_very_same_logits(network, window):
+    images = picture(30, 55, batch=2)
+    noise = {"noise_channels": 3} if network is Noisy else {}
+    whole = make(network(), **noise)
+    assert torch.equal(make(network(), window=window, stride=16, **noise)(images), whole(images))
+
+
 def test_predictor_takes_noise_from_outside_and_by_seed():
     images = picture(16, 16)
     predictor = make(Noisy(), noise_channels=3)

@@ -320,6 +320,20 @@ def test_evaluate_takes_other_numbers_of_sampler_steps(finished: Path, workshop:
     assert told["miou"] > 0
 
 
+def test_evaluate_in_windows_and_at_another_size(finished: Path, workshop: Any, tmp_path: Path) -> None:
+    """A window that covers the pictures changes no score, a smaller one and another working size do; the protocol tells which."""
+    told = []
+    for arguments in ((), ("--window", "64x96"), ("--window", "32x64", "--stride", "16"), ("--size", "128x192")):
+        data = ["--data", str(workshop.data.val), "--split", "val", "--json", str(tmp_path / "scores.json")]
+        assert main(["evaluate", str(finished), *data, "--stage", "step1", *arguments]) == 0
+        told.append(json.loads((tmp_path / "scores.json").read_text()))
+    whole, covered, windows, larger = told
+    assert covered["iou"] == whole["iou"]
+    assert windows["iou"] != whole["iou"] != larger["iou"]
+    assert [each["protocol"]["window"] for each in told] == ["whole", "64x96 stride half", "32x64 stride 16", "whole"]
+    assert [each["protocol"]["working_size"] for each in told] == [[64, 96], [64, 96], [64, 96], [128, 192]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
@@ -327,6 +341,9 @@ def test_evaluate_takes_other_numbers_of_sampler_steps(finished: Path, workshop:
         (("--sampler_steps", "3"), 2, "sampler_steps is 3"),
         (("--stage", "step9"), 4, "'step9'"),
         (("--stride", "8"), 2, "--window"),
+        (("--window", "30x64"), 2, "multiples of"),
+        (("--window", "32x64", "--stride", "48"), 2, "must lie between 1 and the window's shorter side 32"),
+        (("--size", "8x16"), 2, "smaller than the size multiple"),
     ],
 )
 def test_evaluate_refuses_what_a_stage_does_not_have(

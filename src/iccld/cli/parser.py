@@ -113,7 +113,8 @@ def _add_model(leaf: Parser) -> None:
     leaf.add_argument("--stage", metavar="NAME", help="stage whose weights are used (default: the last one)")
     leaf.add_argument("--weights", choices=("ema", "model"), help="the average or the trained weights (default: the method's own choice)")
     leaf.add_argument("--sampler_steps", type=_count, metavar="N", help="denoising steps of step 2 (default: the run's)")
-    leaf.add_argument("--window", type=_size, metavar="HxW", help="predict in sliding windows of this size (default: the run's)")
+    leaf.add_argument("--size", type=_size, metavar="HxW", help="area to which pictures are resized for the network (default: the run's)")
+    leaf.add_argument("--window", type=_size, metavar="HxW", help="predict in sliding windows of the resized picture (default: the run's)")
     leaf.add_argument("--stride", type=_count, metavar="N", help="step of the sliding window in pixels (default: half the window)")
 
 
@@ -142,6 +143,13 @@ def _add_scores(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
     leaf.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="pictures, or folders of pictures")
     leaf.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the masks")
+    leaf.add_argument(
+        "--format",
+        choices=("masks", "submission"),
+        default="masks",
+        help="submission: labelIds for Cityscapes' server (default: %(default)s)",
+    )
+    leaf.add_argument("--expect", type=_count, metavar="N", help="pictures of the submission (default: 1525, the test split)")
     _add_model(leaf)
 
 

@@ -6,19 +6,25 @@ from argparse import Namespace
 
 from iccld.cli.output import print_error
 from iccld.cli.run_folder import open_predictor, refuse_other_than_run, weights_identity
-from iccld.errors import DataError
+from iccld.errors import ConfigError, DataError
 from iccld.progress import say
 
 
 def predict(arguments: Namespace, _: list[str]) -> int:
     """Segment every picture; exit 3 when one of them failed, after the others are done."""
+    if arguments.expect is not None and arguments.format != "submission":
+        raise ConfigError("--expect counts a submission's pictures; add --format submission or leave it out")
     refuse_other_than_run(arguments.run)
-    from iccld.predict import predict_paths
+    from iccld.predict import predict_paths, predict_submission
 
     predictor = open_predictor(arguments)
-    choices = (str(getattr(arguments, name)) for name in ("stage", "weights", "sampler_steps", "window", "stride"))
+    choices = (str(getattr(arguments, name)) for name in ("stage", "weights", "sampler_steps", "size", "window", "stride"))
     model = " ".join([weights_identity(arguments.run), *choices])
-    report = predict_paths(predictor, arguments.paths, arguments.out, model=model)
+    if arguments.format == "submission":
+        asked = {} if arguments.expect is None else {"num": arguments.expect}
+        report = predict_submission(predictor, arguments.paths, arguments.out, model=model, **asked)
+    else:
+        report = predict_paths(predictor, arguments.paths, arguments.out, model=model)
     for path, reason in report.failed:
         # Reasons of the readers name their file; those of the search do not.
         print_error(reason if str(path) in reason else f"{path}: {reason}")

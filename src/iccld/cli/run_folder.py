@@ -44,7 +44,7 @@ def weights_identity(run: Path) -> str:
 
 
 def open_predictor(arguments: Namespace) -> Predictor:
-    """The predictor that `--stage --weights --sampler_steps --window --stride` ask for."""
+    """The predictor that `--stage --weights --sampler_steps --size --window --stride` ask for."""
     from iccld.doctor import require_matching_torchvision
 
     require_matching_torchvision()
@@ -52,6 +52,8 @@ def open_predictor(arguments: Namespace) -> Predictor:
 
     predictor: Predictor = build.load_predictor(arguments.run, arguments.stage, arguments.weights, arguments.sampler_steps)
     evaluation = read_config(arguments.run / "config.yaml").evaluation
+    if arguments.size is not None:
+        predictor.working_size = arguments.size
     if arguments.window is not None:
         predictor.window, predictor.stride = arguments.window, None
     elif evaluation.window != "whole":

@@ -2,5 +2,6 @@
 
 from iccld.predict.memory import label_pictures
 from iccld.predict.run import PredictReport, predict_paths
+from iccld.predict.submission import predict_submission
 
-__all__ = ["PredictReport", "label_pictures", "predict_paths"]
+__all__ = ["PredictReport", "label_pictures", "predict_paths", "predict_submission"]

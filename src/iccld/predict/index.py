@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from iccld.errors import ConfigError, DataError
-from iccld.predict.names import Job, output_files
+from iccld.predict.names import Job
 from iccld.predict.writer import fingerprint, write_atomically
 
 SAVE_SECONDS = 2.0
@@ -57,14 +57,14 @@ class PredictionIndex:
         if path == self.path:
             self.own = images
 
-    def claim(self, jobs: Iterable[Job]) -> None:
+    def claim(self, jobs: Iterable[Job], files: Callable[[str], dict[str, str]]) -> None:
         """Write the index before the first output, so that a rerun knows what a killed run left from what was never ours.
 
-        DataError when this is the first run into the folder, and a file of another origin is where an output would go.
+        files: a job's name -> its outputs' files.  DataError when this is the first run into the folder, and a file of another origin is where an output would go.
         """
         if self.is_new:
             for job in jobs:
-                for file in output_files(job.name).values():
+                for file in files(job.name).values():
                     if (self.out / file).exists():
                         raise DataError(f"{self.out / file}: exists and was not predicted here; move it away or name another --out")
         self.save([])

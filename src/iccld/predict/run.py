@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,14 @@ from iccld.progress import Bar, progress, say
 UInt8Array = npt.NDArray[np.uint8]
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 """Errors that every further picture would meet too."""
+
+
+class Writer(Protocol):
+    """Puts one prediction on disk, and tells the index what it wrote."""
+
+    def files(self, name: str) -> dict[str, str]: ...
+
+    def write(self, job: Job, image: UInt8Array, labels: UInt8Array, certainty: UInt8Array) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -70,13 +78,25 @@ def predict_paths(
     index = PredictionIndex(out, settings, shard)
     jobs = name_outputs(found, index.names)
     jobs = jobs[shard[0] :: shard[1]] if shard else jobs
+    writer = OutputWriter(out, predictor.label_space, table, overlay_alpha)
+    return predict_jobs(predictor, writer, index, jobs, refused, batch)
+
+
+def predict_jobs(
+    predictor: Predictor,
+    writer: Writer,
+    index: PredictionIndex,
+    jobs: Sequence[Job],
+    failed: Sequence[tuple[Path, str]] = (),
+    batch: int = 1,
+) -> PredictReport:
+    """Predict the jobs that the index does not know as finished, and save the index.  failed: inputs that failed already."""
     finished = {job for job in jobs if index.is_done(job)}
     waiting = [job for job in jobs if job not in finished]
-    index.claim(waiting)
-    report = PredictReport(skipped=[job.path for job in jobs if job in finished], failed=refused)
+    index.claim(waiting, writer.files)
+    report = PredictReport(skipped=[job.path for job in jobs if job in finished], failed=list(failed))
     if report.skipped:
         say(f"{len(report.skipped)} of {len(jobs)} pictures were done before; predicting {len(waiting)}")
-    writer = OutputWriter(out, predictor.label_space, table, overlay_alpha)
     try:
         with (
             ThreadPoolExecutor(max_workers=2) as pool,
@@ -94,7 +114,7 @@ class _Line:
     """Decoding and compressing run in threads beside the network; everything that is counted is counted in the caller's thread."""
 
     def __init__(
-        self, predictor: Predictor, writer: OutputWriter, index: PredictionIndex, report: PredictReport, pool: ThreadPoolExecutor, bar: Bar
+        self, predictor: Predictor, writer: Writer, index: PredictionIndex, report: PredictReport, pool: ThreadPoolExecutor, bar: Bar
     ) -> None:
         self.predictor = predictor
         self.device = device_of(predictor)

@@ -27,6 +27,10 @@ class OutputWriter:
         self.raw_table = raw_table.astype(np.uint8 if int(raw_table.max()) < 256 else np.uint16)
         self.overlay_alpha = overlay_alpha
 
+    def files(self, name: str) -> dict[str, str]:
+        """Output folder -> file below `out`."""
+        return output_files(name)
+
     def write(self, job: Job, image: UInt8Array, labels: UInt8Array, certainty: UInt8Array) -> dict[str, Any]:
         """(H, W, 3), (H, W), (H, W) uint8 -> the picture's entry in the index.  Raises OSError when a file cannot be written."""
         color = Image.fromarray(self.label_space.palette[labels])  # (H, W, 3)
@@ -46,16 +50,20 @@ class OutputWriter:
             data = io.BytesIO()
             pictures[folder].save(data, **options)
             write_atomically(self.out / file, data.getvalue())
-        counts = np.bincount(labels.ravel(), minlength=self.label_space.num_classes)
-        shares = {name: round(int(count) / labels.size, 6) for name, count in zip(self.label_space.names, counts, strict=True)}
-        return {
-            "name": job.name,
-            **dict(zip(("bytes", "mtime_ns"), fingerprint(job.path), strict=True)),
-            "size": list(labels.shape),
-            "outputs": outputs,
-            "shares": shares,
-            "confidence": round(float(certainty.mean()) / 255.0, 6),
-        }
+        return describe(job, self.label_space, labels, certainty, outputs)
+
+
+def describe(job: Job, label_space: LabelSpace, labels: UInt8Array, certainty: UInt8Array, outputs: dict[str, str]) -> dict[str, Any]:
+    """A finished picture's entry in the index: what it was made from, its files, its classes' shares and mean confidence (0..1)."""
+    counts = np.bincount(labels.ravel(), minlength=label_space.num_classes)
+    return {
+        "name": job.name,
+        **dict(zip(("bytes", "mtime_ns"), fingerprint(job.path), strict=True)),
+        "size": list(labels.shape),
+        "outputs": outputs,
+        "shares": {name: round(int(count) / labels.size, 6) for name, count in zip(label_space.names, counts, strict=True)},
+        "confidence": round(float(certainty.mean()) / 255.0, 6),
+    }
 
 
 def fingerprint(path: Path) -> list[int]:
