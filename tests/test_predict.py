@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from iccld.data import MaskReader
 from iccld.errors import ConfigError, DataError, NumericError
 from iccld.evaluation import evaluate_predictions
 from iccld.labels import CITYSCAPES19, LabelClass, LabelSpace
@@ -115,7 +116,7 @@ def test_predict_masks_are_scored_by_evaluate_predictions(tmp_path):
     save(tmp_path / "in/x/a.png", (200, 0, 0))
     save(tmp_path / "in/x/b c.png", (0, 200, 0))
     predict_paths(make(), [tmp_path / "in"], tmp_path / "out")
-    assert evaluate_predictions(tmp_path / "out/train_ids", Truth(), SPACE).miou == 100.0
+    assert evaluate_predictions(tmp_path / "out/train_ids", Truth(), SPACE, MaskReader(SPACE)).miou == 100.0
 
 
 def test_fault_25_one_bad_file_does_not_stop_the_rest(tmp_path):

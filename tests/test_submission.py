@@ -77,10 +77,13 @@ def test_submission_is_one_file_of_label_ids_a_picture(tmp_path: Path, pictures:
 
 
 def test_submission_of_a_16_way_head_has_no_dropped_class(tmp_path: Path) -> None:
-    labels = np.arange(16, dtype=np.uint8).reshape(2, 8)
-    entry = SubmissionWriter(tmp_path, CITYSCAPES16).write(Job(tmp_path / "a.png", "a"), np.zeros((2, 8, 3), np.uint8), labels, labels)
-    with Image.open(tmp_path / entry["outputs"]["label_ids"]) as image:
-        assert np.array(image).ravel().tolist() == [7, 8, 11, 12, 13, 17, 19, 20, 21, 23, 24, 25, 26, 28, 32, 33]
+    writer, image = SubmissionWriter(tmp_path, CITYSCAPES16), np.zeros((1, 1, 3), np.uint8)
+    labels = np.repeat(np.arange(16, dtype=np.uint8), 2048 * 64).reshape(1024, 2048)
+    entry = writer.write(Job(tmp_path / "a.png", "a"), image, labels, labels)
+    with Image.open(tmp_path / entry["outputs"]["label_ids"]) as written_ids:
+        assert np.array(written_ids)[::64, 0].tolist() == [7, 8, 11, 12, 13, 17, 19, 20, 21, 23, 24, 25, 26, 28, 32, 33]
+    with pytest.raises(ValueError, match="is 1024x2048 once upright"):
+        writer.write(Job(tmp_path / "b.png", "b"), image, labels.T, labels.T)
 
 
 def refused(paths: list[Path], out: Path, says: str, num: int = 2, predictor: Predictor | None = None) -> None:

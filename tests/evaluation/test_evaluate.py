@@ -10,8 +10,9 @@ from PIL import Image
 from torch import nn
 
 from iccld.batch import Sample
+from iccld.data import MaskReader
 from iccld.errors import ConfigError, DataError, NumericError
-from iccld.evaluation import Confusion, MaskReader, evaluate, evaluate_predictions
+from iccld.evaluation import Confusion, evaluate, evaluate_predictions
 from iccld.evaluation.evaluate import spread
 from iccld.evaluation.masks import plain_name
 from iccld.labels import CITYSCAPES19, raw_ids
@@ -136,18 +137,18 @@ def write_masks(folder, scenes, name=lambda n: n + ".png", table=None, change=la
 @pytest.mark.parametrize("name", [lambda n: f"{n}.png", lambda n: f"{n}_leftImg8bit.png", lambda n: f"deep/er/{n.split('/')[1]}_pred.png"])
 def test_evaluate_predictions_pairs_masks_by_name(tmp_path, name):
     write_masks(tmp_path, Scenes(), name)
-    assert evaluate_predictions(tmp_path, Scenes(), SPACE).miou == 100.0
+    assert evaluate_predictions(tmp_path, Scenes(), SPACE, MaskReader(SPACE)).miou == 100.0
 
 
 def test_evaluate_predictions_reads_palette_indices_and_raw_ids(tmp_path):
     write_masks(tmp_path / "raw", Scenes(), table=raw_ids(SPACE))
-    assert evaluate_predictions(tmp_path / "raw", Scenes(), SPACE, reader=MaskReader(SPACE, "raw")).miou == 100.0
+    assert evaluate_predictions(tmp_path / "raw", Scenes(), SPACE, MaskReader(SPACE, "raw")).miou == 100.0
     scenes = Scenes(1)
     palette = Image.fromarray(scenes[0].image[..., 0])
     palette.putpalette(SPACE.palette[::-1].tobytes())
     palette.save(tmp_path / "000.png")
     (tmp_path / "raw" / "clip" / "000.png").unlink()
-    assert evaluate_predictions(tmp_path, scenes, SPACE, reader=MaskReader(SPACE, "train")).miou == 100.0
+    assert evaluate_predictions(tmp_path, scenes, SPACE, MaskReader(SPACE, "train")).miou == 100.0
 
 
 def test_evaluate_predictions_counts_ids_of_no_class_as_errors(tmp_path):
@@ -161,32 +162,32 @@ def test_evaluate_predictions_counts_ids_of_no_class_as_errors(tmp_path):
     write_masks(tmp_path, scenes, change=spoil)
     confusions: list[Confusion] = []
     reader = MaskReader(SPACE, "train")
-    evaluate_predictions(tmp_path, scenes, SPACE, reader=reader, observe=lambda _n, confusion, _p: confusions.append(confusion))
+    evaluate_predictions(tmp_path, scenes, SPACE, reader, observe=lambda _n, confusion, _p: confusions.append(confusion))
     assert confusions[0].matrix[:, 19].sum() == 8
 
 
 def test_evaluate_predictions_refuses_bad_folders_and_masks(tmp_path):
     scenes = Scenes()
     with pytest.raises(DataError, match="no such folder"):
-        evaluate_predictions(tmp_path / "none", scenes, SPACE)
+        evaluate_predictions(tmp_path / "none", scenes, SPACE, MaskReader(SPACE))
     write_masks(tmp_path / "a", scenes)
     (tmp_path / "a/clip/001.png").unlink()
     with pytest.raises(DataError, match=r"expected 3 masks, found 2.*clip/001"):
-        evaluate_predictions(tmp_path / "a", scenes, SPACE)
+        evaluate_predictions(tmp_path / "a", scenes, SPACE, MaskReader(SPACE))
     write_masks(tmp_path / "b", scenes, change=lambda mask: mask[:5])
     with pytest.raises(DataError, match=r"clip/000\.png: mask is 5x16, its ground truth 12x16"):
-        evaluate_predictions(tmp_path / "b", scenes, SPACE)
+        evaluate_predictions(tmp_path / "b", scenes, SPACE, MaskReader(SPACE))
     write_masks(tmp_path / "c", scenes, change=lambda mask: np.stack([mask] * 3, axis=2))
     with pytest.raises(DataError, match="colours, not ids"):
-        evaluate_predictions(tmp_path / "c", scenes, SPACE, reader=MaskReader(SPACE, "train"))
+        evaluate_predictions(tmp_path / "c", scenes, SPACE, MaskReader(SPACE, "train"))
     write_masks(tmp_path / "d", scenes, table=np.full(256, 99, np.uint8))
     with pytest.raises(DataError, match="unknown label value 99"):
-        evaluate_predictions(tmp_path / "d", scenes, SPACE, reader=MaskReader(SPACE, "raw"))
+        evaluate_predictions(tmp_path / "d", scenes, SPACE, MaskReader(SPACE, "raw"))
     write_masks(tmp_path / "e", scenes)
     data = (tmp_path / "e/clip/001.png").read_bytes()
     (tmp_path / "e/clip/001.png").write_bytes(data[: len(data) // 2])
-    with pytest.raises(DataError, match=r"001\.png: cannot be read as a mask"):
-        evaluate_predictions(tmp_path / "e", scenes, SPACE)
+    with pytest.raises(DataError, match=r"001\.png: truncated or corrupt"):
+        evaluate_predictions(tmp_path / "e", scenes, SPACE, MaskReader(SPACE))
     with pytest.raises(ConfigError, match="auto, train, raw, color"):
         MaskReader(SPACE, "other")
 
@@ -196,13 +197,13 @@ def test_evaluate_predictions_refuses_ambiguous_names(tmp_path):
     write_masks(tmp_path / "a", scenes, lambda n: n.replace("clip", "x") + ".png")
     write_masks(tmp_path / "a", scenes, lambda n: n.replace("clip", "y") + ".png")
     with pytest.raises(DataError, match="2 masks for picture clip/000"):
-        evaluate_predictions(tmp_path / "a", scenes, SPACE)
+        evaluate_predictions(tmp_path / "a", scenes, SPACE, MaskReader(SPACE))
     twins = Scenes(names=["p/000", "q/000"])
     Image.fromarray(twins[0].image[..., 0]).save(tmp_path / "000.png")
     (tmp_path / "b").mkdir()
     (tmp_path / "000.png").rename(tmp_path / "b/000.png")
     with pytest.raises(DataError, match="both p/000 and q/000"):
-        evaluate_predictions(tmp_path / "b", twins, SPACE)
+        evaluate_predictions(tmp_path / "b", twins, SPACE, MaskReader(SPACE))
 
 
 def test_plain_name_takes_off_the_endings_of_the_field():

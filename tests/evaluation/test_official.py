@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iccld.data import open_dataset
-from iccld.evaluation import MaskReader, Scores, evaluate_predictions
+from iccld.data import MaskReader, open_dataset
+from iccld.evaluation import Scores, evaluate_predictions
 from iccld.labels import CITYSCAPES19
 
 NAMES = {
@@ -68,9 +68,7 @@ def write_pairs(root: Path, seed: int, ids: list[int], num: int = 3) -> tuple[li
 
 
 def ours(root: Path) -> Scores:
-    return evaluate_predictions(
-        root / "predicted", open_dataset(root, "cityscapes", "val"), CITYSCAPES19, reader=MaskReader(CITYSCAPES19, "raw")
-    )
+    return evaluate_predictions(root / "predicted", open_dataset(root, "cityscapes", "val"), CITYSCAPES19, MaskReader(CITYSCAPES19, "raw"))
 
 
 def assert_equal(scores: Scores, iou: dict[str, float | None]) -> None:

@@ -95,15 +95,14 @@ def _score_masks(arguments: Namespace) -> dict[str, Any]:
     if not arguments.predictions.is_dir():
         raise DataError(f"{arguments.predictions} is no folder; --predictions takes a folder of masks")
     _refuse_missing(arguments.data)
-    from iccld.evaluation import Confusion, MaskReader, evaluate_predictions
+    from iccld.data import MaskReader
+    from iccld.evaluation import Confusion, evaluate_predictions
 
     label_space = get_label_space(arguments.label_space or "cityscapes19")
     reader = MaskReader(label_space, arguments.ids)
     dataset = _open(arguments, label_space)
     whole = Confusion(label_space.num_classes)
-    evaluate_predictions(
-        arguments.predictions, dataset, label_space, reader=reader, observe=lambda name, single, labels: whole.merge(single)
-    )
+    evaluate_predictions(arguments.predictions, dataset, label_space, reader, observe=lambda name, single, labels: whole.merge(single))
     head = {"predictions": str(arguments.predictions), "ids": reader.ids, "seed": None, "commit": None}
     return {**head, **_result(arguments, whole, label_space, f"given masks ({reader.ids} ids)")}
 
@@ -155,12 +154,14 @@ def print_scores(result: dict[str, Any]) -> None:
     table.add_column("IoU %", justify="right")
     for name, value in result["iou"].items():
         table.add_row(name, "–" if value is None else f"{value:.1f}")
-    table.add_section()
-    table.add_row("mIoU", f"{result['miou']:.1f}", style="bold")
+    if not result["means"]:
+        table.add_section()
+        table.add_row("mIoU", f"{result['miou']:.1f}", style="bold")
     for convention, means in result["means"].items():
         table.add_section()
         for count, value in means.items():
-            table.add_row(f"mIoU{count} ({convention})", "–" if value is None else f"{value:.1f}")
+            style = "bold" if int(count) == len(result["iou"]) else ""
+            table.add_row(f"mIoU{count} ({convention})", "–" if value is None else f"{value:.1f}", style=style)
     Console().print(table)
     if result["means"]:
         print(f"convention {protocol['convention']} is this head's own: (a) 19-way head, (b) terrain, truck and train ignored in the truth")

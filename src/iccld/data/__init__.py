@@ -9,13 +9,14 @@ from iccld.data.dataset import Dataset, FileDataset
 from iccld.data.folder import YAML_NAME, open_folder
 from iccld.data.gta5 import open_gta5
 from iccld.data.images import IMAGE_SUFFIXES
+from iccld.data.mask_reader import MaskReader
 from iccld.data.synthia import open_synthia
 from iccld.errors import ConfigError, DataError
 from iccld.labels import CITYSCAPES19, LabelSpace
 
 FORMATS = ("auto", "gta5", "synthia", "cityscapes", "folder")
 
-__all__ = ["FORMATS", "IMAGE_SUFFIXES", "Dataset", "FileDataset", "detect_format", "open_dataset"]
+__all__ = ["FORMATS", "IMAGE_SUFFIXES", "Dataset", "FileDataset", "MaskReader", "detect_format", "open_dataset"]
 
 
 def open_dataset(

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -86,23 +86,32 @@ def read_palette_indices(path: Path | str) -> npt.NDArray[Any]:
     that changes ids, EXIF (a mask that is shown turned no longer fits its picture).
     """
     with _opened(path) as opened:
-        _refuse_inexact(opened)
-        image = opened.image
-        if opened.png is not None:
-            png.refuse_missing_pixels(opened.data, opened.png)
-        if image.mode == "1":
-            return np.asarray(image).astype(np.uint8)
-        if image.mode == "P":
-            return np.array(image)
-        if image.mode == "L":
-            # Pillow stretches 2- and 4-bit grey to 0..255.
-            return np.array(image) // {2: 85, 4: 17}.get(opened.png.bits if opened.png else 8, 1)
-        if image.mode.startswith("I"):
-            wide = np.asarray(image)
-            if wide.min() >= 0 and wide.max() <= 65535:
-                return wide.astype(np.uint16)
-            return wide.astype(np.int32)
-        raise DataError(f"{path}: a mask of mode {image.mode} holds colours, not ids; expected a palette or single-channel file")
+        return _ids(opened)
+
+
+class StoredMask(NamedTuple):
+    """values: (H, W) ids, or (H, W, 3) uint8 RGB.  palette: (256, 3) uint8 RGB of the ids, where the file has one."""
+
+    values: npt.NDArray[Any]
+    palette: UInt8Array | None
+
+
+def read_mask(path: Path | str, size: tuple[int, int] | None = None) -> StoredMask:
+    """Ids or colours exactly as stored, whatever they mean.  DataError as for `read_palette_indices`, and for another size than (H, W)."""
+    with _opened(path) as opened:
+        if size is not None and opened.size != size:
+            sizes = f"mask is {opened.size[0]}x{opened.size[1]}, its ground truth {size[0]}x{size[1]}"
+            raise DataError(f"{path}: {sizes}; write masks at the ground truth's size")
+        if opened.image.mode in {"RGB", "RGBA"}:
+            _refuse_inexact(opened)
+            if opened.png is not None and opened.png.bits == 16:
+                raise DataError(f"{path}: colours of 16 bits; masks in colours have 8 bits a channel")
+            return StoredMask(_rgb(opened), None)
+        colors = opened.image.getpalette("RGB") if opened.image.mode == "P" else None
+        palette = None if colors is None else np.zeros((256, 3), dtype=np.uint8)
+        if palette is not None and colors is not None:
+            palette.reshape(-1)[: len(colors)] = colors  # a short palette's missing entries are black
+        return StoredMask(_ids(opened), palette)
 
 
 def read_png_u16(path: Path | str) -> npt.NDArray[np.uint16]:
@@ -234,6 +243,27 @@ def _refuse_inexact(opened: _Opened) -> None:
         has_exif = _has_exif(opened)
     if has_exif:
         raise DataError(f"{path}: a mask with an EXIF orientation; save it upright and without EXIF")
+
+
+def _ids(opened: _Opened) -> npt.NDArray[Any]:
+    """(H, W) as stored."""
+    _refuse_inexact(opened)
+    image = opened.image
+    if opened.png is not None:
+        png.refuse_missing_pixels(opened.data, opened.png)
+    if image.mode == "1":
+        return np.asarray(image).astype(np.uint8)
+    if image.mode == "P":
+        return np.array(image)
+    if image.mode == "L":
+        # Pillow stretches 2- and 4-bit grey to 0..255.
+        return np.array(image) // {2: 85, 4: 17}.get(opened.png.bits if opened.png else 8, 1)
+    if image.mode.startswith("I"):
+        wide = np.asarray(image)
+        if wide.min() >= 0 and wide.max() <= 65535:
+            return wide.astype(np.uint16)
+        return wide.astype(np.int32)
+    raise DataError(f"{opened.path}: a mask of mode {image.mode} holds colours, not ids; expected a palette or single-channel file")
 
 
 def _rgb(opened: _Opened) -> UInt8Array:

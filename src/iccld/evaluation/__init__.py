@@ -5,7 +5,6 @@ from iccld.evaluation.confusion import Confusion, Scores
 from iccld.evaluation.conventions import all_means, convention_of, own_means, synthia_scores
 from iccld.evaluation.decision import decide, resize_rows
 from iccld.evaluation.evaluate import evaluate
-from iccld.evaluation.mask_reader import MaskReader
 from iccld.evaluation.masks import evaluate_predictions
 from iccld.evaluation.record import Record
 from iccld.evaluation.sliding import sliding_window, window_starts
@@ -13,7 +12,6 @@ from iccld.evaluation.sliding import sliding_window, window_starts
 __all__ = [
     "Confusion",
     "Interval",
-    "MaskReader",
     "Record",
     "Scores",
     "all_means",

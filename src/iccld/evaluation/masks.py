@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from iccld.errors import DataError
 from iccld.evaluation.confusion import Confusion, Scores
 from iccld.evaluation.evaluate import LabelledDataset, Observer
-from iccld.evaluation.mask_reader import MaskReader
 from iccld.labels import LabelSpace
 from iccld.progress import progress
 
@@ -21,22 +24,27 @@ NAME_ENDINGS = (
 """Endings that the field appends to a picture's name, taken off before names are compared."""
 
 
+class MaskFiles(Protocol):
+    """Turns mask files into (H, W) uint8 train ids; `find` may look at them all first to learn what they hold."""
+
+    def find(self, paths: Sequence[Path]) -> None: ...
+    def read(self, path: Path, size: tuple[int, int]) -> npt.NDArray[np.uint8]: ...
+
+
 def evaluate_predictions(
     folder: Path | str,
     dataset: LabelledDataset,
     label_space: LabelSpace,
+    reader: MaskFiles,
     *,
-    reader: MaskReader | None = None,
     title: str = "Scoring masks",
     observe: Observer | None = None,
 ) -> Scores:
     """Score the masks in a folder (searched recursively) against every picture of a labelled split.
 
-    reader: what the masks' values mean; by default that is found out, and refused where it cannot be.  A mask belongs to the picture of
-    its name; endings such as `_leftImg8bit` or `_pred` do not count.  Raises DataError for missing, doubled or unreadable masks, and for
-    sizes unlike the truth's.
+    reader: knows what the masks' values mean (`iccld.data.MaskReader`).  A mask belongs to the picture of its name; endings such as
+    `_leftImg8bit` or `_pred` do not count.  Raises DataError for missing, doubled or unreadable masks, and for sizes unlike the truth's.
     """
-    reader = reader or MaskReader(label_space)
     paths = pair_masks(Path(folder), dataset)
     reader.find(paths)
     confusion = Confusion(label_space.num_classes)

@@ -60,7 +60,8 @@ class PredictionIndex:
     def claim(self, jobs: Iterable[Job], files: Callable[[str], dict[str, str]]) -> None:
         """Write the index before the first output, so that a rerun knows what a killed run left from what was never ours.
 
-        files: a job's name -> its outputs' files.  DataError when this is the first run into the folder, and a file of another origin is where an output would go.
+        files: a job's name -> its outputs' files.  DataError when this is the first run into the folder, and a file of another origin
+        is where an output would go.
         """
         if self.is_new:
             for job in jobs:

@@ -48,6 +48,8 @@ class SubmissionWriter:
 
     def write(self, job: Job, image: UInt8Array, labels: UInt8Array, certainty: UInt8Array) -> dict[str, Any]:
         """(H, W, 3), (H, W), (H, W) uint8 -> the picture's entry in the index.  Raises OSError when the file cannot be written."""
+        if labels.shape != SIZE:  # a picture that its EXIF turns
+            raise ValueError(f"is {labels.shape[1]}x{labels.shape[0]} once upright; a submission's pictures are {SIZE[1]}x{SIZE[0]}")
         data = io.BytesIO()
         Image.fromarray(self.table[labels]).save(data, format="PNG", compress_level=6)
         files = self.files(job.name)
@@ -98,6 +100,9 @@ def submission_jobs(paths: Sequence[Path | str], out: Path, num: int) -> list[Jo
 
 
 def _refuse_other_size(path: Path) -> None:
+    """The header alone, so that 1,525 pictures take seconds."""
+    if not path.is_file():
+        raise DataError(f"{path}: is no picture file")
     try:
         with Image.open(path) as image:
             width, height = image.size

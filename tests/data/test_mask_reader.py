@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from iccld.data import MaskReader
 from iccld.errors import ConfigError, DataError
-from iccld.evaluation import MaskReader
 from iccld.labels import CAMVID11, CITYSCAPES16, CITYSCAPES19, LabelClass, LabelSpace, raw_ids
 
 CLASSES = np.arange(19, dtype=np.uint8).reshape(1, 19)
@@ -70,6 +70,9 @@ def test_masks_that_are_both_are_refused_unless_their_palette_tells(tmp_path: Pa
         reader = MaskReader(CITYSCAPES19)
         reader.find([save(tmp_path / "b.png", values, palette)])
         assert reader.ids == ids
+    collapsed = MaskReader(CITYSCAPES19)
+    collapsed.find([save(tmp_path / "road.png", np.zeros((1, 4), np.uint8), CITYSCAPES19.palette)])
+    assert collapsed.ids == "train"
     grey = np.repeat(np.arange(0, 240, 10, dtype=np.uint8)[:, None], 3, axis=1)
     with pytest.raises(ConfigError, match="say which"):
         MaskReader(CITYSCAPES19).find([save(tmp_path / "c.png", values, grey)])
@@ -142,7 +145,7 @@ def test_shallow_and_odd_files(tmp_path: Path) -> None:
     bitmap = tmp_path / "b.png"
     Image.fromarray(np.array([[False, True]])).save(bitmap)
     assert MaskReader(OWN, "train").read(bitmap, (1, 2)).tolist() == [[0, 1]]
-    with pytest.raises(DataError, match=r"c\.tif: mode F is neither ids nor colours"):
+    with pytest.raises(DataError, match=r"c\.tif: a mask of mode F holds colours, not ids"):
         MaskReader(OWN, "train").read(save(tmp_path / "c.tif", np.zeros((1, 2), np.float32)), (1, 2))
     wide = save(tmp_path / "d.png", np.array([[1, 300]], np.uint16))
     assert MaskReader(OWN, "train").read(wide, (1, 2)).tolist() == [[1, 255]]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from iccld.data.images import StoredMask, read_mask
 from iccld.errors import ConfigError, DataError
 from iccld.labels import CITYSCAPES19, CITYSCAPES_IDS, CITYSCAPES_KNOWN, IGNORE, UNKNOWN, LabelSpace, RawIdTable, raw_id_table
 
@@ -19,14 +19,6 @@ Ids = Literal["auto", "train", "raw", "color"]
 MEANINGS = frozenset({"train", "raw", "color"})
 PREDICTED_RAW = frozenset({0, *CITYSCAPES_IDS})
 """The raw ids that a model writes: its classes, and 0 for none.  The other void ids (ego vehicle, parking, …) mark ground truth."""
-_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "RGB", "RGBA")
-
-
-class _Mask(NamedTuple):
-    """values: (H, W) ids or (H, W, 3) RGB.  palette: (n, 3) RGB of the ids, where the file has one."""
-
-    values: npt.NDArray[Any]
-    palette: npt.NDArray[np.uint8] | None
 
 
 class MaskReader:
@@ -53,7 +45,7 @@ class MaskReader:
         """Settle `ids`: look at masks until one meaning is left.  ConfigError when more are, DataError when none is."""
         left = MEANINGS
         for path in paths if self.ids == "auto" else ():
-            left &= self._meanings(_load(path), path)
+            left &= self._meanings(read_mask(path), path)
             if not left:
                 raise DataError(f"{path}: holds other ids than the masks before it; keep masks of one kind in a folder, or say --ids")
             if len(left) == 1:
@@ -69,7 +61,7 @@ class MaskReader:
         DataError for another size, for what is no mask, for raw ids and colours that the tables do not know, and, where the meaning was
         found, for a mask that cannot have it.
         """
-        mask = _load(path, size)
+        mask = read_mask(path, size)
         if self.was_found and self.ids not in self._meanings(mask, path):
             raise DataError(f"{path}: does not hold {self.ids} ids, as the masks before it do; keep masks of one kind in a folder")
         values = mask.values
@@ -83,7 +75,7 @@ class MaskReader:
             return values
         return np.where((values >= 0) & (values < IGNORE), values, IGNORE).astype(np.uint8)
 
-    def _meanings(self, mask: _Mask, path: Path) -> frozenset[str]:
+    def _meanings(self, mask: StoredMask, path: Path) -> frozenset[str]:
         """What this mask may hold, looked at alone.  DataError when its values are of no one kind, or its palette contradicts them."""
         if mask.values.ndim == 3:
             return frozenset({"color"})
@@ -93,7 +85,7 @@ class MaskReader:
         if not (is_train or is_raw):
             listed = ", ".join(map(str, sorted(found)[:8])) + (", …" if len(found) > 8 else "")
             raise DataError(f"{path}: holds {listed}: neither all train ids nor all raw ids; say which with --ids")
-        shown = self._shown_classes(mask.palette, found - {0, IGNORE})
+        shown = self._shown_classes(mask.palette, found - {IGNORE})
         if self.raw_table is not None:
             is_raw &= all(int(self.raw_table.lookup[value]) == number for value, number in shown.items())
         is_train &= all(value == number for value, number in shown.items())
@@ -107,6 +99,8 @@ class MaskReader:
             return {}
         by_color = {label_class.color: number for number, label_class in enumerate(self.label_space.classes)}
         shown = {value: by_color.get(tuple(palette[value].tolist())) for value in found if value < len(palette)}
+        if shown.get(0) is None:
+            shown.pop(0, None)  # the raw id of no class, whatever its colour
         known = {value: number for value, number in shown.items() if number is not None}
         return known if len(known) == len(shown) and len(by_color) == self.label_space.num_classes else {}
 
@@ -135,34 +129,6 @@ class MaskReader:
             owner[color] = name
             table[color[0] << 16 | color[1] << 8 | color[2]] = number
         return table
-
-
-def _load(path: Path, size: tuple[int, int] | None = None) -> _Mask:
-    """The file's values and palette.  DataError when it cannot be read, is of another (H, W), or is a picture of another kind."""
-    try:
-        with Image.open(path) as image:
-            # The size is in the header: a wrong or enormous file is refused before it is decoded.
-            if size is not None and (image.height, image.width) != size:
-                sizes = f"mask is {image.height}x{image.width}, its ground truth {size[0]}x{size[1]}"
-                raise DataError(f"{path}: {sizes}; write masks at the ground truth's size")
-            if image.mode not in _MODES:
-                raise DataError(f"{path}: mode {image.mode} is neither ids nor colours; write 8- or 16-bit grey, palette or RGB PNG")
-            palette = image.getpalette("RGB") if image.mode == "P" else None
-            scale = {"L;2": 85, "L;4": 17}.get(str(image.tile[0][3]), 1) if image.tile else 1  # Pillow stretches shallow grey to 0..255
-            values = np.array(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as a mask: {' '.join(str(error).split())}") from error
-    if values.dtype == np.bool_:
-        values = values.astype(np.uint8)
-    values = values[..., :3] if values.ndim == 3 else values // scale if scale > 1 else values
-    return _Mask(values, None if palette is None else _padded(palette))
-
-
-def _padded(palette: Sequence[int]) -> npt.NDArray[np.uint8]:
-    """(256, 3): a short palette's missing entries are black."""
-    colors = np.zeros(768, np.uint8)
-    colors[: len(palette)] = palette
-    return colors.reshape(256, 3)
 
 
 def _is_filled_by_cityscapes(label_space: LabelSpace) -> bool:
