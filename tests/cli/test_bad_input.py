@@ -53,7 +53,7 @@ def test_missing_folder(capsys, tmp_path):
     assert "nowhere" in line
 
 
-def test_empty_folder(capsys, tmp_path):
+def test_fault_28_empty_folder(capsys, tmp_path):
     (tmp_path / "void").mkdir()
     code, line = checked(capsys, tmp_path / "void")
     assert code == 3
@@ -61,14 +61,14 @@ def test_empty_folder(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("lonely", ["images/lonely.png", "masks/lonely.png"])
-def test_unpaired_file(capsys, folder, lonely):
+def test_fault_28_unpaired_file(capsys, folder, lonely):
     (folder / lonely).write_bytes((folder / lonely).with_name("0.png").read_bytes())
     code, line = checked(capsys, folder)
     assert code == 3
     assert "lonely" in line
 
 
-def test_wrong_id(capsys, folder):
+def test_fault_27_wrong_id(capsys, folder):
     Image.fromarray(np.full((24, 32), 77, dtype=np.uint8)).save(folder / "masks" / "1.png")
     code, line = checked(capsys, folder)
     assert code == 3
@@ -77,7 +77,7 @@ def test_wrong_id(capsys, folder):
 
 
 @pytest.mark.parametrize("kind", ["images", "masks"])
-def test_truncated_png(capsys, folder, kind):
+def test_fault_25_truncated_png(capsys, folder, kind):
     path = folder / kind / "2.png"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     code, line = checked(capsys, folder)
@@ -91,6 +91,17 @@ def test_noise_named_png(capsys, folder):
     code, line = checked(capsys, folder)
     assert code == 3
     assert str(path) in line
+
+
+def test_fault_29_wrong_mapping_shows_unknown_ids_and_absent_classes(capsys, folder):
+    """Ids of the data that the YAML does not know, and classes of the YAML that the data does not have."""
+    (folder / "dataset.yaml").write_text("classes: [{name: road, ids: [0]}, {name: sky, ids: [10]}, {name: car, ids: [26]}]\n")
+    assert main(["data", "check", "--data", str(folder), "--quiet"]) == 3
+    told = capsys.readouterr()
+    assert sum("unknown label value 1 (" in line and "known here are 0, 10, 26" in line for line in told.err.splitlines()) == 3
+    (folder / "dataset.yaml").write_text("classes: [{name: road, ids: [0, 1]}, {name: sky, ids: [10]}, {name: car, ids: [26]}]\n")
+    assert main(["data", "check", "--data", str(folder), "--quiet"]) == 0
+    assert "in no picture: sky, car" in " ".join(capsys.readouterr().out.split())
 
 
 def test_every_problem_is_told(capsys, folder):

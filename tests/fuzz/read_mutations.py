@@ -20,6 +20,9 @@ from iccld.errors import DataError
 
 MEMORY = 1 << 30
 SECONDS = 5
+"""Of processor time, which other processes cannot make longer."""
+WAIT_SECONDS = 60
+"""Of the clock, for a reader that waits instead of working."""
 
 
 def limit_memory() -> None:
@@ -28,6 +31,16 @@ def limit_memory() -> None:
     limit = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def in_time(path: Path) -> str:
+    """The outcome; the process is killed by SIGPROF after SECONDS of work, by SIGALRM after WAIT_SECONDS."""
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.alarm(WAIT_SECONDS)
+    found = outcome(path)
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    signal.alarm(0)
+    return found
 
 
 def outcome(path: Path) -> str:
@@ -65,9 +78,7 @@ def main() -> int:
     for number in range(first, last):
         path.write_bytes(mutation(number))
         (folder / "number").write_text(str(number))
-        signal.alarm(SECONDS)
-        found = outcome(path)
-        signal.alarm(0)
+        found = in_time(path)
         tally[found if found in ("read", "refused") else "wrong"] += 1
         if found not in ("read", "refused"):
             print(f"mutation {number}: {found}")

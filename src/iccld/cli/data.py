@@ -82,6 +82,8 @@ def _print(report: CheckReport) -> None:
         for name, entry in found["classes"].items():
             table.add_row(name, f"{100 * entry['share']:.2f}", str(entry["images"]))
         console.print(table)
+    if found["absent_classes"]:
+        console.print(f"in no picture: {', '.join(found['absent_classes'])}; right if the data has none, a wrong mapping of ids otherwise")
     for note in report.notes:
         console.print(f"note: {note}", markup=False)
     console.print(f"problems: {len(report.problems)}")
