@@ -10,15 +10,18 @@ from pathlib import Path
 from torch import nn
 
 from iccld.config import NetworkConfig
+from iccld.errors import ConfigError
 from iccld.methods.ingredients import MEAN, STD
 from iccld.models import (
     BackboneEncoder,
     CompactEncoder,
+    ContextAwareDecoder,
     Denoiser,
     DomainDiscriminator,
     InterCoderDecoder,
     LdmDecoder,
     LdmEncoder,
+    PyramidEncoder,
     Segmenter,
     UNetKind,
 )
@@ -113,7 +116,30 @@ def ldm(network: NetworkConfig, num_classes: int, origins: Origins) -> Networks:
     )
 
 
-BUILDERS: dict[str, Callable[[NetworkConfig, int, Origins], Networks]] = {"compact": compact, "ldm": ldm}
+def daformer(network: NetworkConfig, num_classes: int, origins: Origins) -> Networks:
+    """DAFormer's head on a transformer with four levels; HRDA, CLUDA and MIC take it at two resolutions."""
+    kind = UNetKind(max(len(network.denoiser_widths) - 1, 1), num_groups=32, gradient_checkpointing=network.gradient_checkpointing)
+    latent = network.latent_channels
+
+    def make_segmenter() -> Segmenter:
+        assert origins.backbone is not None
+        encoder = PyramidEncoder(load_backbone(origins.backbone, origins.backbone_weights, network.gradient_checkpointing))
+        channels = (*encoder.pyramid_channels, encoder.latent_channels)
+        if channels != network.widths:
+            raise ConfigError(f"network.widths is {list(network.widths)}, but {network.encoder} has {list(channels)}; set it to these")
+        return Segmenter(encoder, ContextAwareDecoder(channels, num_classes, network.decoder_width))
+
+    return Networks(
+        make_segmenter=make_segmenter,
+        make_denoiser=lambda residual: Denoiser(latent, network.denoiser_widths, 2, HEAD_CHANNELS, residual, kind),
+        make_discriminator=lambda: DomainDiscriminator(latent, network.denoiser_widths, 2, HEAD_CHANNELS, kind),
+        latent_channels=latent,
+        latent_stride=network.latent_stride,
+        size_multiple=network.latent_stride,
+    )
+
+
+BUILDERS: dict[str, Callable[[NetworkConfig, int, Origins], Networks]] = {"compact": compact, "ldm": ldm, "daformer": daformer}
 """Preset -> its builder; the names are those of `iccld.config.network.PRESETS`."""
 
 

@@ -28,7 +28,15 @@ LDM_DENOISER = (128, 256, 384, 512)
 LDM_DENOISER_LARGE = (224, 448, 672, 896)
 """About 90 and 270 million parameters; the large one has the widths of LDM's UNet for CelebA-HQ, the other their ratios."""
 
-PRESETS = ("compact", "ldm")
+DAFORMER: Mapping[str, Any] = {
+    "widths": (64, 128, 320, 512),
+    "latent_channels": 512,
+    "decoder_width": 256,
+    "denoiser_widths": LDM_DENOISER,
+}
+"""MiT-B5's levels and DAFormer's head."""
+
+PRESETS = ("compact", "ldm", "daformer")
 """The presets; `iccld.build.networks` builds each."""
 
 
@@ -38,20 +46,23 @@ class NetworkConfig:
 
     preset: str = "compact"
     """Family of networks: `compact`, a few million parameters, trains from scratch on two CPU cores; `ldm` has the geometry of latent
-    diffusion's autoencoders (kl-f4, kl-f8, kl-f16 by latent_stride) and UNet."""
+    diffusion's autoencoders (kl-f4, kl-f8, kl-f16 by latent_stride) and UNet; `daformer` puts DAFormer's head on a transformers backbone
+    with levels at strides 4, 8, 16 and 32, MiT-B5 in the paper."""
 
     widths: tuple[int, ...] = ()
     """Channels of the encoder's levels; empty = the preset's.  compact: 24,48,96,160,224 at strides 2, 4, 8, 16 and 32; ldm at stride
-    8: 128,256,512,512 at strides 1, 2, 4 and 8."""
+    8: 128,256,512,512 at strides 1, 2, 4 and 8; daformer: the backbone's, 64,128,320,512 for MiT-B5."""
 
     latent_channels: int = 0
-    """Channels of the latent that step 2 diffuses; 0 = the preset's.  compact: 32; ldm: 3, 4 and 16 at strides 4, 8 and 16."""
+    """Channels of the latent that step 2 diffuses; 0 = the preset's.  compact: 32; ldm: 3, 4 and 16 at strides 4, 8 and 16;
+    daformer: those of the backbone's last level."""
 
     latent_stride: int = 8
-    """Picture pixels a latent cell covers, per side; the paper's 1/8, and the only one the compact preset has.  ldm: 4, 8 or 16."""
+    """Picture pixels a latent cell covers, per side; the paper's 1/8, and the only one the compact preset has.  ldm: 4, 8 or 16;
+    daformer: 32."""
 
     decoder_width: int = 0
-    """Channels of the decoder; 0 = the preset's.  compact: 64; ldm: 0, its decoder has the encoder's widths."""
+    """Channels of the decoder; 0 = the preset's.  compact: 64; ldm: 0, its decoder has the encoder's widths; daformer: 256."""
 
     denoiser_widths: tuple[int, ...] = ()
     """Channels of the denoising UNet's levels; the discriminator repeats its encoder half; empty = the preset's.  compact: 64,96,128;
@@ -75,7 +86,7 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         require_one_of(self, "preset", PRESETS)
-        check = {"compact": self._check_compact, "ldm": self._check_ldm}[self.preset]
+        check = {"compact": self._check_compact, "ldm": self._check_ldm, "daformer": self._check_daformer}[self.preset]
         self._fill(self._sizes())
         require_at_least(self, 1, "latent_channels")
         for name in ("widths", "denoiser_widths"):
@@ -87,6 +98,8 @@ class NetworkConfig:
     def _sizes(self) -> Mapping[str, Any]:
         if self.preset == "compact":
             return COMPACT
+        if self.preset == "daformer":
+            return {**DAFORMER, "latent_channels": self.widths[-1]} if self.widths else DAFORMER
         require(self.latent_stride in LDM, f"latent_stride is {self.latent_stride}; the ldm preset has {', '.join(map(str, LDM))}")
         return {**LDM[self.latent_stride], "denoiser_widths": LDM_DENOISER}
 
@@ -102,6 +115,18 @@ class NetworkConfig:
         odd = [width for width in self.denoiser_widths if width % 8]
         require(not odd, f"denoiser_widths holds {odd[:1]}; its normalisation has 8 groups, use multiples of 8")
         require(not self.autoencoder, "autoencoder goes with the ldm preset; add preset ldm, or drop it")
+
+    def _check_daformer(self) -> None:
+        require(bool(self.encoder), "encoder is missing; the daformer preset needs a backbone, e.g. nvidia/mit-b5 or a folder")
+        require(self.latent_stride == 32, f"latent_stride is {self.latent_stride}; the daformer preset has 32")
+        found = len(self.widths)
+        require(found == 4, f"widths has {found} levels; the daformer preset has 4, at strides 4, 8, 16 and 32")
+        last = self.widths[-1]
+        require(
+            self.latent_channels == last, f"latent_channels is {self.latent_channels}; the daformer preset's are the last level's {last}"
+        )
+        odd = [width for width in self.denoiser_widths if width % 32]
+        require(not odd, f"denoiser_widths holds {odd[:1]}; its normalisation has 32 groups, use multiples of 32")
 
     def _check_ldm(self) -> None:
         require(self.decoder_width == 0, f"decoder_width is {self.decoder_width}; the ldm preset's decoder has the encoder's widths, use 0")

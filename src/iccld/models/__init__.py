@@ -2,6 +2,7 @@
 
 from iccld.models.backbone import Backbone, BackboneEncoder
 from iccld.models.compact import CompactEncoder
+from iccld.models.context_aware import ContextAwareDecoder, PyramidEncoder
 from iccld.models.decoder import InterCoderDecoder
 from iccld.models.denoiser import Denoiser, DomainDiscriminator, UNetKind
 from iccld.models.features import Features
@@ -15,6 +16,7 @@ __all__ = [
     "Backbone",
     "BackboneEncoder",
     "CompactEncoder",
+    "ContextAwareDecoder",
     "Denoiser",
     "DiffusionSegmenter",
     "DomainDiscriminator",
@@ -26,6 +28,7 @@ __all__ = [
     "LdmEncoder",
     "Look",
     "Offsets",
+    "PyramidEncoder",
     "ScaleAttention",
     "Segmenter",
     "TwoResolutions",

@@ -126,8 +126,8 @@ class BackboneEncoder(nn.Module):
         for stride in self.coarse:
             level = levels[stride] if merged is None else levels[stride] + resize_like(merged, levels[stride])
             merged = self.merge[str(stride)](level)
-        latent = _crop(self.to_latent(merged), height, width, self.stride)  # (B, C, H/stride, W/stride)
-        return Features(latent, tuple(_crop(levels[stride], height, width, stride) for stride in self.strides))
+        latent = crop_level(self.to_latent(merged), height, width, self.stride)  # (B, C, H/stride, W/stride)
+        return Features(latent, tuple(crop_level(levels[stride], height, width, stride) for stride in self.strides))
 
 
 def load_backbone(folder: Path, pretrained: bool = True, gradient_checkpointing: bool = False) -> Backbone:
@@ -209,5 +209,6 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _crop(x: Tensor, height: int, width: int, stride: int) -> Tensor:
+def crop_level(x: Tensor, height: int, width: int, stride: int) -> Tensor:
+    """The part of a padded picture's map at `stride` that covers the picture of height x width."""
     return x[..., : -(-height // stride), : -(-width // stride)]
