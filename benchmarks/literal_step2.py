@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from iccld.batch import DomainBatch
+from iccld.build.alignment import identity_gap
 from iccld.build.objects import class_weights, ingredients, method_settings, open_data, optimisations, pair_dataset, registered_method
-from iccld.build.run import identity_gap
 from iccld.config import load_config
 from iccld.data.check import class_statistics
 from iccld.data.pairs import pair_loader
@@ -92,7 +92,15 @@ def train(stage: Stage, previous: Method, pairs: Any, engine: Engine, folder: Pa
             return iter([DomainBatch(*pairs[number]) for number in range(8)])
 
     result = run_stages(
-        [stage], loader, engine=engine, run=folder, seed=seed, checkpoint_every=10**9, previous=previous, target_loader=Scale(), log_every=10
+        [stage],
+        loader,
+        engine=engine,
+        run=folder,
+        seed=seed,
+        checkpoint_every=10**9,
+        previous=previous,
+        target_loader=Scale(),
+        log_every=10,
     )
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     errors = [line["losses"]["denoise"] for line in lines if "denoise" in line.get("losses", {})]

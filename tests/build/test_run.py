@@ -70,7 +70,7 @@ def test_summary_has_the_keys_of_the_contract(finished: Path) -> None:
     assert list(summary["stages"]) == STAGES
     shared = {"miou", "iou", "means", "weights", "miou_model", "best", "iterations", "seconds", "peak_memory_gib", "source_validation"}
     shared |= {"parameters", "milliseconds_per_image"}
-    diffusion = {"identity_gap", "sampler_steps", "miou_by_steps", "miou_by_steps_images"}
+    diffusion = {"alignment", "identity_gap", "sampler_steps", "miou_by_steps", "miou_by_steps_images"}
     for name, stage in summary["stages"].items():
         assert set(stage) == shared | (diffusion if name == "step2" else set())
         assert set(stage["best"]) == {"miou", "iteration"}
@@ -88,6 +88,7 @@ def test_summary_tells_this_run(finished: Path) -> None:
     assert list(last["miou_by_steps"]) == ["1", "2"]
     assert last["miou_by_steps"]["1"] == pytest.approx(last["miou"])
     assert last["identity_gap"] > 0
+    assert last["alignment"] == {"pictures": 4}  # too few of them to measure anything
     for stage in summary["stages"].values():
         present = [value for value in stage["iou"].values() if value is not None]
         assert stage["miou"] == pytest.approx(sum(present) / len(present))

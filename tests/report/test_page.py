@@ -211,6 +211,50 @@ def test_page_escapes_what_came_from_files(tmp_path: Path) -> None:
     assert "camera &lt;lens&gt;" in page
 
 
+def test_page_shows_the_alignment_before_and_after(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    stages = ("source", "step1", "step2")
+    make_config(run)
+    make_metrics(run, stages)
+    summary = make_summary(run, stages)
+    pairs = ("source_mixed", "source_target", "mixed_target")
+    before = {"a_distance": dict(zip(pairs, (0.25, 1.875, 1.5), strict=True)), "mmd": dict(zip(pairs, (0.011, 0.222, 0.133), strict=True))}
+    after = {"a_distance": dict(zip(pairs, (-0.125, 1.25, 0.5), strict=True)), "mmd": dict(zip(pairs, (-0.004, 0.2, 0.1), strict=True))}
+    summary["stages"]["step2"]["alignment"] = {"pictures": 2, "latent": before, "predicted": after}
+    (run / "summary.json").write_text(json.dumps(summary))
+    cloud = {"source": [[-1.0, 0.0], [0.0, 1.0]], "mixed": [[0.0, 0.0], [0.5, 0.5]], "target": [[3.0, -1.0], [2.0, 0.0]]}
+    projection = {"step2": {"explained": [0.5, 0.25], "latent": cloud, "predicted": cloud}}
+    (run / "projection.json").write_text(json.dumps(projection))
+    lines = [{"stage": "step2", "iteration": i, "losses": {"domain_accuracy": 0.4, "confusion": 0.01}} for i in (1001, 1002)]
+    with (run / "metrics.jsonl").open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    page = write_report(run).read_text()
+    section = page[page.index("Step 2 under the microscope") :]
+    row = re.search(r"source – target</th>(.*?)</tr>", section)
+    assert row is not None
+    assert re.findall(r">([^<>]+)</td>", row[1]) == ["1.88", "1.25", "0.222", "0.200"]
+    row = re.search(r"source – mixed</th>(.*?)</tr>", section)
+    assert row is not None
+    assert re.findall(r">([^<>]+)</td>", row[1]) == ["0.25", "−0.12", "0.011", "−0.004"]
+    assert "75 % of it" in section
+    # The leftmost picture is at the left margin, the topmost at the top, in both drawings; one scale, so the width is the height's ratio.
+    circles = re.findall(r'<circle class="s(\d)" cx="([\d.]+)" cy="([\d.]+)" r="3.5"', section)
+    assert len(circles) == 12
+    assert circles[0][1:] == ("12.0", "86.0")
+    assert circles[1][1:] == ("86.0", "12.0")
+    assert circles[4] == ("3", "308.0", "160.0")
+    assert "Discriminator accuracy: Discriminator accuracy from 40.0 % to 40.0 %." in section
+
+
+def test_page_without_an_alignment_has_no_section_of_it(tmp_path: Path) -> None:
+    run, stages = tmp_path / "run", ("source", "step1", "step2")
+    make_config(run)
+    make_metrics(run, stages)
+    make_summary(run, stages)
+    page = write_report(run).read_text()
+    assert "under the microscope" not in page
+
+
 def test_page_says_that_step_2_gained_nothing_and_warns_of_the_identity(tmp_path: Path) -> None:
     labelled_run(tmp_path / "run")
     page = text_of(write_report(tmp_path / "run").read_text())

@@ -10,9 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from iccld.batch import DomainBatch
+from iccld.build.alignment import alignment, identity_gap
 from iccld.build.cost import milliseconds_per_image, num_parameters
 from iccld.build.load import LABEL_SPACE
 from iccld.build.networks import keep_architecture
@@ -27,7 +26,6 @@ from iccld.data.patience import shared_memory_shortage
 from iccld.errors import ConfigError
 from iccld.evaluation import Record, convention_of, evaluate, own_means
 from iccld.labels import LABEL_SPACES, LabelSpace
-from iccld.methods.ingredients import normalise
 from iccld.methods.method import DiffusionMethod, Method, Stage
 from iccld.predictor import Predictor
 from iccld.progress import say, set_quiet
@@ -41,14 +39,14 @@ from iccld.training.stages import run_stages
 StageCallback = Callable[[Path, str, Predictor, FileDataset, LabelSpace], None]
 """Called after each stage with the run, the stage's name, its headline predictor, and what to show it on."""
 
+PROJECTION = "projection.json"
+"""Where each picture lies in the plane of the latents, by stage, beside summary.json."""
+
 WARN_GAP = 0.01
 """An identity gap below this share means that step 2 returns what it is given."""
 
 SCALE_BATCHES = 8
 """Batches over which step 2 measures the latents' mean and standard deviation."""
-
-GAP_ROWS = 16
-"""Target pictures on which the identity gap of a finished stage is measured."""
 
 
 def adapt(config: Config, on_stage: StageCallback | None = None) -> Path:
@@ -206,7 +204,7 @@ class _Run:
         if source_val:
             told["source_validation"] = {"miou": source_val["miou"], "num_images": len(self.data.source_val or ())}
         if isinstance(method, DiffusionMethod):
-            told |= self._diffusion_scores(method)
+            told |= self._diffusion_scores(stage, method)
         predictor = self._predictor(method, headline)
         shown = self.data.val if self.data.val is not None else self.data.target
         told["parameters"] = num_parameters(predictor)
@@ -222,12 +220,15 @@ class _Run:
         write_json(self.run / "summary.json", self.summary)
         self._say_score(stage, told)
 
-    def _diffusion_scores(self, method: DiffusionMethod) -> dict[str, Any]:
-        """What only step 2 has: the identity gap, and mIoU by the number of DDIM steps on the same pictures."""
-        gap = identity_gap(self._predictor(method, method.headline_weights), self.pairs)
+    def _diffusion_scores(self, stage: str, method: DiffusionMethod) -> dict[str, Any]:
+        """What only step 2 has: the identity gap, the domains' alignment, and mIoU by the number of DDIM steps on the same pictures."""
+        headline = self._predictor(method, method.headline_weights)
+        gap = identity_gap(headline, self.pairs)
         if gap < WARN_GAP:
             say(f"warning: identity_gap is {gap:.2%}: step 2 hands back the latent it is given, so it can change no mask")
         told: dict[str, Any] = {"identity_gap": gap, "sampler_steps": method.sampler_steps}
+        told["alignment"], projection = alignment(headline, self.pairs, self.ingredients.views.crop, self.config.seed)
+        write_json(self.run / PROJECTION, {stage: projection}, indent=None)
         if self.data.val is None:
             return told
         by_steps = {}
@@ -293,23 +294,6 @@ class _Batches:
         return (self.engine.to_device(self.pairs[iteration]) for iteration in range(self.count))
 
 
-@torch.no_grad()
-def identity_gap(predictor: Predictor, pairs: PairDataset) -> float:
-    """`identity_gap` on target pictures at the working size, with the predictor's own noise and number of steps."""
-    from iccld.models import DiffusionSegmenter
-
-    network = predictor.network
-    assert isinstance(network, DiffusionSegmenter)
-    device = next(network.parameters()).device
-    gaps: list[float] = []
-    iteration = 0
-    while len(gaps) < GAP_ROWS:
-        images = normalise(pairs[iteration].target_image.to(device).float() / 255)
-        gaps += network.identity_gap(images, predictor.noise_like(images)).tolist()
-        iteration += 1
-    return sum(gaps) / len(gaps)
-
-
 def fingerprint(config: Config, space: LabelSpace, source: TrainedSource | None = None) -> dict[str, Any]:
     """What a checkpoint must agree with to be gone on from: everything that changes what is computed."""
     kept = asdict(config)
@@ -327,8 +311,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def write_json(path: Path, values: Mapping[str, Any] | Sequence[Any]) -> None:
+def write_json(path: Path, values: Mapping[str, Any] | Sequence[Any], indent: int | None = 2) -> None:
     """Write through a sibling file, so that a reader never sees half of it."""
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps(values, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(temporary, path)

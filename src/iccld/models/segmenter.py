@@ -57,10 +57,15 @@ class DiffusionSegmenter(nn.Module):
 
     def identity_gap(self, image: Tensor, noise: Tensor | None) -> Tensor:
         """||z0_pred - z0|| / ||z0|| of each picture's normalised latent: (B, 3, H, W), (B, C, H/8, W/8) -> (B,)."""
-        condition = self.scale.normalise(self.encoder(image).latent)  # (B, C, h, w)
-        difference = self._sample(condition, noise) - condition
+        condition, predicted = self.latents(image, noise)
+        difference = predicted - condition
         gap: Tensor = difference.flatten(1).norm(dim=1) / condition.flatten(1).norm(dim=1).clamp(min=1e-8)
         return gap
+
+    def latents(self, image: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The normalised latent that step 2 is given and the one it samples: (B, 3, H, W) -> (B, C, h, w) twice."""
+        condition = self.scale.normalise(self.encoder(image).latent)
+        return condition, self._sample(condition, noise)
 
     def _sample(self, condition: Tensor, noise: Tensor | None) -> Tensor:
         if noise is None:

@@ -8,6 +8,16 @@ from typing import Any
 from iccld.report.curves import Chart, Point, Series, line_chart
 from iccld.report.run import Json, Run, Stage, evaluation_split, mapping, number
 
+STEP2_CURVES: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+    ("domain_accuracy", "Discriminator accuracy", "domains named rightly; 33 % is a guess", {"percent": True}),
+    ("confusion", "Domain confusion", "nats, divergence of the discriminator's answer from one third each", {"decimals": 4}),
+    ("identity_gap", "Identity gap", "‖ẑ₀ − z₀‖ / ‖z₀‖ on target latents", {"decimals": 3}),
+)
+"""Scalars of step 2's training: name, title, note, options of the chart."""
+
+NO_LOSSES = frozenset({"domain_accuracy", "identity_gap"})
+"""Scalars that are logged among the losses and drawn elsewhere."""
+
 
 def stage_starts(run: Run) -> list[tuple[float, Stage]]:
     """Where each stage with metrics begins on a common axis of iterations, in order; the control lies outside the line."""
@@ -63,11 +73,22 @@ def score_chart(run: Run, width: float, height: float) -> Chart | None:
     return line_chart("mIoU over iterations", series, titles, percent=True, width=width, height=height)
 
 
+def step2_charts(run: Run) -> list[Chart]:
+    """How well the discriminator names domains, how sure it is, and how far the denoiser moves the target's latents."""
+    charts = []
+    for stage in run.stages:
+        for name, title, note, options in STEP2_CURVES:
+            scale = 100.0 if options.get("percent") else 1.0
+            points = [(x, scale * y) for x, y in _points(stage.training, 0.0, _loss(name))]
+            charts.append(line_chart(title, [Series(title, [points])], note=note, **options))
+    return [found for found in charts if found is not None]
+
+
 def loss_charts(run: Run) -> list[Chart]:
     """The losses of each stage, one chart a stage since their scales have nothing in common."""
     charts = []
     for stage in run.stages:
-        names = dict.fromkeys(str(name) for line in stage.training for name in mapping(line.get("losses")))
+        names = dict.fromkeys(str(name) for line in stage.training for name in mapping(line.get("losses")) if name not in NO_LOSSES)
         series = [Series(name, [_points(stage.training, 0.0, _loss(name))], 1 + i % 6, i >= 6) for i, name in enumerate(names)]
         found = line_chart(f"Losses, {stage.title.lower()}", series, decimals=3)
         if found is not None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from iccld.errors import ConfigError
-from iccld.report.charts import loss_charts, overview_charts, score_chart
+from iccld.report.alignment import alignments
+from iccld.report.charts import loss_charts, overview_charts, score_chart, step2_charts
 from iccld.report.gallery import gallery
 from iccld.report.run import Json, Run, mapping, number, read_run, stage_title
 from iccld.report.story import IDENTITY, describe_domain, progress_remarks, remarks, short_name, why_no_score
@@ -85,6 +86,8 @@ def _context(run: Run) -> dict[str, Any]:
         "never": never,
         "identity": _identity(run),
         "samplers": sampler_tables(run),
+        "step2_charts": step2_charts(run),
+        "alignments": alignments(run),
         "costs": costs,
         "cost_total": cost_total,
         "gallery": rows,

@@ -121,7 +121,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything the page needs of one run.  notes: what could not be read, in sentences for the reader."""
+    """Everything the page needs of one run.  notes: what could not be read, in sentences for the reader; projection: by stage."""
 
     path: Path
     config: Json
@@ -131,6 +131,7 @@ class Run:
     stages: list[Stage]
     pictures: Json
     notes: list[str] = field(default_factory=list)
+    projection: Json = field(default_factory=dict)
 
     @property
     def method(self) -> str:
@@ -190,12 +191,13 @@ def read_run(path: Path) -> Run:
     summary = _read_json(path / "summary.json", notes)
     training, evaluations = _read_metrics(path / "metrics.jsonl", notes)
     pictures = _read_json(path / "pictures" / "index.json", notes)
+    projection = _read_json(path / "projection.json", notes)
     parts = mapping(summary.get("stages"))
     stages = [
         Stage(name, training.get(name, []), evaluations.get(name, []), mapping(parts.get(name)))
         for name in _ordered([*parts, *training, *evaluations])
     ]
-    return Run(path, config, config_text, _read_json(path / "environment.json", notes), summary, stages, pictures, notes)
+    return Run(path, config, config_text, _read_json(path / "environment.json", notes), summary, stages, pictures, notes, projection)
 
 
 def _ordered(names: Iterable[str]) -> list[str]:
