@@ -31,9 +31,6 @@ from iccld.training import checkpoint, snapshot
 from iccld.training.engine import Engine
 from iccld.training.stages import run_stages
 
-FIRST_BATCH = 900
-"""Where the demo's source and step 1 ended in the sequence of batches."""
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -84,8 +81,11 @@ def continuation(name: str, given: argparse.Namespace) -> dict[str, Any]:
 def train(stage: Stage, previous: Method, pairs: Any, engine: Engine, folder: Path, seed: int) -> tuple[Method, float | None]:
     """The finished method, and the mean error of Eq. 6 over the last tenth."""
 
+    before = load_config("demo").stages
+    first = before.source.iterations + before.step1.iterations  # where they ended in the sequence of batches
+
     def loader(name: str, start: int, end: int) -> Any:
-        return pair_loader(pairs, FIRST_BATCH + start, FIRST_BATCH + end, 0)
+        return pair_loader(pairs, first + start, first + end, 0)
 
     class Scale:
         def __iter__(self) -> Any:

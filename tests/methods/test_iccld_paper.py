@@ -13,9 +13,10 @@ from torch import Tensor
 
 from iccld.errors import ConfigError
 from iccld.losses import confusion_to_uniform, domain_cross_entropy
-from iccld.methods import iccld_paper
+from iccld.methods import iccld, iccld_paper
 from iccld.methods.iccld_paper import Settings, Step1, Step2
 from iccld.methods.mixing import paint
+from iccld.models import CompactEncoder, InterCoderDecoder, Segmenter
 
 LITERAL = {name: get_args(hint) for name, hint in get_type_hints(Settings).items() if get_origin(hint) is Literal}
 
@@ -102,7 +103,7 @@ def test_the_literal_step_asks_for_the_noise_given_the_clean_latent(tiny: Module
 def test_a_perfect_literal_denoiser_changes_no_mask(tiny: ModuleType) -> None:
     """The finding of docs/step2.md on a whole model: the noise follows from the denoiser's inputs, and step 2 answers as step 1 did."""
     method = step2(tiny, sampler_steps=50)
-    step1 = iccld_paper.Segmenter(method.model.encoder, method.model.decoder)
+    step1 = Segmenter(method.model.encoder, method.model.decoder)
 
     def perfect(noised: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
         signal = method.diffusion.signal(timestep)
@@ -142,6 +143,31 @@ def test_each_half_of_eq_7_moves_its_own_network(tiny: ModuleType, optimizer: st
     method = step2(tiny, discriminate=discriminate)
     only(method, optimizer)
     assert moved(tiny, method, lambda: tiny.step(method, 0)) == expected
+
+
+class BatchNormed(CompactEncoder):
+    """An encoder with running statistics, as many backbones have them."""
+
+    def __init__(self) -> None:
+        super().__init__((8, 8, 16, 16, 16), 4)
+        self.to_latent[0] = torch.nn.BatchNorm2d(16)
+
+
+@pytest.mark.parametrize("kind", [(iccld.Step2, iccld.Settings), (Step2, Settings)], ids=["iccld", "iccld_paper"])
+def test_step2_leaves_the_encoder_and_its_batch_statistics_alone(tiny: ModuleType, kind: tuple[type, type]) -> None:
+    encoder = BatchNormed()
+    parts = tiny.ingredients(make_segmenter=lambda: Segmenter(encoder, InterCoderDecoder(4, encoder.pyramid_channels, 4, width=16)))
+    encoder.train()(torch.rand(2, 3, 32, 32))  # statistics that are not those of a fresh network
+    stage, settings = kind
+    method = tiny.ready(stage(parts, settings(), tiny.optimisation(), parts.make_segmenter()))
+    before = {name: value.clone() for name, value in method.model.encoder.state_dict().items()}
+    assert before["to_latent.0.num_batches_tracked"] == 1
+    method.start_round([tiny.batch()])
+    tiny.step(method, 0)
+    for network in (method.model, method.ema.module):
+        after = network.encoder.state_dict()
+        assert after.keys() == before.keys()
+        assert [name for name in before if not torch.equal(after[name], before[name])] == []
 
 
 def test_step1_moves_every_parameter_of_encoder_and_decoder(tiny: ModuleType) -> None:

@@ -239,9 +239,9 @@ class Step2(DiffusionMethod):
         self.headline_weights = settings.predict_with
         self.sampler_steps = settings.sampler_steps
         self.diffusion = Diffusion(prediction=settings.prediction, noise_scale=settings.noise_scale)
-        segmenter.requires_grad_(False)
+        segmenter.requires_grad_(False).eval()  # frozen: a backbone drops no paths and moves no statistics
         self.first = copy.deepcopy(segmenter.decoder) if settings.train_decoder else segmenter.decoder  # step 1's, for pseudo-labels
-        segmenter.decoder.requires_grad_(settings.train_decoder)
+        segmenter.decoder.requires_grad_(settings.train_decoder).train(settings.train_decoder)
         residual = settings.prediction == "sample" and settings.diffuse == "image"
         denoiser, scale = ingredients.make_denoiser(residual), LatentScale(ingredients.latent_channels)
         sampler = DdimSampler(self.diffusion, settings.sampler_steps)
