@@ -2,6 +2,7 @@
 
 from iccld.build.estimate import estimate
 from iccld.build.load import load_predictor
+from iccld.build.memory import StageMemory, stage_memory, takes_bf16
 from iccld.build.run import adapt
 
-__all__ = ["adapt", "estimate", "load_predictor"]
+__all__ = ["StageMemory", "adapt", "estimate", "load_predictor", "stage_memory", "takes_bf16"]

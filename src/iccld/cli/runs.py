@@ -64,6 +64,8 @@ def _train(config: Config, print_config: bool) -> int:
     from iccld import build
 
     if not any((run / "checkpoints").glob("*/*/manifest.json")):  # a resumed run was estimated when it began
+        for line in memory_lines(config):
+            say(line)
         say(_estimate_line(build.estimate(config)))
     finished = build.adapt(config, partial(save_stage_pictures, config.evaluation.num_pictures))
     from iccld.report import write_report
@@ -91,6 +93,15 @@ def _refuse_unwritable(run: Path) -> None:
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(f"cannot write {run}: {folder} is not a writable folder; choose another --runtime.out")
+
+
+def memory_lines(config: Config) -> list[str]:
+    """Device memory by component and stage, before a step is tried; compact networks need too little to tell."""
+    if config.network.preset == "compact" and not config.network.encoder:
+        return []
+    from iccld.build import stage_memory, takes_bf16
+
+    return [str(stage) for stage in stage_memory(config, takes_bf16(config))]
 
 
 def _estimate_line(estimate: dict[str, float]) -> str:

@@ -1,0 +1,113 @@
+"""Memory of tensors, counted exactly: on the meta device a training step of any size costs neither memory nor arithmetic."""
+
+from __future__ import annotations
+
+import weakref
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+IN_BF16 = frozenset(
+    {"conv1d", "conv2d", "conv_transpose2d", "linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "scaled_dot_product_attention"}
+)
+IN_FP32 = frozenset(
+    {"group_norm", "layer_norm", "softmax", "log_softmax", "cross_entropy", "nll_loss", "mse_loss", "kl_div", "exp", "log", "pow", "norm"}
+)
+"""Functions that CUDA's autocast runs in bf16, and in fp32 (PyTorch's notes on automatic mixed precision, op-specific behaviour);
+everything else keeps the type it is given."""
+
+
+class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all tensors that are made inside and still alive, and their peak.
+
+    What is there before (parameters, say) is not counted.  Kernels' workspaces and an allocator's fragments are not tensors.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live: dict[int, int] = {}
+        self.now = 0
+        self.peak = 0
+        self.kept: dict[str, int] = defaultdict(int)
+        """Bytes by section: what its tensors, outputs included, still held at its end."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        outputs = function(*args, **(kwargs or {}))
+        given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        for output in tree_leaves(outputs):
+            if isinstance(output, Tensor) and output.untyped_storage()._cdata not in given:
+                self._add(output.untyped_storage())
+        return outputs
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """What is made inside and outlives it counts under `name`."""
+        before = self.now
+        yield
+        self.kept[name] += self.now - before
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key not in self.live:
+            self.live[key] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._drop, key)
+
+    def _drop(self, key: int) -> None:
+        self.now -= self.live.pop(key)
+
+
+class CudaAutocast(TorchFunctionMode):
+    """Gives tensors of the meta device the types that bf16 autocast gives them on CUDA, and attention by the memory-efficient kernel,
+    where the meta device's own would make the whole matrix."""
+
+    def __init__(self, bf16: bool) -> None:
+        super().__init__()
+        self.bf16 = bf16
+
+    def __torch_function__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(function, "__name__", "")
+        if self.bf16 and (name in IN_BF16 or name in IN_FP32):
+            dtype = torch.bfloat16 if name in IN_BF16 else torch.float32
+            args, kwargs = tree_map(lambda x: _cast(x, dtype), (args, kwargs))
+        if name == "scaled_dot_product_attention":
+            return _efficient_attention(*args, **kwargs)
+        return function(*args, **kwargs)
+
+
+def backward(loss: Tensor, parameters: Sequence[Tensor]) -> None:
+    """`loss.backward(inputs=parameters)` under a `CudaAutocast` that stays on.
+
+    Tensor.backward is itself a torch function, inside which the mode would be off and recomputed blocks be run without it; the engine
+    behind it is none.
+    """
+    engine = torch.autograd.Variable._execution_engine
+    engine.run_backward((loss,), (torch.ones_like(loss),), False, False, tuple(parameters), allow_unreachable=True, accumulate_grad=True)
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _efficient_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    kernel = torch.ops.aten._scaled_dot_product_efficient_attention
+    made: tuple[Tensor, ...] = kernel(query, key, value, attn_mask, True, dropout_p, is_causal, scale=scale)
+    return made[0]

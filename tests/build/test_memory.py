@@ -1,0 +1,106 @@
+"""Memory of the stages by component: sums by hand, what checkpointing and precision save, and what docs/memory.md tells."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from iccld.build.memory import StageMemory, stage_memory
+from iccld.build.networks import build_networks
+from iccld.cli.runs import memory_lines
+from iccld.config import Config, load_config
+
+SMALL = ("--size.crop", "64x64", "--batch_size", "2", "--network.denoiser_widths", "32,32")
+SOURCE = ("--stages.step1.iterations", "0", "--stages.step2.iterations", "0")
+DOCS = Path(__file__).parents[2] / "docs" / "memory.md"
+
+
+def config(*overrides: str) -> Config:
+    return load_config("demo", [*SMALL, *overrides])
+
+
+@cache
+def memory(*overrides: str, bf16: bool = True) -> list[StageMemory]:
+    return stage_memory(config(*overrides), bf16)
+
+
+def size(network: nn.Module) -> int:
+    return sum(4 * p.numel() for p in network.parameters())
+
+
+def test_parameters_averages_moments_and_gradients_are_counted_by_hand() -> None:
+    networks = build_networks(config().network, 19)
+    segmenter, denoiser, discriminator = networks.make_segmenter(), networks.make_denoiser(True), networks.make_discriminator()
+    scale = 4 * 2 * networks.latent_channels
+    source, step1, step2 = memory()
+    for stage in (source, step1):
+        assert (stage.parameters, stage.average) == (size(segmenter),) * 2
+        assert (stage.optimizer, stage.gradients) == (2 * size(segmenter), size(segmenter))
+    assert step2.average == size(segmenter) + size(denoiser) + scale
+    assert step2.parameters == step2.average + size(discriminator)
+    trained = size(segmenter.decoder) + size(denoiser)  # the encoder is frozen
+    assert (step2.optimizer, step2.gradients) == (2 * (trained + size(discriminator)), trained)
+    assert all(stage.peak > stage.parameters + stage.average + stage.optimizer + stage.gradients for stage in (source, step1, step2))
+
+
+def test_activations_belong_to_the_passes_of_the_stage() -> None:
+    source, step1, step2 = memory()
+    # Twice the pictures, but casts of the weights are kept once.
+    assert source.activations["encoder"] < step1.activations["encoder"] < 2 * source.activations["encoder"]
+    assert set(step2.activations) == {"encoder", "denoiser", "discriminator", "decoder", "loss"}
+    assert step2.activations["encoder"] < source.activations["encoder"]  # no gradient: levels and latent alone
+    (alone,) = memory("--settings.task_weight", "0", "--stages.source.iterations", "0", "--stages.step1.iterations", "0")
+    assert set(alone.activations) == {"encoder", "denoiser", "discriminator"}
+
+
+def test_activations_grow_with_the_area() -> None:
+    (small,), (large,) = memory(*SOURCE), memory(*SOURCE, "--size.crop", "128x128")
+    assert large.activations["loss"] == pytest.approx(4 * small.activations["loss"], rel=0.01)
+    assert 3 * small.activations["decoder"] < large.activations["decoder"] < 4 * small.activations["decoder"]
+
+
+def test_checkpointing_and_bf16_save_activations_and_nothing_else() -> None:
+    (plain,), (saving,) = memory(*SOURCE), memory(*SOURCE, "--network.gradient_checkpointing", "true")
+    (wide,) = memory(*SOURCE, bf16=False)
+    for other in (saving, wide):
+        assert (other.parameters, other.average, other.optimizer, other.gradients) == (
+            plain.parameters,
+            plain.average,
+            plain.optimizer,
+            plain.gradients,
+        )
+    assert saving.activations["encoder"] < plain.activations["encoder"]
+    assert saving.peak < plain.peak < wide.peak
+
+
+def test_a_run_tells_it_by_stage_unless_its_networks_are_compact() -> None:
+    assert memory_lines(config(*SOURCE)) == []
+    tiny = ("--network.preset", "ldm", "--network.latent_stride", "4", "--network.widths", "32,32,32")
+    (line,) = memory_lines(config(*SOURCE, *tiny))
+    assert re.match(r"memory of stage source: \d\.\d GiB at its peak \(parameters \d\.\d\d, average ", line)
+
+
+def test_stages_without_a_rehearsal_are_left_out() -> None:
+    assert [stage.stage for stage in memory("--method", "dacs")] == ["source"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("widths", ["128,256,384,512", "224,448,672,896"])
+def test_kl_f8_at_512_pixels_fits_24_gb_as_the_docs_tell(widths: str) -> None:
+    size = [word for name in ("source", "target", "crop") for word in (f"--size.{name}", "512x512")]
+    flags = ["--network.preset", "ldm", "--network.gradient_checkpointing", "true", "--network.denoiser_widths", widths]
+    stages = stage_memory(load_config("demo", ["--batch_size", "2", *size, *flags]))
+    assert max(stage.peak for stage in stages) < 24e9
+    rows = DOCS.read_text(encoding="utf-8").splitlines()
+    assert [_row(stage) for stage in stages if _row(stage) not in rows] == []
+
+
+def _row(stage: StageMemory) -> str:
+    """A line of the table in docs/memory.md."""
+    networks = ("encoder", "decoder", "denoiser", "discriminator", "loss")
+    sizes = [stage.parameters, stage.average, stage.optimizer, stage.gradients, *(stage.activations.get(name, 0) for name in networks)]
+    return f"| {stage.stage} | " + " | ".join(f"{value / 2**30:.2f}" if value else "–" for value in [*sizes, stage.peak]) + " |"

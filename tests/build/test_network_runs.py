@@ -1,0 +1,97 @@
+"""Runs of LDM's networks and of a transformers encoder: trained, read back without weights or hub, predicted at odd sizes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import SegformerConfig, SegformerModel
+
+from iccld.batch import DomainBatch
+from iccld.build import load_predictor
+from iccld.build.objects import ingredients, method_settings, optimisations, registered_method
+from iccld.config import load_config, read_config
+from iccld.labels import CITYSCAPES19
+from iccld.methods.iccld import Step2
+from iccld.training.checkpoint import find, load
+from iccld.training.engine import Engine
+
+LDM = {"preset": "ldm", "latent_stride": 4, "widths": [32, 32, 32], "denoiser_widths": [32, 32], "gradient_checkpointing": True}
+
+
+def only(stage: str) -> dict[str, Any]:
+    """One iteration of one stage, scored on nothing."""
+    iterations = {name: {"iterations": int(name == stage)} for name in ("source", "step1", "step2")}
+    return {"stages": iterations, "val": {}, "evaluation": {"num_pictures": 0, "compare_images": 0}}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random SegFormer, as a folder."""
+    folder = tmp_path_factory.mktemp("weights") / "mit"
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2]}
+    SegformerModel(SegformerConfig(**sizes)).save_pretrained(folder)
+    return folder
+
+
+def image(height: int, width: int) -> torch.Tensor:
+    return torch.randint(0, 256, (1, 3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.usefixtures("no_estimate")
+def test_a_run_of_ldms_networks_is_trained_scaled_and_read_back(workshop: Any) -> None:
+    assert workshop.adapt("ldm", {"network": LDM} | only("step2"), "--source.holdout", "0") == 0
+    run = workshop.runs / "ldm"
+    predictor = load_predictor(run, device="cpu")
+    assert (predictor.size_multiple, predictor.noise_stride, predictor.noise_channels) == (4, 4, 3)
+    predictor.working_size = None  # pictures keep their size: no multiple of anything
+    with torch.no_grad():
+        logits = predictor(image(37, 51))
+    assert logits.shape == (1, 19, 37, 51)
+    assert torch.isfinite(logits).all()
+    # The latents' statistics were measured before step 2 and are stored with the weights.
+    stored = load(find(run, "step2")).model
+    assert stored["segmenter.scale.mean"].shape == (3,)
+    assert bool((stored["segmenter.scale.std"] != 1).all())
+    assert torch.equal(predictor.network.scale.std, load(find(run, "step2")).ema["segmenter.scale.std"])
+
+
+@pytest.mark.usefixtures("no_estimate")
+def test_fault_40_a_run_with_a_backbone_is_read_without_its_weights(workshop: Any, weights: Path, capsys: Any) -> None:
+    assert workshop.adapt("mit", only("source"), "--source.holdout", "0", "--encoder.name", str(weights)) == 0
+    assert f"encoder {weights}: licence unknown" in capsys.readouterr().err
+    run = workshop.runs / "mit"
+    assert read_config(run / "config.yaml").network.encoder == str(weights)
+    shutil.rmtree(weights)
+    predictor = load_predictor(run, device="cpu")
+    assert predictor.size_multiple == 32
+    predictor.working_size = None
+    with torch.no_grad():
+        assert predictor(image(37, 51)).shape == (1, 19, 37, 51)
+    stored = load(find(run, "source")).ema
+    own = predictor.network.state_dict()
+    assert {name.removeprefix("segmenter.") for name in stored} == set(own)
+    assert all(torch.equal(own[name.removeprefix("segmenter.")], tensor) for name, tensor in stored.items())
+
+
+def test_latents_are_measured_over_all_three_domains() -> None:
+    made = load_config("demo", ["--network.preset", "ldm", "--network.widths", "32,32,64,64", "--network.denoiser_widths", "32,32"])
+    parts = ingredients(made, CITYSCAPES19)
+    method = registered_method("iccld").stages(parts, method_settings(made), optimisations(made))[2].make_method(None)
+    assert isinstance(method, Step2)
+    method.setup(Engine(accelerator="cpu"))
+    seen: list[torch.Tensor] = []
+    method.model.encoder.register_forward_hook(lambda module, inputs, output: seen.append(output.latent))
+    pictures = torch.randint(0, 256, (1, 3, 128, 192), dtype=torch.uint8)
+    label, index = torch.zeros(1, 128, 192, dtype=torch.uint8), torch.arange(1)
+    method.start_round([DomainBatch(pictures, label, pictures, index, index)])
+    latent = torch.cat(seen)
+    assert latent.shape == (3, 4, 16, 24)
+    for scale in (method.model.scale, method.ema.module.scale):
+        torch.testing.assert_close(scale.normalise(latent).mean((0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
+        torch.testing.assert_close(scale.normalise(latent).std((0, 2, 3), correction=0), torch.ones(4), atol=1e-3, rtol=0)
+        torch.testing.assert_close(scale.restore(scale.normalise(latent)), latent, atol=1e-5, rtol=1e-5)
