@@ -79,7 +79,7 @@ def test_checkpointing_and_bf16_save_activations_and_nothing_else() -> None:
 
 def test_a_run_tells_it_by_stage_unless_its_networks_are_compact() -> None:
     assert memory_lines(config(*SOURCE)) == []
-    tiny = ("--network.preset", "ldm", "--network.latent_stride", "4", "--network.widths", "32,32,32")
+    tiny = ("--network.preset", "ldm", "--network.decoder_width", "0", "--network.latent_stride", "4", "--network.widths", "32,32,32")
     (line,) = memory_lines(config(*SOURCE, *tiny))
     assert re.match(r"memory of stage source: \d\.\d GiB at its peak \(parameters \d\.\d\d, average ", line)
 
@@ -92,7 +92,8 @@ def test_stages_without_a_rehearsal_are_left_out() -> None:
 @pytest.mark.parametrize("widths", ["128,256,384,512", "224,448,672,896"])
 def test_kl_f8_at_512_pixels_fits_24_gb_as_the_docs_tell(widths: str) -> None:
     size = [word for name in ("source", "target", "crop") for word in (f"--size.{name}", "512x512")]
-    flags = ["--network.preset", "ldm", "--network.gradient_checkpointing", "true", "--network.denoiser_widths", widths]
+    flags = ["--network.preset", "ldm", "--network.widths", "[]", "--network.decoder_width", "0"]
+    flags += ["--network.gradient_checkpointing", "true", "--network.denoiser_widths", widths]
     stages = stage_memory(load_config("demo", ["--batch_size", "2", *size, *flags]))
     assert max(stage.peak for stage in stages) < 24e9
     rows = DOCS.read_text(encoding="utf-8").splitlines()

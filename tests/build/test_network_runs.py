@@ -13,7 +13,7 @@ from transformers import SegformerConfig, SegformerModel
 from iccld.batch import DomainBatch
 from iccld.build import load_predictor
 from iccld.build.objects import ingredients, method_settings, optimisations, registered_method
-from iccld.config import load_config, read_config
+from iccld.config import load_config, parse_size, read_config
 from iccld.labels import CITYSCAPES19
 from iccld.methods.iccld import Step2
 from iccld.training.checkpoint import find, load
@@ -79,18 +79,20 @@ def test_fault_40_a_run_with_a_backbone_is_read_without_its_weights(workshop: An
 
 
 def test_latents_are_measured_over_all_three_domains() -> None:
-    made = load_config("demo", ["--network.preset", "ldm", "--network.widths", "32,32,64,64", "--network.denoiser_widths", "32,32"])
+    sizes = ["--network.widths", "32,32,64,64", "--network.decoder_width", "0", "--network.denoiser_widths", "32,32"]
+    made = load_config("demo", ["--network.preset", "ldm", *sizes])
     parts = ingredients(made, CITYSCAPES19)
     method = registered_method("iccld").stages(parts, method_settings(made), optimisations(made))[2].make_method(None)
     assert isinstance(method, Step2)
     method.setup(Engine(accelerator="cpu"))
     seen: list[torch.Tensor] = []
     method.model.encoder.register_forward_hook(lambda module, inputs, output: seen.append(output.latent))
-    pictures = torch.randint(0, 256, (1, 3, 128, 192), dtype=torch.uint8)
-    label, index = torch.zeros(1, 128, 192, dtype=torch.uint8), torch.arange(1)
+    height, width = parse_size(made.size.crop)
+    pictures = torch.randint(0, 256, (1, 3, height, width), dtype=torch.uint8)
+    label, index = torch.zeros(1, height, width, dtype=torch.uint8), torch.arange(1)
     method.start_round([DomainBatch(pictures, label, pictures, index, index)])
     latent = torch.cat(seen)
-    assert latent.shape == (3, 4, 16, 24)
+    assert latent.shape == (3, 4, height // 8, width // 8)
     for scale in (method.model.scale, method.ema.module.scale):
         torch.testing.assert_close(scale.normalise(latent).mean((0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
         torch.testing.assert_close(scale.normalise(latent).std((0, 2, 3), correction=0), torch.ones(4), atol=1e-3, rtol=0)
