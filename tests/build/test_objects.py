@@ -16,6 +16,7 @@ import yaml
 from iccld.build import load_predictor
 from iccld.build.objects import class_weights, domain_path, ingredients, method_settings, open_data, optimisations, pair_dataset
 from iccld.config import Config, DomainConfig, GenerateConfig, load_config
+from iccld.data import FileDataset
 from iccld.errors import CheckpointError, ConfigError
 from iccld.labels import CITYSCAPES19
 from iccld.methods import METHODS
@@ -236,5 +237,7 @@ def test_iterations_of_its_own_are_taken_as_they_are(workshop: Any, monkeypatch:
 
 def test_a_method_that_needs_depth_is_refused_without(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, needs=frozenset({"depth"}))
+    assert open_data(config(workshop, "--method", "other")).target.has_depth  # generated scenes have it
+    monkeypatch.setattr(FileDataset, "has_depth", property(lambda self: False))
     with pytest.raises(ConfigError, match=r"method other needs depth, and (source|target) \(.*\) has none"):
         open_data(config(workshop, "--method", "other"))

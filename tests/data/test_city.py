@@ -165,8 +165,8 @@ def test_layout_round_trips_through_its_reader(layout: str, tmp_path: Path) -> N
         scene, sample = render_scene("sim", scene_seed(4, "train", i), SIZE), dataset[i]
         np.testing.assert_array_equal(sample.image, scene.image)
         np.testing.assert_array_equal(sample.label, scene.label)
-        if sample.depth is not None:
-            np.testing.assert_allclose(sample.depth, scene.depth, atol=0.006)
+        assert sample.depth is not None
+        np.testing.assert_allclose(sample.depth, scene.depth, atol=0.006)
 
 
 def test_gta5_label_is_a_palette_png_of_raw_ids(tmp_path: Path) -> None:

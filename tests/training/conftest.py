@@ -25,7 +25,9 @@ SEED = 7
 
 
 class ToyMethod(Method):
-    """Two adversarial updates a step; everything it owns changes in every step."""
+    """Two adversarial updates a step, a round every four; everything it owns changes in every step or round."""
+
+    round_batches = 3
 
     def __init__(self, iterations: int, previous: Method | None) -> None:
         self.model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.3), nn.Conv2d(4, 2, 1))
@@ -35,6 +37,8 @@ class ToyMethod(Method):
         self.ema = Ema(self.model, decay=0.9)
         self.prototypes = torch.zeros(2)
         self.seen = 0
+        self.rounds = 0
+        self.round_sizes: list[int] = []
         self.model_optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.01)
         self.critic_optimizer = torch.optim.SGD(self.critic.parameters(), lr=0.05, momentum=0.9)
         self.model_schedule = warmup_poly(self.model_optimizer, iterations, warmup=2)
@@ -53,12 +57,19 @@ class ToyMethod(Method):
     def schedules(self) -> dict[str, Any]:
         return {"model": self.model_schedule, "critic": self.critic_schedule}
 
+    def starts_round(self, iteration: int) -> bool:
+        return iteration % 4 == 0
+
+    def start_round(self, target_loader: Iterable[DomainBatch]) -> None:
+        self.rounds += 1
+        self.round_sizes.append(len(list(target_loader)))
+
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         self.on_step(iteration)
         rows = len(batch.source_image) * self.engine.world_size
         noise = self.engine.rank_rows(torch.randn(rows, 3, 4, 4, generator=generator))
         features = self.model(batch.source_image + 0.1 * noise).mean((2, 3))
-        fooling = self.critic(features).square().mean() + (features - self.prototypes).square().mean()
+        fooling = self.critic(features).square().mean() + (features - self.prototypes - self.rounds).square().mean()
         self.update("model", fooling)
         judging = (self.critic(features.detach()) - 1).square().mean()
         judging = judging * float("nan") if iteration == 2 else judging  # one skipped update
@@ -69,11 +80,11 @@ class ToyMethod(Method):
         return {"fooling": fooling.detach(), "judging": judging.detach(), "entropy": fooling.detach() * self.seen}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"prototypes": self.prototypes, "seen": self.seen}
+        return {"prototypes": self.prototypes, "seen": self.seen, "rounds": self.rounds}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.prototypes = state["prototypes"]
-        self.seen = int(state["seen"])
+        self.seen, self.rounds = int(state["seen"]), int(state["rounds"])
 
     def predictor(self, weights: str = "ema") -> Any:
         return self.ema.module if weights == "ema" else self.model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import signal
@@ -43,6 +44,13 @@ def test_metrics_have_the_agreed_lines(toy: Callable[..., Any]) -> None:
     assert result.stages["step1"].iterations == 8
     assert result.stages["step1"].seconds > 0
     assert result.stages["step1"].peak_memory_gib > 0.05
+
+
+def test_rounds_begin_where_the_method_says_with_as_many_batches_as_it_wants(toy: Callable[..., Any]) -> None:
+    run = toy()
+    run.run(target_loader=itertools.repeat(None))
+    assert [method.rounds for method in run.methods] == [2, 2]  # before the first and the fifth of eight steps
+    assert [method.round_sizes for method in run.methods] == [[3, 3], [3, 3]]
 
 
 def test_best_checkpoint_outlives_the_last_ones(toy: Callable[..., Any]) -> None:

@@ -113,6 +113,7 @@ STATE_ITEMS = [
     ("update",),
     ("method", "prototypes"),
     ("method", "seen"),
+    ("method", "rounds"),
     ("metrics",),
     ("progress", "iteration"),
     ("progress", "evaluated"),

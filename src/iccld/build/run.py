@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from itertools import count as numbers
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,6 @@ PROJECTION = "projection.json"
 
 WARN_GAP = 0.01
 """An identity gap below this share means that step 2 returns what it is given."""
-
-SCALE_BATCHES = 8
-"""Batches over which step 2 measures the latents' mean and standard deviation."""
 
 
 def adapt(config: Config, on_stage: StageCallback | None = None) -> Path:
@@ -126,7 +124,7 @@ class _Run:
             fingerprint=self.fingerprint,
             keep_last=config.runtime.keep_last,
             describe_batch=self._describe,
-            target_loader=_Batches(self.pairs, SCALE_BATCHES, engine),
+            target_loader=_Batches(self.pairs, engine),
         )
         return self.run
 
@@ -286,13 +284,13 @@ class _Run:
 
 
 class _Batches:
-    """The first batches of the pairs, on the engine's device; iterated when a stage asks for them."""
+    """The pairs' batches without end, from the first, on the engine's device; iterated when a round begins, for as many as it wants."""
 
-    def __init__(self, pairs: PairDataset, count: int, engine: Engine) -> None:
-        self.pairs, self.count, self.engine = pairs, count, engine
+    def __init__(self, pairs: PairDataset, engine: Engine) -> None:
+        self.pairs, self.engine = pairs, engine
 
     def __iter__(self) -> Any:
-        return (self.engine.to_device(self.pairs[iteration]) for iteration in range(self.count))
+        return (self.engine.to_device(self.pairs[iteration]) for iteration in numbers())
 
 
 def fingerprint(config: Config, space: LabelSpace, source: TrainedSource | None = None) -> dict[str, Any]:

@@ -1,16 +1,20 @@
-"""Cityscapes on disk: `leftImg8bit/<split>/<city>/*_leftImg8bit.png` and `gtFine/<split>/<city>/*_gtFine_labelIds.png`."""
+"""Cityscapes on disk: `leftImg8bit/<split>/<city>/*_leftImg8bit.png` and `gtFine/<split>/<city>/*_gtFine_labelIds.png`.
+
+`depth/<split>/<city>/*_depth.png` (16 bits, centimetres; or .npy, metres) is no part of the original: for methods that want depth.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from iccld.data.dataset import FileDataset, absorbed_table, join_names, pair_files
+from iccld.data.dataset import FileDataset, absorbed_table, depth_files, join_names, pair_files
 from iccld.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES, find_files, relative_name
 from iccld.errors import DataError
 from iccld.labels import CITYSCAPES19, CITYSCAPES_IDS, CITYSCAPES_KNOWN, LabelSpace, raw_id_table
 
 IMAGE_ENDING = "_leftImg8bit"
 LABEL_ENDING = "_gtFine_labelIds"
+DEPTH_ENDING = "_depth"
 
 
 def open_cityscapes(root: Path, split: str, label_space: LabelSpace, labels: bool = True, strict: bool = True) -> FileDataset:
@@ -41,6 +45,7 @@ def open_cityscapes(root: Path, split: str, label_space: LabelSpace, labels: boo
         label_paths=pairs.label_paths,
         label_space=label_space,
         raw_ids=table,
+        depth_paths=depth_files(root / "depth" / split, pairs.names, DEPTH_ENDING),
         notes=notes,
         problems=pairs.problems,
         label_folder=str(label_folder),

@@ -17,6 +17,8 @@ from iccld.errors import DataError
 from iccld.labels import LabelSpace, RawIdTable, raw_id_table
 
 UInt8Array = npt.NDArray[np.uint8]
+DEPTH_SUFFIXES = frozenset({".png", ".npy"})
+"""16-bit PNG in centimetres, or NumPy arrays in metres (`images.read_depth`)."""
 SPLITS = ("train", "val", "test")
 
 
@@ -126,6 +128,12 @@ class FileDataset:
             label_paths=[self.label_paths[i] for i in indices],
             depth_paths=[self.depth_paths[i] for i in indices],
         )
+
+
+def depth_files(folder: Path, names: Sequence[str], ending: str = "") -> list[Path | None]:
+    """The depth map of each picture below `folder`, by its name and `ending`; None where there is none."""
+    found = unique_names(images.find_files(folder, DEPTH_SUFFIXES), folder)
+    return [found.get(f"{name}{ending}") for name in names]
 
 
 def size_mismatch(image_path: Path, image_shape: tuple[int, ...], other_path: Path | None, other_shape: tuple[int, ...]) -> str:

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from iccld.data.dataset import FileDataset, Pairing, absorbed_table, named_files, pair_files, split_folder, unique_names
+from iccld.data.dataset import FileDataset, Pairing, absorbed_table, depth_files, named_files, pair_files, split_folder, unique_names
 from iccld.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES, find_files
 from iccld.errors import ConfigError, DataError
 from iccld.labels import CAMVID11, IGNORE, LabelSpace, RawIdTable, raw_id_table, read_color, read_yaml_mapping, refuse_unknown_keys
 
 YAML_NAME = "dataset.yaml"
 KEYS = ("name", "images", "masks", "depth", "classes", "ignore_ids")
-DEPTH_SUFFIXES = frozenset({".png", ".npy"})
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,6 @@ def open_folder(
     table, notes = raw_id_table({}, ()), list[str]()
     if use_labels:
         table, notes = _ids(description, label_space, base)
-    depth_folder = split_folder(base / folders.get("depth", "depth"), split)
-    depth_files = unique_names(find_files(depth_folder, DEPTH_SUFFIXES), depth_folder)
     return FileDataset(
         root=root,
         format="folder",
@@ -102,7 +99,7 @@ def open_folder(
         label_paths=pairs.label_paths,
         label_space=label_space,
         raw_ids=table,
-        depth_paths=[depth_files.get(name) for name in pairs.names],
+        depth_paths=depth_files(split_folder(base / folders.get("depth", "depth"), split), pairs.names),
         notes=notes,
         problems=pairs.problems,
         label_folder=str(label_folder),

@@ -1,10 +1,13 @@
-"""GTA5 on disk: `images/*.png` and `labels/*.png`, 8-bit palette PNGs with Cityscapes' ids.  Sizes vary between files."""
+"""GTA5 on disk: `images/*.png` and `labels/*.png`, 8-bit palette PNGs with Cityscapes' ids.  Sizes vary between files.
+
+`depth/` beside them is no part of the original: 16-bit PNGs in centimetres, or .npy in metres, for methods that want depth.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from iccld.data.dataset import FileDataset, absorbed_table, named_files, pair_files, split_folder, unique_names
+from iccld.data.dataset import FileDataset, absorbed_table, depth_files, named_files, pair_files, split_folder, unique_names
 from iccld.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES, find_files
 from iccld.labels import CITYSCAPES19, CITYSCAPES_KNOWN, GTA5_IDS, LabelSpace, raw_id_table
 
@@ -31,6 +34,7 @@ def open_gta5(root: Path, split: str, label_space: LabelSpace, labels: bool = Tr
         label_paths=pairs.label_paths,
         label_space=label_space,
         raw_ids=table,
+        depth_paths=depth_files(split_folder(base / "depth", split), pairs.names),
         notes=notes,
         problems=pairs.problems,
         label_folder=str(label_folder),

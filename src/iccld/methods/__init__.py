@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from iccld.methods import cluda, dacs, daformer, hrda, iccld, iccld_paper, mic, source_only
+from iccld.methods import adaptsegnet, bapa, cbst, cluda, corda, dacs, daformer, hrda, iccld, iccld_paper, mic, source_only
 from iccld.methods.ingredients import Ingredients, Optimisation
 from iccld.methods.method import Stage
 
@@ -35,6 +35,10 @@ class Registered:
 
 METHODS: dict[str, Registered] = {
     "cluda": Registered(cluda.Settings, cluda.stages),
+    "adaptsegnet": Registered(adaptsegnet.Settings, adaptsegnet.stages),
+    "bapa": Registered(bapa.Settings, bapa.stages),
+    "cbst": Registered(cbst.Settings, cbst.stages),
+    "corda": Registered(corda.Settings, corda.stages, needs=frozenset({"depth"})),
     "dacs": Registered(dacs.Settings, dacs.stages),
     "daformer": Registered(daformer.Settings, daformer.stages),
     "hrda": Registered(hrda.Settings, hrda.stages),

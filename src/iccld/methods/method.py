@@ -75,6 +75,9 @@ class Method(ABC):
     headline_weights: str = "ema"
     """Which predictor gives the method's headline score: "ema" or "model"."""
 
+    round_batches: int = 8
+    """Batches that `start_round` is handed."""
+
     update: Update
     """Given by `setup`."""
 
@@ -114,8 +117,15 @@ class Method(ABC):
         """
 
     def start_round(self, target_loader: Iterable[DomainBatch]) -> None:
-        """Relabel the target (CBST, ProDA); called once before the first step of a stage, not when it is resumed."""
+        """Relabel the target (CBST), measure latents (ICCLD); called before the steps that `starts_round` names.
+
+        A function of the networks, `state_dict` and the batches alone: a training that was stopped just before a round begins it again.
+        """
         return None
+
+    def starts_round(self, iteration: int) -> bool:
+        """Whether `start_round` is called before the step of this iteration; by default before the stage's first alone."""
+        return iteration == 0
 
     def state_dict(self) -> dict[str, Any]:
         """Everything else that training continues from: tensors, numbers, strings, and lists, tuples and dicts of them."""

@@ -1,23 +1,28 @@
 """Networks.  They know no method: encoders, the decoder with inter-coder connections, the denoiser and its discriminator."""
 
+from iccld.models.atrous import AtrousClassifier
 from iccld.models.backbone import Backbone, BackboneEncoder
 from iccld.models.compact import CompactEncoder
 from iccld.models.context_aware import ContextAwareDecoder, PyramidEncoder
 from iccld.models.decoder import InterCoderDecoder
 from iccld.models.denoiser import Denoiser, DomainDiscriminator, UNetKind
+from iccld.models.depth_exchange import DepthSegmenter, TaskPredictions, disparity
 from iccld.models.features import Features
 from iccld.models.latent_scale import LatentScale
 from iccld.models.ldm import LdmDecoder, LdmEncoder
 from iccld.models.middle_features import FeatureDiscriminator, denoise_with_middle, middle_channels
+from iccld.models.patch_discriminator import PatchDiscriminator
 from iccld.models.segmenter import DiffusionSegmenter, Segmenter
 from iccld.models.two_resolutions import Look, Offsets, ScaleAttention, TwoResolutions, cut, fuse, halved
 
 __all__ = [
+    "AtrousClassifier",
     "Backbone",
     "BackboneEncoder",
     "CompactEncoder",
     "ContextAwareDecoder",
     "Denoiser",
+    "DepthSegmenter",
     "DiffusionSegmenter",
     "DomainDiscriminator",
     "FeatureDiscriminator",
@@ -28,13 +33,16 @@ __all__ = [
     "LdmEncoder",
     "Look",
     "Offsets",
+    "PatchDiscriminator",
     "PyramidEncoder",
     "ScaleAttention",
     "Segmenter",
+    "TaskPredictions",
     "TwoResolutions",
     "UNetKind",
     "cut",
     "denoise_with_middle",
+    "disparity",
     "fuse",
     "halved",
     "middle_channels",

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +124,11 @@ class _StageLoop:
         try:
             with stop_on_signals() as stop:
                 if self.saved < 0:
-                    self.method.start_round(targets)
+                    self._start_round(targets)
                 if self._is_evaluation_due() and self.evaluated != self.iteration:
                     self._evaluate()  # the signal that stopped the earlier process came before its evaluation
                 if self.iteration < end:
-                    self._train(loader_factory, stop, progress)
+                    self._train(loader_factory, targets, stop, progress)
                 else:
                     self._save()
                 if engine.any_rank(bool(stop)):
@@ -138,12 +139,17 @@ class _StageLoop:
         engine.barrier()
         return self._result()
 
-    def _train(self, loader_factory: LoaderFactory, stop: StopRequest, progress: bool) -> None:
+    def _start_round(self, targets: Iterable[DomainBatch]) -> None:
+        self.method.start_round(islice(targets, self.method.round_batches))
+
+    def _train(self, loader_factory: LoaderFactory, targets: Iterable[DomainBatch], stop: StopRequest, progress: bool) -> None:
         start, end = self.iteration, self.stage.iterations
         label = f"Training {self.stage.name}" + (f" from {start}" if start else "")
         shows = progress and self.engine.is_first
         with progress_bar(label, total=end - start) if shows else nullcontext(_Silent()) as bar:
             for batch in loader_factory(start, end):
+                if self.iteration > 0 and self.method.starts_round(self.iteration):
+                    self._start_round(targets)
                 self._step(self.engine.to_device(batch))
                 note = self._log() if self.iteration % self.log_every == 0 or self.iteration == end else ""
                 bar.advance(1, note)

@@ -1,5 +1,6 @@
 """Batched augmentations on the device, image and maps together.  Every draw comes from `Draw`, a function of (seed, step)."""
 
+from iccld.transforms.boundary import boundary_distance
 from iccld.transforms.classmix import choose_classes, classes_present, classmix
 from iccld.transforms.draw import Draw
 from iccld.transforms.fourier import exchange_amplitude
@@ -13,6 +14,7 @@ __all__ = [
     "Draw",
     "block_mask",
     "blur",
+    "boundary_distance",
     "choose_classes",
     "choosy_crop",
     "classes_present",

@@ -22,8 +22,8 @@ from iccld.errors import ConfigError, DataError
 from iccld.labels import CITYSCAPES19, CITYSCAPES_IDS, IGNORE, SYNTHIA_IDS
 from iccld.progress import progress
 
-VERSION = 4
-"""Version of the drawing: raise it when scenes change, so that finished data sets of older scenes are not taken for new ones."""
+VERSION = 5
+"""Version of what is written: raise it when that changes, so that finished data sets of older code are not taken for new ones."""
 
 LAYOUTS = ("gta5", "synthia", "cityscapes", "folder")
 RECORD = "generation.json"
@@ -140,9 +140,9 @@ def _raw(mapping: dict[int, int]) -> npt.NDArray[np.uint8]:
 
 def _folders(layout: str, split: str) -> tuple[str, ...]:
     return {
-        "gta5": ("images", "labels"),
+        "gta5": ("images", "labels", "depth"),
         "synthia": ("RGB", "GT/LABELS", "Depth"),
-        "cityscapes": (f"leftImg8bit/{split}/city", f"gtFine/{split}/city"),
+        "cityscapes": (f"leftImg8bit/{split}/city", f"gtFine/{split}/city", f"depth/{split}/city"),
         "folder": ("images", "masks", "depth"),
     }[layout]
 
@@ -167,6 +167,7 @@ def _write_gta5(scene: Scene, out: Path, world: str, split: str, index: int) -> 
     label = Image.fromarray(raw[scene.label], mode="P")
     label.putpalette(palette.tobytes())
     label.save(out / "labels" / name, compress_level=1)
+    _save(out / "depth" / name, _centimetres(scene.depth))
 
 
 def _write_synthia(scene: Scene, out: Path, world: str, split: str, index: int) -> None:
@@ -182,6 +183,7 @@ def _write_cityscapes(scene: Scene, out: Path, world: str, split: str, index: in
     stem = f"{world}_{index:06d}_000000"
     _save(out / "leftImg8bit" / split / "city" / f"{stem}_leftImg8bit.png", scene.image)
     _save(out / "gtFine" / split / "city" / f"{stem}_gtFine_labelIds.png", _raw(CITYSCAPES_IDS)[scene.label])
+    _save(out / "depth" / split / "city" / f"{stem}_depth.png", _centimetres(scene.depth))
 
 
 def _write_folder(scene: Scene, out: Path, world: str, split: str, index: int) -> None:
