@@ -13,6 +13,10 @@ class ConfigError(IccldError):
     exit_code = 2
 
 
+class UnmetNeedError(ConfigError):
+    """A method whose data lack a map that it cannot do without."""
+
+
 class DataError(IccldError):
     """A file or folder that is missing, corrupt, unpaired or holds an unknown id."""
 

@@ -20,7 +20,7 @@ from iccld.errors import CheckpointError, ConfigError, DataError, NumericError, 
 from iccld.evaluation import Confusion
 from iccld.labels import CAMVID11, CITYSCAPES19, LabelClass, LabelSpace
 
-COMMANDS = ("demo", "adapt", "evaluate", "predict", "report", "data", "doctor")
+COMMANDS = ("demo", "adapt", "ablate", "compare", "evaluate", "predict", "report", "data", "doctor")
 
 
 def run_python(code, *arguments):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from iccld.errors import ConfigError, DataError
-from iccld.evaluation import Confusion, bootstrap_difference, bootstrap_miou
+from iccld.evaluation import Confusion, bootstrap_difference, bootstrap_miou, bootstrap_over_seeds
 
 
 def frames(accuracies, seed=0, pixels=400):
@@ -83,3 +83,23 @@ def test_bootstrap_refuses_what_has_no_answer():
         bootstrap_miou(images, 0, 0)
     with pytest.raises(ConfigError):
         bootstrap_miou(images, 1, 0, level=1.0)
+
+
+def test_over_one_seed_the_interval_is_the_paired_one():
+    first, second = frames([0.5, 0.8, 0.6, 0.7, 0.4]), frames([0.8, 0.9, 0.7, 0.9, 0.6], seed=1)
+    paired = bootstrap_difference(first, second, 2, 7)
+    assert bootstrap_over_seeds([first], [second], 2, 7) == paired
+    assert bootstrap_over_seeds([first], [second], 2, 7, draw_seeds=False) == paired
+
+
+def test_drawing_seeds_widens_the_interval_of_runs_that_disagree():
+    base, other = frames([0.5, 0.8, 0.6, 0.7, 0.4]), frames([0.8, 0.9, 0.7, 0.9, 0.6], seed=1)
+    gains = [bootstrap_difference(base, base, 1, 7).estimate, bootstrap_difference(base, other, 1, 7).estimate]
+    fixed = bootstrap_over_seeds([base, base], [base, other], 1, 7, draw_seeds=False)
+    drawn = bootstrap_over_seeds([base, base], [base, other], 1, 7)
+    assert fixed.estimate == drawn.estimate == pytest.approx(sum(gains) / 2)
+    assert drawn.high - drawn.low > fixed.high - fixed.low
+    with pytest.raises(DataError, match="same images"):
+        bootstrap_over_seeds([base], [other[:-1]], 1, 7)
+    with pytest.raises(DataError, match="as many runs"):
+        bootstrap_over_seeds([base], [], 1, 7)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
 
 from iccld.batch import DomainBatch
 from iccld.build.objects import ingredients, method_settings, optimisations, registered_method
+from iccld.build.source import SOURCE
 from iccld.config import Config, DomainConfig, parse_size
 from iccld.labels import get_label_space
-from iccld.methods.method import Method
+from iccld.methods.method import Method, Stage
 from iccld.training.allocator import keep_freed_memory
 from iccld.training.engine import Engine
 
 TIMED_STEPS = 2
 """Steps timed after the first, whose time is spent on set-up."""
+
+WARMUP_STEPS = 5
+"""Steps before the timed ones where a budget is fixed by time."""
 
 EVALUATION_SHARE = 0.12
 """Time for scoring, pictures and checkpoints, on top of the steps."""
@@ -30,21 +35,10 @@ def estimate(config: Config) -> dict[str, float]:
 
     Reading and drawing of data is not in the seconds; memory is this process's peak with the pictures held in memory.
     """
-    keep_freed_memory()
-    engine = Engine(accelerator=config.runtime.device, precision="auto", num_threads=config.runtime.threads or None)
-    engine.channels_last = engine.precision == "bf16"
-    space = get_label_space(config.label_space)
-    stages = registered_method(config.method).stages(ingredients(config, space), method_settings(config), optimisations(config))
-    if config.source_checkpoint is not None:
-        stages = stages[1:]
-    batch = engine.to_device(_random_batch(config, space.num_classes))
+    engine = _engine(config)
     seconds, checkpoint_bytes = 0.0, 0
-    method: Method | None = None
-    for stage in stages:
-        method = stage.make_method(method)
-        method.setup(engine)
-        method.start_round([batch])
-        seconds += stage.iterations * _seconds_per_step(method, batch, engine)
+    for stage, method, batch in _ready_stages(config, engine):
+        seconds += stage.iterations * min(_step_seconds(method, batch, engine, TIMED_STEPS, warmup=1))
         checkpoint_bytes += _checkpoint_bytes(method) * (config.runtime.keep_last + 1)
     scenes = [domain for domain in (config.source, config.target, config.val) if domain.path is None and domain.generate.num]
     scene_bytes = sum(domain.generate.num * BYTES_PER_PIXEL * _area(domain.generate.size) for domain in scenes)
@@ -53,6 +47,38 @@ def estimate(config: Config) -> dict[str, float]:
         "memory_gib": engine.peak_memory_gib() + _cached_bytes(config) / 2**30,
         "disk_gib": (checkpoint_bytes + scene_bytes) / 2**30,
     }
+
+
+def seconds_per_step(config: Config, steps: int = 20) -> dict[str, float]:
+    """Mean seconds of a step of each stage after `source`, timed after `WARMUP_STEPS` others, on random pictures."""
+    engine = _engine(config)
+    found = {}
+    for stage, method, batch in _ready_stages(config, engine):
+        if stage.name != SOURCE:
+            found[stage.name] = sum(_step_seconds(method, batch, engine, steps, WARMUP_STEPS)) / steps
+    return found
+
+
+def _engine(config: Config) -> Engine:
+    keep_freed_memory()
+    engine = Engine(accelerator=config.runtime.device, precision="auto", num_threads=config.runtime.threads or None)
+    engine.channels_last = engine.precision == "bf16"
+    return engine
+
+
+def _ready_stages(config: Config, engine: Engine) -> Iterator[tuple[Stage, Method, DomainBatch]]:
+    """Every stage that the run trains, its method set up to step, and a batch to step on."""
+    space = get_label_space(config.label_space)
+    stages = registered_method(config.method).stages(ingredients(config, space), method_settings(config), optimisations(config))
+    if config.source_checkpoint is not None:
+        stages = stages[1:]
+    batch = engine.to_device(_random_batch(config, space.num_classes))
+    method: Method | None = None
+    for stage in stages:
+        method = stage.make_method(method)
+        method.setup(engine)
+        method.start_round([batch])
+        yield stage, method, batch
 
 
 def _area(size: str) -> int:
@@ -79,15 +105,16 @@ def _random_batch(config: Config, num_classes: int) -> DomainBatch:
     return DomainBatch(*source, pixels(config.size.target, (3,), 256), index, index)
 
 
-def _seconds_per_step(method: Method, batch: DomainBatch, engine: Engine) -> float:
+def _step_seconds(method: Method, batch: DomainBatch, engine: Engine, steps: int, warmup: int) -> list[float]:
+    """Seconds of each of so many steps after the warm-up."""
     moments = []
-    for iteration in range(TIMED_STEPS + 1):
+    for iteration in range(warmup + steps):
         with engine.autocast():
             method.step(batch, iteration, engine.generator(0, "estimate", iteration))
         if engine.device.type == "cuda":
             torch.cuda.synchronize()
         moments.append(time.perf_counter())
-    return min(after - before for before, after in pairwise(moments))
+    return [after - before for before, after in pairwise(moments[warmup - 1 :])]
 
 
 def _checkpoint_bytes(method: Method) -> int:

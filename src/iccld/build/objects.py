@@ -20,7 +20,7 @@ from iccld.data.city import VERSION as CITY_VERSION
 from iccld.data.city import generate
 from iccld.data.pairs import PairDataset
 from iccld.data.rare_class import rare_class_sampler
-from iccld.errors import ConfigError
+from iccld.errors import ConfigError, UnmetNeedError
 from iccld.labels import LabelSpace, get_label_space
 from iccld.methods import METHODS, Registered
 from iccld.methods.ingredients import Ingredients, Optimisation, Views
@@ -84,10 +84,21 @@ def open_data(config: Config) -> Data:
     return Data(source, target, opened(config.val, True), source_val, space)
 
 
+def unmet_need(config: Config) -> str | None:
+    """What the method needs and the data do not have, in one line; None where nothing is missing."""
+    if not registered_method(config.method).needs:
+        return None
+    try:
+        open_data(config)
+    except UnmetNeedError as error:
+        return str(error)
+    return None
+
+
 def _require_depth(method: str, domains: Mapping[str, FileDataset]) -> None:
     for name, dataset in domains.items():
         if not dataset.has_depth:
-            raise ConfigError(
+            raise UnmetNeedError(
                 f"method {method} needs depth, and {name} ({dataset.root}) has none; add a depth folder, or take another method"
             )
 

@@ -76,6 +76,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         return leaf
 
     _add_runs(command, commands, leaves)
+    _add_experiments(command, commands, leaves)
     _add_scores(command, commands, leaves)
     data = commands.add_parser("data", help="generate scenes, check a dataset", allow_abbrev=False)
     _add_data(command, data.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser), leaves)
@@ -101,12 +102,40 @@ def _add_runs(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     leaf.add_argument("--encoder.name", dest="encoder", metavar="NAME", help="short for --network.encoder: a transformers backbone")
     leaf.add_argument("--name", metavar="RUN", help="name of the run (default: the recipe's); it lies in runtime.out")
     leaf.add_argument("--resume", choices=("none", "auto"), help="auto goes on with an existing run; none refuses it (default)")
+    leaf.add_argument("--no_estimate", action="store_true", help="start at once, without timing a few steps first")
     leaf.add_argument("--print_config", action="store_true", help="print the resolved configuration and stop")
     leaf.add_argument("--help_settings", action="store_true", help="explain every setting and stop")
     leaf.epilog = "Any setting may follow as a dotted key, e.g. --target.path FOLDER --seed 1; --help_settings explains them."
 
     leaf = leaves["report"] = command(commands, "report", "runs:report", "write a run's report.html")
     leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
+
+
+def _add_experiments(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
+    ablate = leaves["ablate"] = command(
+        commands, "ablate", "ablate:ablate", "train with and without inter-coder connection, step 1 and both steps: Table 1", True
+    )
+    compare = leaves["compare"] = command(
+        commands, "compare", "compare:compare", "train several methods for the same budget from the same start: Table 2", True
+    )
+    for leaf in (ablate, compare):
+        origin = leaf.add_mutually_exclusive_group(required=True)
+        origin.add_argument("--recipe", metavar="NAME", help="a shipped recipe")
+        origin.add_argument("--config", type=Path, metavar="FILE", help="a YAML file of settings")
+        leaf.add_argument("--seeds", type=_naturals, default=(0, 1, 2), metavar="S,S", help="training seeds (default: 0,1,2)")
+        leaf.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for runs and tables; the same one goes on")
+        leaf.add_argument(
+            "--block", type=_count, default=1, metavar="N", help="neighbouring frames that intervals keep together (default: %(default)s)"
+        )
+        leaf.add_argument("--no_estimate", action="store_true", help="start at once, without timing a few steps of each run first")
+        leaf.add_argument("--plan", action="store_true", help="print the runs, with the time they will take, and stop")
+        leaf.epilog = (
+            "Any setting may follow as a dotted key, e.g. --stages.step1.iterations 50; iccld adapt --help_settings explains them."
+        )
+    compare.add_argument("--methods", default="all", metavar="M,M", help="methods to train (default: %(default)s)")
+    budget = compare.add_mutually_exclusive_group()
+    budget.add_argument("--budget", type=_count, metavar="N", help="iterations after the source stage (default: the recipe's)")
+    budget.add_argument("--budget_seconds", type=_count, metavar="S", help="seconds instead; 20 timed steps fix the iterations")
 
 
 def _add_model(leaf: Parser) -> None:
@@ -197,6 +226,13 @@ def _natural(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 0")
     return int(text)
+
+
+def _naturals(text: str) -> tuple[int, ...]:
+    numbers = tuple(_natural(word) for word in text.split(","))
+    if len(set(numbers)) != len(numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} names a number twice")
+    return numbers
 
 
 def _count(text: str) -> int:

@@ -38,7 +38,7 @@ def adapt(arguments: Namespace, overrides: list[str]) -> int:
     own += ["--network.encoder", arguments.encoder] if arguments.encoder is not None else []
     own += ["--runtime.resume", arguments.resume] if arguments.resume is not None else []
     config = load_config(arguments.recipe or arguments.config, [*overrides, *own])
-    return _train(config, arguments.print_config)
+    return _train(config, arguments.print_config, estimates=not arguments.no_estimate)
 
 
 def report(arguments: Namespace, _: list[str]) -> int:
@@ -49,7 +49,7 @@ def report(arguments: Namespace, _: list[str]) -> int:
     return 0
 
 
-def _train(config: Config, print_config: bool) -> int:
+def _train(config: Config, print_config: bool, estimates: bool = True) -> int:
     if print_config:
         print(dump_config(config), end="")
         return 0
@@ -57,13 +57,13 @@ def _train(config: Config, print_config: bool) -> int:
     run = Path(config.runtime.out) / config.name
     if config.runtime.resume == "none" and run.is_dir() and any(run.iterdir()):
         raise ConfigError(f"run {run} exists; go on with --resume auto, or choose another --name")
-    _refuse_unwritable(run)
+    refuse_unwritable(run)
     from iccld.doctor import require_matching_torchvision
 
     require_matching_torchvision()
     from iccld import build
 
-    if not any((run / "checkpoints").glob("*/*/manifest.json")):  # a resumed run was estimated when it began
+    if estimates and not any((run / "checkpoints").glob("*/*/manifest.json")):  # a resumed run was estimated when it began
         for line in memory_lines(config):
             say(line)
         say(_estimate_line(build.estimate(config)))
@@ -84,7 +84,7 @@ def save_stage_pictures(num_pictures: int, run: Path, stage: str, predictor: Pre
         save_pictures(run, stage, predictor, shown, space, [i * len(shown) // count for i in range(count)])
 
 
-def _refuse_unwritable(run: Path) -> None:
+def refuse_unwritable(run: Path) -> None:
     """Before anything is computed: a run that cannot be written is refused (fault 11)."""
     import os
 

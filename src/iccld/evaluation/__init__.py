@@ -1,6 +1,6 @@
 """How good a prediction is: one confusion matrix over a split, its IoUs, and the loops that fill it."""
 
-from iccld.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_miou
+from iccld.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_miou, bootstrap_over_seeds
 from iccld.evaluation.confusion import Confusion, Scores
 from iccld.evaluation.conventions import all_means, convention_of, own_means, synthia_scores
 from iccld.evaluation.decision import decide, resize_rows
@@ -17,6 +17,7 @@ __all__ = [
     "all_means",
     "bootstrap_difference",
     "bootstrap_miou",
+    "bootstrap_over_seeds",
     "convention_of",
     "decide",
     "evaluate",

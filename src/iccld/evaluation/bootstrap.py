@@ -51,6 +51,37 @@ def bootstrap_difference(
     return _interval(estimate, _miou(weights, matrices_second) - _miou(weights, matrices_first), level)
 
 
+def bootstrap_over_seeds(
+    first: Sequence[Sequence[Confusion]],
+    second: Sequence[Sequence[Confusion]],
+    block: int,
+    seed: int,
+    *,
+    draw_seeds: bool = True,
+    num_draws: int = 1000,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of the mean over training seeds of mIoU(second) - mIoU(first) in points; [s] holds the images of one training seed.
+
+    Every draw takes the same images of every run and, with `draw_seeds`, pairs of runs with replacement: the interval then covers the
+    choice of training seeds too, as far as a few of them can tell.
+    """
+    if not first or len(first) != len(second):
+        raise DataError(f"a paired comparison over seeds needs as many runs of each, not {len(first)} and {len(second)}")
+    counts = {len(images) for images in (*first, *second)}
+    if len(counts) != 1:
+        raise DataError(f"a paired comparison needs the same images, not {' and '.join(str(count) for count in sorted(counts))}")
+    weights = _draw_weights(counts.pop(), block, seed, num_draws)
+    ones = np.ones((1, weights.shape[1]))
+    pairs = [(_stack(one), _stack(other)) for one, other in zip(first, second, strict=True)]
+    estimate = float(np.mean([_miou(ones, other) - _miou(ones, one) for one, other in pairs]))
+    differences = np.stack([_miou(weights, other) - _miou(weights, one) for one, other in pairs], axis=1)  # (draws, S)
+    if draw_seeds:
+        chosen = np.random.default_rng((seed, 1)).integers(0, len(pairs), size=differences.shape)
+        differences = np.take_along_axis(differences, chosen, axis=1)
+    return _interval(estimate, differences.mean(axis=1), level)
+
+
 def _stack(per_image: Sequence[Confusion]) -> npt.NDArray[np.float64]:
     """(n, K, K + 1) float64; counts below 2^53 stay exact."""
     if not per_image:

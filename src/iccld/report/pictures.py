@@ -123,7 +123,7 @@ def contact_sheet(run: Path, *, width: int = 280, num_pictures: int = 4) -> Path
     heights = [max((column[t].height for column in columns if t in column), default=0) for t in titles]
     font, gap = ImageFont.load_default(15), 6
     margin = 12 + max(round(font.getlength(title)) for title in titles) + 12
-    legend = _legend(record, margin + len(columns) * (width + gap) + gap, font)
+    legend = class_legend(record, margin + len(columns) * (width + gap) + gap, font)
     sheet = Image.new("RGB", (legend.width, gap + sum(height + gap for height in heights) + legend.height), "white")
     draw = ImageDraw.Draw(sheet)
     top = gap
@@ -164,7 +164,7 @@ def _column(run: Run, i: int, palette: list[list[int]], width: int) -> dict[str,
     return found
 
 
-def _legend(run: Run, width: int, font: Any) -> Image.Image:
+def class_legend(run: Run, width: int, font: Any) -> Image.Image:
     """A strip of class colours and names, wrapped to the width."""
     space = mapping(run.pictures.get("label_space"))
     entries = list(zip(space.get("names") or [], space.get("palette") or [], strict=False))

@@ -1,0 +1,207 @@
+"""`iccld ablate` and `iccld compare` on tiny runs: shared sources, tables, an isolated failure, going on, an interruption."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from iccld import build, experiments
+from iccld.cli import main
+from iccld.data.city import generate
+from iccld.errors import NumericError
+from iccld.experiments import Unit
+from iccld.experiments.units import is_finished
+from iccld.methods import METHODS
+
+SIZE = (64, 96)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe file of three tiny stages; `settings.sampler_steps` is one that iccld alone has."""
+    root = tmp_path_factory.mktemp("recipe")
+    drawn = (("sim", "gta5", 6, 1, "train"), ("camera", "cityscapes", 4, 2, "train"), ("camera", "cityscapes", 3, 3, "val"))
+    source, target, val = (generate(w, layout, num, SIZE, seed, root / f"data{seed}", 1, split) for w, layout, num, seed, split in drawn)
+    settings: dict[str, Any] = {
+        "batch_size": 2,
+        "source": {"path": str(source), "format": "gta5"},
+        "target": {"path": str(target), "format": "cityscapes"},
+        "val": {"path": str(val), "format": "cityscapes", "split": "val"},
+        "size": {"source": "64x96", "target": "64x96", "crop": "32x64"},
+        "network": {"widths": [8, 8, 16, 16, 16], "latent_channels": 8, "decoder_width": 16, "denoiser_widths": [16, 16]},
+        "stages": {"source": {"iterations": 2}, "step1": {"iterations": 2}, "step2": {"iterations": 1}},
+        "evaluation": {"compare_images": 0, "num_pictures": 1},
+        "runtime": {"log_every": 1, "threads": 1, "precision": "fp32"},
+    }
+    (root / "tiny.yaml").write_text(yaml.safe_dump(settings))
+    return root / "tiny.yaml"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ICCLD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        torch.set_num_threads(1)
+        yield
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Train in this process, which saves the start of one for every run; returns the names of the units that were trained."""
+    trained: list[str] = []
+
+    def run_here(units: Sequence[Unit], out: Path) -> dict[str, str]:
+        failures = {}
+        for unit in units:
+            if is_finished(unit):
+                continue
+            trained.append(unit.name)
+            file = out / f"{unit.name}.yaml"
+            file.write_text(unit.config)
+            code = main(["adapt", "--config", str(file), "--resume", "auto", "--no_estimate"])
+            if code:
+                failures[unit.name] = f"exit code {code}"
+        return failures
+
+    monkeypatch.setattr(experiments, "run_units", run_here)
+    return trained
+
+
+def table(out: Path, name: str) -> dict[str, Any]:
+    rows = json.loads((out / f"{name}.json").read_text())["rows"]
+    return {row["row"]: row for row in rows}
+
+
+def test_ablate_shares_sources_and_writes_table1(recipe: Path, here: list[str], tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "ablation"
+    words = ["ablate", "--config", str(recipe), "--seeds", "3", "--out", str(out), "--no_estimate"]
+    assert main([*words, "--plan"]) == 0
+    assert "plan: 6 runs, 6 to train" in capsys.readouterr().err
+    assert not (out / "runs").exists()
+    assert main(words) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(out / "table1.html")
+    assert sorted(name for name in here if not name.startswith("source")) == ["with-3", "with-3-control", "without-3", "without-3-control"]
+    assert len(list((out / "source").iterdir())) == 2  # one a network, shared by its two runs
+    rows = table(out, "table1")
+    assert {name: row["cells"]["iterations"] for name, row in rows.items() if row["group"].startswith("With the")} == {
+        "with/source": 2,
+        "with/step1": 4,
+        "with/control": 5,
+        "with/step2": 5,
+    }
+    step2, control = (json.loads((out / "runs" / name / "summary.json").read_text()) for name in ("with-3", "with-3-control"))
+    expected = step2["stages"]["step2"]["miou"] - control["stages"]["step1"]["miou"]
+    assert rows["with/step2"]["cells"]["over_control"]["mean"] == pytest.approx(expected)
+    assert step2["source_checkpoint"] == control["source_checkpoint"]
+    assert (out / "figures" / "figure4.png").is_file()
+    for ending in ("csv", "md", "tex", "html"):
+        assert (out / f"table1.{ending}").is_file()
+    # The same call finds everything finished and writes the same bytes.
+    here.clear()
+    before = {path.name: path.read_bytes() for path in out.glob("table1.*")}
+    assert main(words) == 0
+    assert here == []
+    assert {path.name: path.read_bytes() for path in out.glob("table1.*")} == before
+    # Another recipe in the same folder is refused, and named.
+    capsys.readouterr()
+    assert main([*words, "--stages.step1.iterations", "9"]) == 2
+    assert "stages.step1.iterations: 2 there, 9 now" in capsys.readouterr().err
+
+
+def test_compare_isolates_a_failing_method_and_trains_it_again(recipe: Path, here: list[str], tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "comparison"
+    words = ["compare", "--config", str(recipe), "--methods", "iccld,source_only", "--seeds", "0", "--out", str(out)]
+
+    def broken(*arguments: Any) -> Any:
+        raise NumericError("a fault of this method alone")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS, "iccld", dataclasses.replace(METHODS["iccld"], stages=broken))
+        assert main(words) == 1
+    told = capsys.readouterr().err
+    assert "1 of the runs failed, first iccld-0" in told
+    rows = table(out, "table2")
+    assert (rows["iccld"]["kind"], rows["iccld"]["cells"]["miou"]) == ("missing", "failed")
+    assert rows["source_only"]["cells"]["iterations"] == 3  # as many as step 1 and 2 together
+    here.clear()
+    assert main(words) == 0
+    assert here == ["iccld-0"]
+    rows = table(out, "table2")
+    assert [row["kind"] for row in rows.values() if "reported" not in row["row"]] == ["measured"] * 3
+    assert rows["iccld"]["cells"]["iterations"] == 3
+    assert rows["iccld"]["cells"]["over_source_only"]["mean"] == pytest.approx(
+        rows["iccld"]["cells"]["miou"]["mean"] - rows["source_only"]["cells"]["miou"]["mean"]
+    )
+    assert (out / "figures" / "figure5.png").is_file()
+
+
+def test_a_budget_of_seconds_is_timed_once(recipe: Path, here: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = []
+
+    def seconds_per_step(config: Any, steps: int) -> dict[str, float]:
+        timed.append((config.method, steps))
+        return {"adapt": 2.0}
+
+    monkeypatch.setattr(build, "seconds_per_step", seconds_per_step)
+    words = ["compare", "--config", str(recipe), "--methods", "source_only", "--seeds", "0", "--out", str(tmp_path), "--no_estimate"]
+    for _ in range(2):
+        assert main([*words, "--budget_seconds", "5"]) == 0
+    assert timed == [("source_only", 20)]
+    assert table(tmp_path, "table2")["source_only"]["cells"]["iterations"] == 2
+    assert main([*words, "--budget", "7"]) == 2  # the folder holds the other budget
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("compare --recipe demo --methods dax --out x", "did you mean dacs?"),
+        ("compare --recipe demo --methods dacs,dacs --out x", "twice"),
+        ("compare --recipe demo --budget 0 --out x", "at least 1"),
+        ("compare --recipe demo --stages.step1.iterations 0 --stages.step2.iterations 0 --out x", "--budget ITERATIONS"),
+        ("ablate --recipe demo --method source_only --out x", "needs step1 and step2"),
+        ("ablate --recipe demo --seeds 1,1 --out x", "twice"),
+        ("ablate --recipe demo --val.generate.num 0 --out x", "val.path"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments.split()) == 2
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.glob("x/runs"))
+
+
+@pytest.mark.slow
+def test_compare_in_processes_is_interrupted_and_goes_on(recipe: Path, tmp_path: Path) -> None:
+    """SIGTERM to the command while a run trains: exit code 75, then the same command ends with the digests of an uninterrupted one."""
+    words = [sys.executable, "-m", "iccld", "compare", "--config", str(recipe), "--methods", "source_only,iccld", "--seeds", "0"]
+    words += ["--no_estimate", "--stages.step1.iterations", "40", "--runtime.checkpoint_every", "1000"]
+    process = subprocess.Popen([*words, "--out", str(tmp_path / "halved")])
+    metrics = tmp_path / "halved" / "runs" / "source_only-0" / "metrics.jsonl"
+    for _ in range(3000):
+        if metrics.is_file() and metrics.stat().st_size:
+            break
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(120) == 75
+    assert not (tmp_path / "halved" / "table2.json").exists()
+    assert subprocess.run([*words, "--out", str(tmp_path / "halved")], timeout=300).returncode == 0
+    assert subprocess.run([*words, "--out", str(tmp_path / "straight")], timeout=300).returncode == 0
+    halved, straight = table(tmp_path / "halved", "table2"), table(tmp_path / "straight", "table2")
+    for method in ("source_only", "iccld"):
+        assert halved[method]["cells"]["miou"] == straight[method]["cells"]["miou"]
+        folders = [tmp_path / out / "runs" / f"{method}-0" / "checkpoints" for out in ("halved", "straight")]
+        weights = [max(folder.rglob("ema.safetensors")) for folder in folders]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+        assert straight[method]["cells"]["peak_memory_gib"] > 0
