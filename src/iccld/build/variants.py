@@ -17,7 +17,8 @@ from iccld.labels import get_label_space
 def source_run(config: Config, out: Path) -> Config:
     """The run OUT/<key> that trains nothing but the source stage of `config`; equal keys are one run."""
     key = source_key(config, get_label_space(config.label_space).names)
-    stages = _only(config.stages, {SOURCE: config.stages.source})
+    unused = {stage.name: StageConfig() for stage in fields(config.stages)}
+    stages = StagesConfig(**{**unused, SOURCE: config.stages.source})
     return _placed(replace(config, method="source_only", settings={}, stages=stages, source_checkpoint=None), out, key)
 
 
