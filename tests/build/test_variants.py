@@ -31,9 +31,10 @@ def test_every_method_gets_the_whole_budget(method: str, budget: int) -> None:
 
 def test_the_recipes_own_method_keeps_proportions_schedules_and_settings() -> None:
     recipe = load_config("demo")
-    assert with_method(recipe, "iccld", 360) == recipe
-    twice = with_method(recipe, "iccld", 720)
-    assert after_source(twice) == {"step1": 600, "step2": 120}
+    own = after_source(recipe)
+    assert with_method(recipe, "iccld", sum(own.values())) == recipe
+    twice = with_method(recipe, "iccld", 2 * sum(own.values()))
+    assert after_source(twice) == {name: 2 * iterations for name, iterations in own.items()}
     assert twice.stages.step2.learning_rate == recipe.stages.step2.learning_rate
 
 
