@@ -35,6 +35,16 @@ class NumericError(IccldError):
     exit_code = 5
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; on the CPU PyTorch raises a plain RuntimeError."""
+    names = {kind.__name__ for kind in type(error).__mro__}  # torch.OutOfMemoryError, without importing torch
+    if names & {"MemoryError", "OutOfMemoryError"}:
+        return True
+    text = str(error).lower()
+    phrases = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(phrase in text for phrase in phrases)
+
+
 class Preempted(IccldError):  # noqa: N818 - not a fault: the run was saved and can be resumed
     """The run was asked to stop, saved itself and can be resumed."""
 

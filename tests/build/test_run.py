@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections import namedtuple
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 from iccld.build import load_predictor
+from iccld.build import run as build_run
 from iccld.cli import main, runs
 from iccld.config import load_config, read_config
-from iccld.data import images
+from iccld.data import images, patience
 from iccld.errors import Preempted
 from iccld.labels import CITYSCAPES19
+from iccld.methods.supervised import Supervised
 
 STAGES = ["source", "step1", "step2"]
 
@@ -232,6 +238,61 @@ def test_corrupt_target_masks_change_nothing_and_are_never_opened(workshop: Any,
     assert workshop.adapt("spoilt", changes) == 0
     assert workshop.digests("spoilt", ("source", "step1")) == workshop.digests("straight", ("source", "step1"))
     assert [path for path in opened if spoilt in path.parents] == []
+
+
+# --- faults of a run ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_estimate")
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError()])
+def test_fault_21_training_without_memory_names_batch_crop_and_three_remedies(
+    workshop: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def exhausted(*arguments: Any) -> None:
+        raise error
+
+    name = type(error).__name__.lower()
+    monkeypatch.setattr(Supervised, "step", exhausted)
+    assert workshop.adapt(name, {"stages": {"source": {"iterations": 2}}, "method": "source_only"}) == 2
+    line = error_of(capsys)
+    assert "out of memory on cpu with batch_size 2, size.crop 32x64" in line
+    assert all(remedy in line for remedy in ("smaller batch_size", "smaller size.crop", "narrower networks"))
+
+
+@pytest.mark.usefixtures("no_estimate")
+def test_fault_21_scoring_without_memory_names_the_window(
+    workshop: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def exhausted(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(build_run, "evaluate", exhausted)
+    assert workshop.adapt("scoring", {"stages": {"source": {"iterations": 1}}, "method": "source_only"}) == 2
+    assert "--evaluation.window" in error_of(capsys)
+
+
+@pytest.mark.usefixtures("no_estimate")
+def test_fault_23_low_shared_memory_is_told_before_the_first_step(
+    workshop: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(patience.shutil, "disk_usage", lambda path: usage(2**20, 2**20, 1000 if str(path) == "/dev/shm" else 2**40))
+    arguments = ("--runtime.workers", "1")
+    assert workshop.adapt("shared", {"stages": {"source": {"iterations": 1}}, "method": "source_only"}, *arguments) == 0
+    told = capsys.readouterr().err
+    assert told.index("warning: 1 workers may need") < told.index("Training source")
+
+
+@pytest.mark.usefixtures("no_estimate")
+def test_fault_04_signal_between_two_stages_stops_the_next_one(
+    workshop: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While a stage is scored and its pictures are drawn nothing is lost either: the next stage's first step is saved, exit 75."""
+    monkeypatch.setattr(runs, "save_stage_pictures", lambda *rest: os.kill(os.getpid(), signal.SIGUSR1))
+    assert (
+        workshop.adapt("between", {"stages": {"source": {"iterations": 1}, "step1": {"iterations": 2}, "step2": {"iterations": 0}}}) == 75
+    )
+    assert "stopped by SIGUSR1 after iteration 1 of step1, saved; go on with --resume auto" in error_of(capsys)
 
 
 # --- several processes --------------------------------------------------------------------------------------------------------

@@ -61,7 +61,8 @@ class Recorder:
         crash = getattr(report.longrepr, "reprcrash", None)
         reason = (crash.message if crash else report.longreprtext).strip().splitlines()[:1] if report.failed else []
         outcome = {"number": number_of(name), "when": report.when, "outcome": report.outcome, "seconds": report.duration}
-        self.write({**outcome, "what": f"{report.nodeid} {' '.join(reason)}"})
+        figures = [str(value) for key, value in report.user_properties if key == "figure" and report.when == "call"]
+        self.write({**outcome, "what": f"{report.nodeid} {' '.join(reason)}", "figures": figures})
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
@@ -81,6 +82,8 @@ class Tally:
     seconds: float = 0.0
     finished: int = 0
     failures: list[str] = field(default_factory=list)
+    figures: list[str] = field(default_factory=list)
+    """What campaigns counted, by `record_property("figure", ...)`."""
 
     @property
     def is_done(self) -> bool:
@@ -91,6 +94,7 @@ class Tally:
         self.seconds += record["seconds"]
         self.passed += record["when"] == "call" and record["outcome"] == "passed"
         self.finished += record["when"] == "teardown"
+        self.figures += record["figures"]
         if record["outcome"] == "failed":
             self.failures.append(record["what"])
 
@@ -101,7 +105,7 @@ class Tally:
             reason = self.failures[0] if self.failures else "its tests did not finish" if self.planned else "no test carries its number"
             reason = reason if self.passed or self.failures or not self.is_done or not self.planned else "all of its tests were skipped"
             what = f"{what}: {reason}"
-        tests = f"{self.passed} test{'s' if self.passed != 1 else ''}"
+        tests = ", ".join([f"{self.passed} test{'s' if self.passed != 1 else ''}", *self.figures])
         return held, f"fault {number:02d} {'held' if held else 'broken'} {self.seconds:.1f} s {what} ({tests})"
 
 

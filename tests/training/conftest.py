@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from iccld.batch import DomainBatch
 from iccld.methods.ema import Ema
 from iccld.methods.method import Method, Stage
 from iccld.methods.schedule import warmup_poly
+from iccld.training import health
 from iccld.training.checkpoint import load
 from iccld.training.engine import Engine
 from iccld.training.stages import RunResult, run_stages
@@ -77,7 +78,9 @@ class ToyMethod(Method):
         self.ema.update(self.model, iteration)
         self.prototypes = 0.8 * self.prototypes + 0.2 * features.detach().mean(0)
         self.seen += rows
-        return {"fooling": fooling.detach(), "judging": judging.detach(), "entropy": fooling.detach() * self.seen}
+        # No pixel is ever confident: a warning is due in every stage (see `collapse_is_told_early`).
+        statistics = {"entropy": fooling.detach() * self.seen, "pseudo_label_share": torch.tensor(0.0)}
+        return {"fooling": fooling.detach(), "judging": judging.detach(), **statistics}
 
     def state_dict(self) -> dict[str, Any]:
         return {"prototypes": self.prototypes, "seen": self.seen, "rounds": self.rounds}
@@ -183,6 +186,14 @@ def plain(value: Any) -> Any:
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def collapse_is_told_early() -> Iterator[None]:
+    """After five iterations instead of a hundred, so that short runs have the warning after a checkpoint that remembers its beginning."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(health, "LEAST_ITERATIONS", 5)
+        yield
 
 
 @pytest.fixture

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +19,7 @@ import pytest
 import torch
 
 from iccld.errors import CheckpointError, DataError, NumericError
-from iccld.training import checkpoint
+from iccld.training import checkpoint, lock
 from iccld.training.lock import lock_run
 from iccld.training.signals import stop_on_signals
 from iccld.training.tracking import Metrics, RunningMeans
@@ -33,7 +35,7 @@ def test_metrics_have_the_agreed_lines(toy: Callable[..., Any]) -> None:
     records = lines(run.directory / "metrics.jsonl")
     logged = [r for r in records if "losses" in r]
     assert [(r["stage"], r["iteration"]) for r in logged] == [(s, i) for s in ("source", "step1") for i in (3, 6, 8)]
-    assert set(logged[0]) == {"stage", "iteration", "time", "losses", "lr", "entropy", "skipped"}
+    assert set(logged[0]) == {"stage", "iteration", "time", "losses", "lr", "entropy", "pseudo_label_share", "skipped"}
     assert set(logged[0]["losses"]) == {"fooling", "judging"}
     assert logged[0]["losses"]["judging"] is not None  # the mean leaves out the step that was not finite
     evaluated = [r for r in records if "eval" in r]
@@ -133,6 +135,47 @@ def test_fault_12_second_run_in_a_directory_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_fault_19_warnings_stand_in_the_metrics(toy: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    run = toy()
+    run.run()
+    warned = [(r["stage"], r["iteration"], r["warning"]) for r in lines(run.directory / "metrics.jsonl") if "warning" in r]
+    assert [(stage, iteration) for stage, iteration, _ in warned] == [("source", 6), ("step1", 6)]
+    assert all(text.startswith("since iteration 0 fewer than 1 %") for _, _, text in warned)
+    assert capsys.readouterr().err.count("warning: stage") == 2
+
+
+def test_fault_12_lock_of_a_dead_process_another_start_or_nobody_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left by a crash, by a machine that restarted (its process numbers mean nothing now) or by another machine: no kernel holds it."""
+    for text in ("process 1 on elsewhere since start x\n", f"process 1 on {socket.gethostname()} since start before\n", "", "nonsense"):
+        (tmp_path / ".lock").write_text(text)
+        with lock_run(tmp_path):
+            assert (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on {socket.gethostname()}")
+        assert (tmp_path / ".lock").read_text() == ""
+
+
+def test_fault_12_without_locks_of_the_file_system_the_text_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(lock.fcntl, "flock", unsupported)
+    host = socket.gethostname()
+    refused = pytest.raises(CheckpointError, match=f"in use by process {os.getpid()} on {host}; .*remove .*lock")
+    with lock_run(tmp_path), refused, lock_run(tmp_path):  # nobody, then this process
+        pytest.fail("held twice")
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    dead, living = f"process {child} on {host} since start {lock._boot()}", f"process {os.getpid()} on {host} since start another"
+    for text in (dead, living):  # ended; or of the machine's earlier start
+        (tmp_path / ".lock").write_text(text + "\n")
+        with lock_run(tmp_path):
+            pass
+    (tmp_path / ".lock").write_text("process 1 on elsewhere since start x\n")
+    with pytest.raises(CheckpointError, match=r"in use by process 1 on elsewhere.*remove"), lock_run(tmp_path):
+        pytest.fail("another machine cannot be asked")
+
+
 def test_fault_12_lock_survives_neither_its_process_nor_stays_with_its_workers(tmp_path: Path) -> None:
     code = (
         "import os, sys, time; from pathlib import Path; from iccld.training.lock import lock_run\n"
@@ -162,6 +205,18 @@ def test_fault_04_second_signal_is_harmless_and_second_interrupt_leaves() -> Non
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is earlier
+
+
+def test_fault_04_blocks_inside_share_what_was_asked_for() -> None:
+    """A signal between two stages, while scores and pictures are made, is seen by the next stage's first step."""
+    with stop_on_signals() as outer:
+        with stop_on_signals():
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        with stop_on_signals() as inner:
+            assert inner.name == outer.name == "SIGTERM"
+    with stop_on_signals() as later:
+        assert not later
 
 
 def test_fault_04_forked_workers_ignore_the_signal() -> None:

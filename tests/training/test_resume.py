@@ -14,6 +14,7 @@ import torch
 from iccld.errors import CheckpointError, Preempted
 from iccld.training import checkpoint, loop
 from iccld.training.engine import Engine
+from iccld.training.health import PseudoLabelWatch
 
 
 class Killed(BaseException):
@@ -118,6 +119,7 @@ STATE_ITEMS = [
     ("progress", "iteration"),
     ("progress", "evaluated"),
     ("progress", "best"),
+    ("progress", "watch"),
 ]
 WEIGHTS = ["model.model", "model.critic", "ema.model"]
 
@@ -142,6 +144,7 @@ def initial_payload(toy: Callable[..., Any]) -> Any:
     method = fresh.make("source")(None)
     method.setup(engine)
     progress = {"iteration": 0, "evaluated": 0, "seconds": 0.0, "peak_memory_gib": 0.0, "best": None, "last": []}
+    progress["watch"] = PseudoLabelWatch(8).state_dict()
     return loop.snapshot.take(method, engine.update, 7, progress, {"sums": {}, "counts": {}})
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from iccld.errors import NumericError
 from iccld.methods.schedule import warmup_poly, warmup_poly_factor
 from iccld.training.engine import Engine
-from iccld.training.update import BUCKET_BYTES, Update, _buckets
+from iccld.training.update import BUCKET_BYTES, MAX_RUNAWAYS, Update, _buckets
 
 
 def parameter(*values: float) -> nn.Parameter:
@@ -121,3 +121,42 @@ def test_buckets_hold_every_gradient_once_by_type() -> None:
     assert sorted(id(g) for bucket in buckets for g in bucket) == sorted(id(g) for g in gradients)
     assert all(len({g.dtype for g in bucket}) == 1 for bucket in buckets)
     assert len(buckets) == 4
+
+
+def test_fault_17_schedule_counts_iterations_and_not_optimiser_steps() -> None:
+    """Skipped updates must not stretch the learning rate's way down: after n iterations it is that of iteration n."""
+    weight = parameter(1.0)
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    update = bound(optimizer, warmup_poly(optimizer, 8, 0))
+    for iteration in range(8):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(1 - iteration / 8)
+        update("net", weight.sum() * (float("nan") if iteration in (1, 2, 5) else 1e-3))
+    assert update.skipped == 3
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0)
+
+
+def test_fault_19_runaway_gradients_are_clipped_told_of_and_stopped() -> None:
+    weight = parameter(0.0)
+    update = bound(torch.optim.SGD([weight], lr=1.0), max_norm=0.5)
+    update.describe_batch = lambda: "iteration 90 of step2, night_004.png"
+    for number in range(1, MAX_RUNAWAYS):
+        update("net", -(weight * 1e6).sum())
+        assert weight.item() == pytest.approx(0.5 * number)  # clipped to the bound, not skipped
+    assert update.notices == ["'net' runs away: its gradient norm, now 1e+06, was above 500 in 5 updates in a row; it is clipped to 0.5"]
+    assert update.runaways == {"net": MAX_RUNAWAYS - 1}
+    told = r"'net' runs away.*in 50 updates in a row, at iteration 90 of step2.*lower its learning rate"
+    with pytest.raises(NumericError, match=told) as caught:
+        update("net", -(weight * 1e6).sum())
+    assert caught.value.exit_code == 5
+
+
+def test_fault_19_large_gradients_now_and_then_are_no_runaway() -> None:
+    weight = parameter(0.0)
+    update = bound(torch.optim.SGD([weight], lr=1e-9))
+    for number in range(4 * MAX_RUNAWAYS):
+        update("net", (weight * (1e9 if number % 4 else 1.0)).sum())
+    assert update.notices == []
+    assert update.runaways == {"net": 3 * MAX_RUNAWAYS}
+    copy = bound(torch.optim.SGD([weight], lr=0.1))
+    copy.load_state_dict(update.state_dict())
+    assert copy.runaways_in_a_row == {"net": 3}

@@ -18,6 +18,7 @@ from iccld.build.load import LABEL_SPACE
 from iccld.build.networks import keep_architecture
 from iccld.build.objects import class_weights, ingredients, method_settings, open_data, optimisations, pair_dataset, registered_method
 from iccld.build.provenance import environment
+from iccld.build.remedies import memory_explained, scoring_remedies, training_remedies
 from iccld.build.source import SOURCE, TrainedSource, find_source, restored_source
 from iccld.config import Config, dump_config, parse_size
 from iccld.data import FileDataset
@@ -35,6 +36,7 @@ from iccld.training.allocator import keep_freed_memory
 from iccld.training.engine import Engine
 from iccld.training.lock import lock_run
 from iccld.training.loop import StageResult
+from iccld.training.signals import stop_on_signals
 from iccld.training.stages import run_stages
 
 StageCallback = Callable[[Path, str, Predictor, FileDataset, LabelSpace], None]
@@ -104,10 +106,18 @@ class _Run:
         self.told_before: dict[str, Any] = {}
 
     def train(self) -> Path:
-        config, engine = self.config, self.engine
         checkpoint.refuse_other_configuration(self.run, self.fingerprint)
-        if engine.is_first:
+        if self.engine.is_first:
             self._open_summary()
+        with (
+            stop_on_signals(),
+            memory_explained(lambda: training_remedies(self.config, self.engine)),
+        ):  # a signal between stages reaches the next step
+            self._run_stages()
+        return self.run
+
+    def _run_stages(self) -> None:
+        config, engine = self.config, self.engine
         run_stages(
             self.stages,
             self._loader,
@@ -126,7 +136,6 @@ class _Run:
             describe_batch=self._describe,
             target_loader=_Batches(self.pairs, engine),
         )
-        return self.run
 
     def _take_source_stage(self) -> Stage:
         """Take the source stage out of those to train; ConfigError where there is none, or nothing after it."""
@@ -173,7 +182,8 @@ class _Run:
                 continue
             title = f"Scoring {stage} ({weights}, {split.replace('_', ' ')})"
             record = Record()
-            scores = evaluate(self._predictor(method, weights), dataset, self.space, title=title, observe=record.add)
+            with memory_explained(scoring_remedies):
+                scores = evaluate(self._predictor(method, weights), dataset, self.space, title=title, observe=record.add)
             if is_end and (weights, split) == (headline, "val"):
                 record.save(self.run / "confusions" / f"{stage}.npz")
             entries.append({"weights": weights, "split": split, "miou": scores.miou, "iou": scores.iou})

@@ -34,14 +34,15 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {match[0]}?)" if match else ""
 
 
-def known_keys(cls: type = Config, prefix: str = "") -> list[str]:
+@cache
+def known_keys(cls: type = Config, prefix: str = "") -> tuple[str, ...]:
     """Dotted keys of every setting, leaves only, in the order of declaration."""
     keys: list[str] = []
     hints = get_type_hints(cls)
     for item in fields(cls):
         hint = hints[item.name]
         keys += known_keys(hint, f"{prefix}{item.name}.") if isinstance(hint, type) and is_dataclass(hint) else [prefix + item.name]
-    return keys
+    return tuple(keys)
 
 
 def recipe_names() -> list[str]:
@@ -72,8 +73,8 @@ def load_config(recipe: str | Path, overrides: Sequence[str] = ()) -> Config:
     _refuse_unknown(_dotted(values), origin=f" in {recipe}")
     _refuse_unknown(_flags(overrides))
     parser = config_parser()
-    parsed = _checked(lambda: parser.parse_object(values), origin=f" in {recipe}")
-    parsed = _checked(lambda: parser.parse_args(_bracketed(overrides), namespace=parsed))
+    parsed = _checked(lambda: parser.parse_object(values, defaults=False), origin=f" in {recipe}")
+    parsed = _checked(lambda: parser.parse_args(_bracketed(overrides), namespace=parsed, defaults=False))
     return _construct(Config, parsed.as_dict())
 
 
@@ -177,7 +178,7 @@ def _refuse_unknown(keys: Iterable[str], origin: str = "") -> None:
             raise ConfigError(f"unknown key {key}{origin}{_nearest_key(key, known)}; --print_config shows all keys")
 
 
-def _nearest_key(key: str, known: list[str]) -> str:
+def _nearest_key(key: str, known: Sequence[str]) -> str:
     """Nearest dotted key, or the one whose last part is nearest: `lerning_rate` finds stages.source.learning_rate."""
     last = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
     match = difflib.get_close_matches(key.rsplit(".", 1)[-1], list(last), n=1, cutoff=0.75)

@@ -247,7 +247,7 @@ def _read_cache(file: Path, shape: tuple[int, int]) -> Counts | None:
         counts = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    if counts.shape != shape or counts.dtype != np.int64 or counts.min() < 0:
+    if not isinstance(counts, np.ndarray) or counts.shape != shape or counts.dtype != np.int64 or counts.min() < 0:
         return None
     return np.asarray(counts)
 

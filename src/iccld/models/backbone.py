@@ -191,7 +191,7 @@ def _pretrained(kind: Any, config: Any, folder: Path) -> Any:
     logging.disable_progress_bar()
     try:
         model, info = kind.from_pretrained(folder, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # besides OSError, ValueError, RuntimeError: what unpickling refuses, and safetensors' own
         raise ConfigError(f"network.encoder: cannot read the weights in {folder} ({_one_line(error)}); fetch them again") from None
     finally:
         logging.set_verbosity(level)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from iccld.errors import DataError, NumericError
+from iccld.errors import DataError, NumericError, is_out_of_memory
 from iccld.evaluation.decision import decide
 from iccld.predictor import Predictor
 from iccld.progress import say
@@ -33,14 +33,6 @@ def label_pictures(predictor: Predictor, images: Tensor) -> tuple[Tensor, Tensor
             _use_less(predictor, (images.shape[2], images.shape[3]))
     finally:
         predictor.window, predictor.stride = window, stride
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; on the CPU PyTorch raises a plain RuntimeError."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error).lower()
-    return any(phrase in text for phrase in ("out of memory", "not enough memory", "can't allocate memory"))
 
 
 def _label(predictor: Predictor, images: Tensor) -> tuple[Tensor, Tensor]:

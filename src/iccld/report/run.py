@@ -121,7 +121,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything the page needs of one run.  notes: what could not be read, in sentences for the reader; projection: by stage."""
+    """Everything the page needs of one run.  notes: what could not be read and what training warned of; projection: by stage."""
 
     path: Path
     config: Json
@@ -232,6 +232,9 @@ def _read_metrics(path: Path, notes: list[str]) -> tuple[dict[str, list[Json]], 
             num_unreadable += 1
             continue
         stage = str(record["stage"])
+        if record.get("warning"):
+            notes.append(f"Warning in {stage_title(stage)}: {record['warning']}.")
+            continue
         score = mapping(record.get("eval"))
         if score:
             evaluations[(stage, iteration, str(score.get("split", "val")), str(score.get("weights", "ema")))] = record

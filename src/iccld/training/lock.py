@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +14,18 @@ from pathlib import Path
 from iccld.errors import CheckpointError
 
 LOCK_NAME = ".lock"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+WITHOUT_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+"""What `flock` answers on file systems that have no locks."""
 
 
 @contextmanager
 def lock_run(run: Path) -> Iterator[None]:
     """Hold the run directory (made when missing) for the block; CheckpointError when another process holds it.
 
-    The lock belongs to the open file, so the kernel drops it when the process dies; the file itself stays and means nothing.
+    The lock belongs to the open file, so the kernel drops it when the process dies or the machine restarts; the file stays and its
+    text only names the holder.  On a file system without locks the text decides: a process that no longer lives is taken over, one
+    of another machine, which cannot be asked, is refused with what to do.
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
@@ -32,14 +39,55 @@ def lock_run(run: Path) -> Iterator[None]:
         except BlockingIOError as error:
             holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
             raise CheckpointError(f"{run}: in use by {holder}; wait for it, stop it, or choose another output folder") from error
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise CheckpointError(f"{run}: cannot be locked ({error.strerror}); choose another output folder") from error
+            _refuse_living_holder(run, os.read(descriptor, 200).decode(errors="replace"))
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        os.pwrite(descriptor, _signature(os.getpid()).encode(), 0)
         _close_in_children.add(descriptor)
         yield
     finally:
         if os.getpid() == owner:  # a forked child has closed its copy already
-            _close_in_children.discard(descriptor)
+            if descriptor in _close_in_children:
+                _close_in_children.discard(descriptor)
+                os.ftruncate(descriptor, 0)  # nobody holds it now
             os.close(descriptor)
+
+
+def _signature(process: int) -> str:
+    return f"process {process} on {socket.gethostname()} since start {_boot()}\n"
+
+
+def _boot() -> str:
+    """What tells this start of the machine from every other one; empty where the system does not say."""
+    try:
+        return BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _refuse_living_holder(run: Path, text: str) -> None:
+    """CheckpointError unless the lock's text names nobody, or a process of this machine that has ended."""
+    named = re.fullmatch(r"process (\d+) on (\S+) since start (\S*)\n?", text)
+    if named is None:
+        return
+    process, host, boot = int(named[1]), named[2], named[3]
+    remedy = f"wait for it, choose another output folder, or remove {run / LOCK_NAME} if it no longer runs"
+    if host != socket.gethostname():
+        raise CheckpointError(f"{run}: in use by process {process} on {host}, as far as this file system tells; {remedy}")
+    if boot == _boot() and _is_alive(process):
+        raise CheckpointError(f"{run}: in use by process {process} on {host}; {remedy}")
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's process
+    return True
 
 
 _close_in_children: set[int] = set()

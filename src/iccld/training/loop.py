@@ -17,8 +17,10 @@ from iccld.batch import DomainBatch
 from iccld.errors import CheckpointError, DataError, Preempted
 from iccld.methods.method import STATISTICS, Method, Stage
 from iccld.progress import progress as progress_bar
+from iccld.progress import say
 from iccld.training import checkpoint, snapshot
 from iccld.training.engine import Engine
+from iccld.training.health import PseudoLabelWatch
 from iccld.training.signals import StopRequest, stop_on_signals
 from iccld.training.tracking import Metrics, RunningMeans
 
@@ -100,6 +102,7 @@ class _StageLoop:
         self.seed = seed
         self.directory = checkpoint.stage_directory(run, stage.name)
         self.means = RunningMeans()
+        self.watch = PseudoLabelWatch(stage.iterations)
         self.iteration = 0  # finished iterations
         self.evaluated = 0  # the last iteration whose evaluation is in metrics.jsonl
         self.saved = -1
@@ -169,6 +172,9 @@ class _StageLoop:
         with engine.autocast():
             losses = self.method.step(batch, iteration, generator)
         self.means.add(losses)
+        for notice in engine.update.notices:
+            self._warn(notice)
+        engine.update.notices.clear()
         if engine.world_size > 1:  # as DistributedDataParallel does with running statistics
             networks = (*self.method.networks().values(), *self.method.ema_networks().values())
             engine.broadcast(buffer for network in networks for buffer in network.buffers())
@@ -223,9 +229,20 @@ class _StageLoop:
         optimizers = self.method.optimizers()
         rate = next(iter(optimizers.values())).param_groups[0]["lr"] if optimizers else None
         skipped = {"skipped": self.engine.update.skipped} if self.engine.update.skipped else {}
+        runaways = {name: count for name, count in self.engine.update.runaways.items() if count}
+        clipped = {"runaways": runaways} if runaways else {}
         statistics = {name: value for name, value in means.items() if name in STATISTICS}
-        self._write({"time": round(self._seconds(), 3), "losses": losses, "lr": rate, **skipped, **statistics})
+        self._write({"time": round(self._seconds(), 3), "losses": losses, "lr": rate, **skipped, **clipped, **statistics})
+        start = (self.iteration - 1) // self.log_every * self.log_every
+        for sentence in self.watch.look(means, start, self.iteration):
+            self._warn(sentence)
         return " ".join(f"{name} {value:.3g}" for name, value in losses.items() if isinstance(value, float))
+
+    def _warn(self, sentence: str) -> None:
+        """Tell the user now, and the report later."""
+        self._write({"warning": sentence})
+        if self.engine.is_first:
+            say(f"warning: stage {self.stage.name}: {sentence}")
 
     def _write(self, record: Mapping[str, Any]) -> None:
         if self.metrics is not None:
@@ -243,6 +260,7 @@ class _StageLoop:
                 "peak_memory_gib": self._peak(),
                 "best": self.best,
                 "last": self.last,
+                "watch": self.watch.state_dict(),
             }
             payload = snapshot.take(self.method, self.engine.update, self.seed, progress, self.means.state_dict())
             checkpoint.save(
@@ -270,6 +288,7 @@ class _StageLoop:
             self.iteration, self.evaluated = int(progress["iteration"]), int(progress["evaluated"])
             self.seconds_before, self.peak_before = float(progress["seconds"]), float(progress["peak_memory_gib"])
             self.best, self.last = progress["best"], list(progress["last"])
+            self.watch.load_state_dict(progress["watch"])
             self.means.load_state_dict(loaded.state["metrics"], self.engine.device)
         except KeyError as error:
             raise CheckpointError(f"{loaded.path}: holds no {error}, so training cannot go on from it exactly") from error

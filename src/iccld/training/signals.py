@@ -12,6 +12,9 @@ from types import FrameType
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """What schedulers and people send: a cluster's end of time (TERM), its warning before (USR1), Ctrl-C (INT)."""
 
+ANSWER = b"\nstopping once the step at hand is saved; Ctrl-C again leaves at once\n"
+"""Told to whoever pressed Ctrl-C."""
+
 
 class StopRequest:
     """Which signal asked for the stop, if any."""
@@ -29,22 +32,34 @@ class StopRequest:
             return
         if self.name is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if number == signal.SIGINT:
+            os.write(2, ANSWER)  # print is not safe in a handler
         self.name = self.name or signal.Signals(number).name
+
+
+_current: list[StopRequest] = []
+"""The request of the outermost block, while there is one."""
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
     """Turn `STOP_SIGNALS` into a flag for the length of the block; the earlier handlers come back after it.
 
-    Outside the main thread, where Python takes no handlers, the flag is never set.
+    A block inside another shares its flag: what was asked for between two stages is seen by the second one.  Outside the main
+    thread, where Python takes no handlers, the flag is never set.
     """
+    if _current:
+        yield _current[0]
+        return
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
     earlier = {number: signal.signal(number, request.handle) for number in STOP_SIGNALS}
+    _current.append(request)
     try:
         yield request
     finally:
+        _current.clear()
         for number, handler in earlier.items():
             signal.signal(number, handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,12 @@ from iccld.methods.method import Schedule
 BUCKET_BYTES = 25 * 2**20
 """Gradients travel in flat buckets of about this size, as in DistributedDataParallel."""
 
+RUNAWAY = 1e3
+"""How many times its bound a gradient's norm must be to count as running away; early gradients reach some tens."""
+
+MAX_RUNAWAYS = 50
+"""Such updates of one optimiser in a row that stop the training; the first tenth of them only warn."""
+
 AllReduce = Callable[[Tensor, str], Tensor]
 """(tensor, "mean" | "sum") -> the tensor reduced over the ranks."""
 
@@ -25,6 +32,9 @@ class Update:
     A loss or gradient that is not finite on any rank makes no step on any rank.  Such updates are counted; `max_skips` in a
     row of one optimiser raise NumericError (exit code 5) with the optimiser and the batch's files.  The schedule steps in
     either case: the learning rate is a function of the iteration.
+
+    Finite gradients of more than `RUNAWAY` times their bound are clipped like any other and counted: a discriminator that wins
+    without end shows so.  A tenth of `MAX_RUNAWAYS` in a row leave a notice, all of them raise NumericError.
     """
 
     def __init__(
@@ -48,6 +58,10 @@ class Update:
         self.schedules: dict[str, Schedule] = {}
         self.skipped = 0
         self.skips_in_a_row: dict[str, int] = {}
+        self.runaways: dict[str, int] = {}
+        self.runaways_in_a_row: dict[str, int] = {}
+        self.notices: list[str] = []
+        """Sentences for the user, taken away by the loop."""
 
     def bind(self, optimizers: Mapping[str, torch.optim.Optimizer], schedules: Mapping[str, Schedule]) -> None:
         """Serve these optimisers from now on, and forget the skips of earlier ones."""
@@ -57,6 +71,9 @@ class Update:
         self.schedules = dict(schedules)
         self.skipped = 0
         self.skips_in_a_row = dict.fromkeys(optimizers, 0)
+        self.runaways = dict.fromkeys(optimizers, 0)
+        self.runaways_in_a_row = dict.fromkeys(optimizers, 0)
+        self.notices = []
 
     def __call__(self, optimizer: str | torch.optim.Optimizer, loss: Tensor, *, retain_graph: bool = False) -> None:
         """Update the parameters of `optimizer` with the gradient of `loss` ()."""
@@ -82,11 +99,12 @@ class Update:
         if not gradients:
             raise ValueError(f"the loss given to update({name!r}, ...) depends on none of that optimiser's parameters")
         norm = torch.nn.utils.get_total_norm(gradients)
-        is_finite = bool(torch.isfinite(detached).logical_and(torch.isfinite(norm)))  # the update's only device sync
+        loss_value, norm_value = torch.stack([detached, norm.float()]).tolist()  # the update's only device sync
+        is_finite = math.isfinite(loss_value) and math.isfinite(norm_value)
 
         # 5. Clip and step.
+        max_norm = self.max_norm.get(name) if isinstance(self.max_norm, Mapping) else self.max_norm
         if is_finite:
-            max_norm = self.max_norm.get(name) if isinstance(self.max_norm, Mapping) else self.max_norm
             if max_norm is not None:
                 torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
             chosen.step()
@@ -98,16 +116,20 @@ class Update:
                 warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
             if name in self.schedules:
                 self.schedules[name].step()
-        self._count(name, is_finite, detached, norm)
+        self._count(name, is_finite, loss_value, norm_value)
+        self._watch(name, norm_value, 1.0 if max_norm is None else max_norm)
 
     def state_dict(self) -> dict[str, Any]:
-        """The counters of skipped updates."""
-        return {"skipped": self.skipped, "skips_in_a_row": dict(self.skips_in_a_row)}
+        """The counters of skipped and of runaway updates."""
+        rows = {"skips_in_a_row": self.skips_in_a_row, "runaways": self.runaways, "runaways_in_a_row": self.runaways_in_a_row}
+        return {"skipped": self.skipped, **{key: dict(row) for key, row in rows.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self.skipped = int(state["skipped"])
         self.skips_in_a_row = {name: int(state["skips_in_a_row"][name]) for name in self.optimizers}
+        self.runaways = {name: int(state["runaways"][name]) for name in self.optimizers}
+        self.runaways_in_a_row = {name: int(state["runaways_in_a_row"][name]) for name in self.optimizers}
 
     def _name_of(self, optimizer: torch.optim.Optimizer) -> str:
         for name, candidate in self.optimizers.items():
@@ -131,18 +153,37 @@ class Update:
             torch._foreach_copy_(bucket, averages)
         return reduced[0] / self.world_size
 
-    def _count(self, name: str, is_finite: bool, loss: Tensor, norm: Tensor) -> None:
+    def _count(self, name: str, is_finite: bool, loss: float, norm: float) -> None:
         if is_finite:
             self.skips_in_a_row[name] = 0
             return
         self.skipped += 1
         self.skips_in_a_row[name] += 1
         if self.skips_in_a_row[name] >= self.max_skips:
-            what = f"loss {float(loss):g}, gradient norm {float(norm):g}"
+            what = f"loss {loss:g}, gradient norm {norm:g}"
             raise NumericError(
                 f"loss of {name!r}: not finite in {self.max_skips} updates in a row ({what}) at {self.describe_batch()}; "
                 "lower the learning rate, or train in fp32"
             )
+
+    def _watch(self, name: str, norm: float, bound: float) -> None:
+        """Count gradients that run away; a norm that is not finite is counted elsewhere."""
+        if not math.isfinite(norm):
+            return
+        if norm <= RUNAWAY * bound:
+            self.runaways_in_a_row[name] = 0
+            return
+        self.runaways[name] += 1
+        self.runaways_in_a_row[name] += 1
+        row = self.runaways_in_a_row[name]
+        what = f"{name!r} runs away: its gradient norm, now {norm:.3g}, was above {RUNAWAY * bound:g} in {row} updates in a row"
+        if row >= MAX_RUNAWAYS:
+            raise NumericError(
+                f"{what}, at {self.describe_batch()}; lower its learning rate (of a discriminator: also its weight), "
+                "and go on from the last checkpoint before it began"
+            )
+        if row == MAX_RUNAWAYS // 10:
+            self.notices.append(f"{what}; it is clipped to {bound:g}")
 
 
 def _no_description() -> str:
