@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from iccld.methods import adaptsegnet, bapa, cbst, cluda, corda, dacs, daformer, hrda, iccld, iccld_paper, mic, source_only
+from iccld.methods import adaptsegnet, bapa, cbst, cluda, corda, dacs, daformer, hrda, iccld, iccld_paper, mic, proda, source_only
 from iccld.methods.ingredients import Ingredients, Optimisation
 from iccld.methods.method import Stage
 
@@ -45,5 +45,6 @@ METHODS: dict[str, Registered] = {
     "iccld": Registered(iccld.Settings, iccld.stages, {"step1": 0.8, "step2": 0.2}),
     "iccld_paper": Registered(iccld_paper.Settings, iccld_paper.stages, {"step1": 0.5, "step2": 0.5}),
     "mic": Registered(mic.Settings, mic.stages),
+    "proda": Registered(proda.Settings, proda.stages, {"warmup": 0.15, "stage1": 0.35, "stage2": 0.25, "stage3": 0.25}),
     "source_only": Registered(source_only.Settings, source_only.stages, {"adapt": 0.0}),
 }
