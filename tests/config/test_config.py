@@ -54,7 +54,7 @@ def test_recipe_opens_with_command_hardware_time_and_score(name):
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_dump_and_load_give_the_same_configuration(name, tmp_path):
-    config = load_config(name, [*DATA, "--settings.x", "0.5", "--network.widths", "8,16,24,32,40", "--name", "run 7"])
+    config = load_config(name, [*DATA, "--settings.x", "0.5", "--network.denoiser_widths", "32,64", "--name", "run 7"])
     (tmp_path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
     assert read_config(tmp_path / "config.yaml") == config
 

@@ -83,7 +83,7 @@ def test_stage_1_leaves_the_labeller_and_moves_the_rest(tiny: ModuleType) -> Non
     method.start_round([data])
     frozen, values = tiny.values(method.labeller), method.prototypes.values.clone()
     losses = tiny.step(method, 0, data)
-    assert float(losses["consistency"]) >= 0
+    assert float(losses["consistency"]) >= -1e-6
     assert torch.equal(tiny.values(method.labeller), frozen)
     moved = (method.prototypes.values - values)[method.prototypes.known].norm()
     assert 0 < float(moved) < 0.01 * float(values.norm())

@@ -145,9 +145,7 @@ class _OneSegmenter(Method):
     def schedules(self) -> Mapping[str, Schedule]:
         if not hasattr(self, "plans"):
             plan = self.plan
-            self.plans = {
-                name: warmup_poly(optimizer, plan.iterations, plan.warmup, plan.power) for name, optimizer in self.made.items()
-            }
+            self.plans = {name: warmup_poly(optimizer, plan.iterations, plan.warmup, plan.power) for name, optimizer in self.made.items()}
         return self.plans
 
     def predictor(self, weights: str = "ema") -> Predictor:
@@ -262,7 +260,7 @@ class Denoise(_OneSegmenter):
         image, strong = self._source_view(source.image, draw), strong_view(target.image, views, draw)
         # 2. The fixed soft label times the weights of the prototypes, seen by the averaged model (Eq. 4, 5).
         with torch.no_grad():
-            features_ema = self.ema.module.features(normalise(target.image))  # (B, C, h, w)
+            features_ema = cast(Segmenter, self.ema.module).features(normalise(target.image))  # (B, C, h, w)
             size = (int(features_ema.shape[-2]), int(features_ema.shape[-1]))
             soft = _resized(self.labeller(normalise(target.image)), size).float().softmax(1)  # (B, K, h, w)
             distances = self.prototypes.distances(features_ema)
