@@ -34,10 +34,10 @@ class Registered:
 
 
 METHODS: dict[str, Registered] = {
-    "cluda": Registered(cluda.Settings, cluda.stages),
     "adaptsegnet": Registered(adaptsegnet.Settings, adaptsegnet.stages),
     "bapa": Registered(bapa.Settings, bapa.stages),
     "cbst": Registered(cbst.Settings, cbst.stages),
+    "cluda": Registered(cluda.Settings, cluda.stages),
     "corda": Registered(corda.Settings, corda.stages, needs=frozenset({"depth"})),
     "dacs": Registered(dacs.Settings, dacs.stages),
     "daformer": Registered(daformer.Settings, daformer.stages),
