@@ -47,6 +47,7 @@ def test_parameters_averages_moments_and_gradients_are_counted_by_hand() -> None
     assert all(stage.peak > stage.parameters + stage.average + stage.optimizer + stage.gradients for stage in (source, step1, step2))
 
 
+@pytest.mark.slow
 def test_activations_belong_to_the_passes_of_the_stage() -> None:
     source, step1, step2 = memory()
     # Twice the pictures, but casts of the weights are kept once.
@@ -57,12 +58,14 @@ def test_activations_belong_to_the_passes_of_the_stage() -> None:
     assert set(alone.activations) == {"encoder", "denoiser", "discriminator"}
 
 
+@pytest.mark.slow
 def test_activations_grow_with_the_area() -> None:
     (small,), (large,) = memory(*SOURCE), memory(*SOURCE, "--size.crop", "128x128")
     assert large.activations["loss"] == pytest.approx(4 * small.activations["loss"], rel=0.01)
     assert 3 * small.activations["decoder"] < large.activations["decoder"] < 4 * small.activations["decoder"]
 
 
+@pytest.mark.slow
 def test_checkpointing_and_bf16_save_activations_and_nothing_else() -> None:
     (plain,), (saving,) = memory(*SOURCE), memory(*SOURCE, "--network.gradient_checkpointing", "true")
     (wide,) = memory(*SOURCE, bf16=False)
@@ -77,6 +80,7 @@ def test_checkpointing_and_bf16_save_activations_and_nothing_else() -> None:
     assert saving.peak < plain.peak < wide.peak
 
 
+@pytest.mark.slow
 def test_a_run_tells_it_by_stage_unless_its_networks_are_compact() -> None:
     assert memory_lines(config(*SOURCE)) == []
     tiny = ("--network.preset", "ldm", "--network.decoder_width", "0", "--network.latent_stride", "4", "--network.widths", "32,32,32")

@@ -42,6 +42,7 @@ def image(height: int, width: int) -> torch.Tensor:
     return torch.randint(0, 256, (1, 3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_estimate")
 def test_a_run_of_ldms_networks_is_trained_scaled_and_read_back(workshop: Any) -> None:
     assert workshop.adapt("ldm", {"network": LDM} | only("step2"), "--source.holdout", "0") == 0

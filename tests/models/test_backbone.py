@@ -57,15 +57,15 @@ def test_backbones_give_pyramid_and_latent_at_any_size(family: str, saved: Calla
     made = encoder(saved(family))
     assert made.backbone.strides == (4, 8, 16, 32)
     assert made.backbone.channels == CHANNELS.get(family, (8, 16, 24, 32))
-    for height, width in ((50, 70), (64, 96)):
-        with torch.no_grad():
-            features = made(torch.randn(1, 3, height, width))
-        sizes = [(-(-height // stride), -(-width // stride)) for stride in (2, 4, 8)]
-        assert [tuple(level.shape[1:]) for level in features.pyramid] == [(8, *sizes[0]), (8, *sizes[1]), (16, *sizes[2])]
-        assert features.latent.shape == (1, 4, *sizes[2])
+    with torch.no_grad():
+        features = made(torch.randn(1, 3, 50, 70))
+    assert [tuple(level.shape[1:]) for level in features.pyramid] == [(8, 25, 35), (8, 13, 18), (16, 7, 9)]
+    assert features.latent.shape == (1, 4, 7, 9)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", ["pvtv2", "swin", "dinov2", *(pytest.param(each, marks=pytest.mark.slow) for each in ("mit", "convnext", "dinov3"))]
+)
 def test_backbones_have_the_saved_weights_and_learn(family: str, saved: Callable[[str], Path]) -> None:
     made = encoder(saved(family))
     own, stored = made.backbone.model.state_dict(), getattr(transformers, FAMILIES[family][0]).from_pretrained(saved(family)).state_dict()
@@ -80,7 +80,9 @@ def test_backbones_have_the_saved_weights_and_learn(family: str, saved: Callable
     assert all("mask_token" in name or "swin.layernorm" in name for name in untouched)
 
 
-@pytest.mark.parametrize("family", ["mit", "convnext", "dinov3"])  # layer by layer, as a whole, a plain ViT
+@pytest.mark.parametrize(
+    "family", ["convnext", "dinov3", pytest.param("mit", marks=pytest.mark.slow)]
+)  # as a whole, a plain ViT, layer by layer
 def test_checkpointing_changes_no_gradient_of_a_backbone(family: str, saved: Callable[[str], Path]) -> None:
     image, gradients = torch.randn(1, 3, 64, 64), []
     for on in (False, True):

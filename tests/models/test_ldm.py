@@ -37,7 +37,7 @@ def tiny(seed: int = 0, **settings: object) -> Segmenter:
 # --- counts -----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stride", [4, 8, 16])
+@pytest.mark.parametrize("stride", [8, pytest.param(4, marks=pytest.mark.slow), pytest.param(16, marks=pytest.mark.slow)])
 def test_the_autoencoder_counts_what_ldms_counts(stride: int) -> None:
     segmenter, _, _ = on_meta(latent_stride=stride, inter_coder=False)
     widths, latent = LDM[stride]["widths"], LDM[stride]["latent_channels"]
@@ -85,7 +85,7 @@ def test_the_discriminator_is_the_denoisers_encoder_half() -> None:
 
 
 @pytest.mark.parametrize(("stride", "widths", "latent"), [(4, (32, 32, 64), 3), (8, (32, 32, 64, 64), 4), (16, (32, 32, 32, 32, 64), 16)])
-@pytest.mark.parametrize("size", [(32, 48), (37, 51)])
+@pytest.mark.parametrize("size", [(21, 35), pytest.param((32, 48), marks=pytest.mark.slow)])
 def test_latent_levels_and_logits_have_their_strides_at_any_size(stride, widths, latent, size) -> None:
     network = build_networks(NetworkConfig(preset="ldm", latent_stride=stride, widths=widths, denoiser_widths=(32, 64)), 5)
     segmenter = network.make_segmenter()
