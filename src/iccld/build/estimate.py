@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -38,7 +37,7 @@ def estimate(config: Config) -> dict[str, float]:
     engine = _engine(config)
     seconds, checkpoint_bytes = 0.0, 0
     for stage, method, batch in _ready_stages(config, engine):
-        seconds += stage.iterations * min(_step_seconds(method, batch, engine, TIMED_STEPS, warmup=1))
+        seconds += stage.iterations * _mean_step_seconds(stage, method, batch, engine)
         checkpoint_bytes += _checkpoint_bytes(method) * (config.runtime.keep_last + 1)
     scenes = [domain for domain in (config.source, config.target, config.val) if domain.path is None and domain.generate.num]
     scene_bytes = sum(domain.generate.num * BYTES_PER_PIXEL * _area(domain.generate.size) for domain in scenes)
@@ -55,7 +54,7 @@ def seconds_per_step(config: Config, steps: int = 20) -> dict[str, float]:
     found = {}
     for stage, method, batch in _ready_stages(config, engine):
         if stage.name != SOURCE:
-            found[stage.name] = sum(_step_seconds(method, batch, engine, steps, WARMUP_STEPS)) / steps
+            found[stage.name] = sum(_step_seconds(method, batch, engine, range(WARMUP_STEPS + steps))[WARMUP_STEPS:]) / steps
     return found
 
 
@@ -102,19 +101,31 @@ def _random_batch(config: Config, num_classes: int) -> DomainBatch:
 
     index = torch.arange(rows)
     source = pixels(config.size.source, (3,), 256), pixels(config.size.source, (), num_classes)
-    return DomainBatch(*source, pixels(config.size.target, (3,), 256), index, index)
+    batch = DomainBatch(*source, pixels(config.size.target, (3,), 256), index, index)
+    if "depth" not in registered_method(config.method).needs:
+        return batch
+    depths = (pixels(size, (), 100).float() + 1 for size in (config.size.source, config.size.target))
+    return batch._replace(source_depth=next(depths), target_depth=next(depths))
 
 
-def _step_seconds(method: Method, batch: DomainBatch, engine: Engine, steps: int, warmup: int) -> list[float]:
-    """Seconds of each of so many steps after the warm-up."""
-    moments = []
-    for iteration in range(warmup + steps):
+def _step_seconds(method: Method, batch: DomainBatch, engine: Engine, iterations: Sequence[int]) -> list[float]:
+    """Seconds of the step at each of these iterations."""
+    seconds = []
+    for iteration in iterations:
+        start = time.perf_counter()
         with engine.autocast():
             method.step(batch, iteration, engine.generator(0, "estimate", iteration))
         if engine.device.type == "cuda":
             torch.cuda.synchronize()
-        moments.append(time.perf_counter())
-    return [after - before for before, after in pairwise(moments[warmup - 1 :])]
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def _mean_step_seconds(stage: Stage, method: Method, batch: DomainBatch, engine: Engine) -> float:
+    """Mean of a step at the stage's start, set-up apart, and at its end: the first steps may see smaller pictures."""
+    last = [max(0, stage.iterations - 1)] * TIMED_STEPS
+    seconds = _step_seconds(method, batch, engine, [*range(TIMED_STEPS + 1), *last])
+    return (min(seconds[1 : TIMED_STEPS + 1]) + min(seconds[TIMED_STEPS + 1 :])) / 2
 
 
 def _checkpoint_bytes(method: Method) -> int:

@@ -167,7 +167,7 @@ def _estimate(planned: Planned) -> float | None:
     try:
         return round(build.estimate(planned.config)["seconds"], 1)
     except Exception as error:  # a method that fails must not stop the others, whatever it raises
-        say(f"warning: {planned.title} could not be timed ({' '.join(str(error).split())[:200]})")
+        say(f"warning: {planned.title} could not be timed ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
         return None
 
 

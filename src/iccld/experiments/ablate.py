@@ -77,7 +77,8 @@ def tables(rows: Mapping[tuple[str, str], Outcomes], seeds: Sequence[int], failu
     """Scores, classes, seeds and costs of all rows.  failures: by name of run."""
     made = [_row(rows, variant, row, seeds, failures, block) for variant in VARIANTS for row in ROWS]
     names = dict.fromkeys(name for outcomes in rows.values() for outcome in outcomes.values() for name in outcome.iou)
-    classes = [Column("miou", "mIoU", best="highest"), *(Column(f"iou_{name}", name, best="highest") for name in names)]
+    classes = [Column("miou", "mIoU", best="highest", has_std=False)]
+    classes += [Column(f"iou_{name}", name, best="highest", has_std=False) for name in names]
     found = [
         Table("Table 1: mIoU and paired differences", SCORES, made, "DA setting", (reported.NOTE,)),
         Table("IoU by class, %", classes, made, "DA setting"),

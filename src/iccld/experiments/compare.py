@@ -60,7 +60,8 @@ def tables(
     made = [_row(method, outcomes, seeds, failures, not_applicable, block) for method in outcomes]
     names = list(dict.fromkeys(name for found in outcomes.values() for outcome in found.values() for name in outcome.iou))
     scores = [column for column in SCORES if any(row.cells.get(column.key) is not None for row in made)]
-    classes = [Column("miou", "mIoU", best="highest"), *(Column(f"iou_{name}", name, best="highest") for name in names)]
+    classes = [Column("miou", "mIoU", best="highest", has_std=False)]
+    classes += [Column(f"iou_{name}", name, best="highest", has_std=False) for name in names]
     found = [
         Table("Table 2: mIoU and paired differences", scores, made, "method", (reported.NOTE,)),
         Table("IoU by class, %", classes, made, "method"),

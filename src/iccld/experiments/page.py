@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from iccld.errors import ConfigError
-from iccld.experiments.table import Table, grouped, is_best, row_title, text_of
+from iccld.experiments.table import Table, cell_text, grouped, is_best, row_title
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _laid_out(table: Table) -> dict[str, Any]:
         rows = []
         for i in positions:
             row = table.rows[i]
-            cells = [(text_of(row.cells.get(column.key), column.digits), (i, column.key) in bold) for column in table.columns]
+            cells = [(cell_text(row, column), (i, column.key) in bold) for column in table.columns]
             rows.append({"title": row_title(row), "kind": row.kind, "cells": cells, "note": row.note})
         groups.append({"title": group, "rows": rows})
     columns = [(column.title, column.key.startswith("reported")) for column in table.columns]

@@ -49,6 +49,8 @@ class Column:
     title: str
     digits: int = 1
     best: Literal["highest", "lowest"] | None = None
+    has_std: bool = True
+    """Whether people see the deviation of a spread; JSON and CSV always hold it."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,12 @@ def text_of(value: Value, digits: int = 1) -> str:
         sign = "+" if value.mean >= 0 or _number(value.mean, digits) == _number(0.0, digits) else ""
         return f"{sign}{_number(value.mean, digits)}{std} [{_number(value.low, digits)}, {_number(value.high, digits)}]"
     return _number(value, digits)
+
+
+def cell_text(row: Row, column: Column) -> str:
+    """What a row says in a column."""
+    value = row.cells.get(column.key)
+    return text_of(value.mean if isinstance(value, Spread) and not column.has_std else value, column.digits)
 
 
 def _number(value: float, digits: int) -> str:
@@ -170,7 +178,7 @@ def as_markdown(table: Table) -> str:
             lines.append(f"| **{_pipe(group)}** |" + " |" * len(table.columns))
         for i in positions:
             row = table.rows[i]
-            texts = [text_of(row.cells.get(column.key), column.digits) for column in table.columns]
+            texts = [cell_text(row, column) for column in table.columns]
             cells = [f"**{text}**" if (i, column.key) in bold else text for text, column in zip(texts, table.columns, strict=True)]
             lines.append("| " + " | ".join(_pipe(word) for word in (row_title(row), *cells)) + " |")
     notes = "".join(f"\n{note}\n" for note in [*_row_notes(table), *table.notes])
@@ -206,7 +214,7 @@ def as_latex(table: Table) -> str:
             lines.append(f"\\multicolumn{{{len(table.columns) + 1}}}{{l}}{{\\textbf{{{_tex(group)}}}}} \\\\")
         for i in positions:
             row = table.rows[i]
-            texts = [(_tex(text_of(row.cells.get(column.key), column.digits)), (i, column.key) in bold) for column in table.columns]
+            texts = [(_tex(cell_text(row, column)), (i, column.key) in bold) for column in table.columns]
             cells = [f"\\textbf{{{text}}}" if is_bold else text for text, is_bold in texts]
             lines.append(" & ".join([_tex(row_title(row)), *cells]) + " \\\\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
