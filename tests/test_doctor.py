@@ -95,5 +95,6 @@ def test_command_prints_json(capsys, monkeypatch):
     assert main(["doctor", "--json", "-"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert {"demo", "city_to_camvid"} <= set(told["recipes"])
+    assert not any("_to_cityscapes_" in name for name in told["recipes"])  # for a GPU, and with weights to fetch
     iterations = told["recipes"]["demo"]["iterations"]
     assert told["recipes"]["demo"]["iterations_an_hour"] == pytest.approx(60 * iterations)

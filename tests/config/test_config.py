@@ -68,6 +68,13 @@ def test_dump_holds_every_key():
     assert sorted(flatten(yaml.safe_load(dump_config(load_config("demo"))))) == sorted(known_keys())
 
 
+def test_a_recipes_settings_are_its_own_methods():
+    assert load_config("demo").settings
+    assert load_config("demo", ["--method", "iccld"]).settings == load_config("demo").settings
+    assert load_config("demo", ["--method", "dacs"]).settings == {}
+    assert load_config("demo", ["--method", "dacs", "--settings.threshold", "0.9"]).settings == {"threshold": 0.9}
+
+
 def test_override_wins_over_recipe_and_only_there():
     plain, changed = load_config("demo"), load_config("demo", ["--stages.step1.iterations=7", "--seed", "3"])
     assert changed.stages.step1.iterations == 7

@@ -13,9 +13,11 @@ from iccld.config import NetworkConfig
 from iccld.errors import ConfigError
 from iccld.methods.ingredients import MEAN, STD
 from iccld.models import (
+    AtrousDecoder,
     BackboneEncoder,
     CompactEncoder,
     ContextAwareDecoder,
+    DeepLabEncoder,
     Denoiser,
     DomainDiscriminator,
     InterCoderDecoder,
@@ -28,6 +30,7 @@ from iccld.models import (
 from iccld.models.autoencoder import load_decoder, load_encoder, read_autoencoder
 from iccld.models.backbone import load_backbone, save_architecture
 from iccld.models.blocks import recompute_blocks
+from iccld.models.deeplab import resnet101
 from iccld.models.hub import licence, weights_folder
 from iccld.progress import say
 
@@ -139,7 +142,38 @@ def daformer(network: NetworkConfig, num_classes: int, origins: Origins) -> Netw
     )
 
 
-BUILDERS: dict[str, Callable[[NetworkConfig, int, Origins], Networks]] = {"compact": compact, "ldm": ldm, "daformer": daformer}
+def deeplabv2(network: NetworkConfig, num_classes: int, origins: Origins) -> Networks:
+    """A ResNet dilated to stride 8 and a classifier: the network of the methods before transformers; ResNet-101 unless another is named."""
+    kind = UNetKind(max(len(network.denoiser_widths) - 1, 1), num_groups=32, gradient_checkpointing=network.gradient_checkpointing)
+    latent = network.latent_channels
+
+    def make_segmenter() -> Segmenter:
+        if origins.backbone is None:
+            backbone = resnet101(network.gradient_checkpointing)
+        else:
+            backbone = load_backbone(origins.backbone, origins.backbone_weights, network.gradient_checkpointing)
+        encoder = DeepLabEncoder(backbone)
+        channels = (*encoder.pyramid_channels, encoder.latent_channels)
+        if channels != network.widths:
+            raise ConfigError(f"network.widths is {list(network.widths)}, but {network.encoder} has {list(channels)}; set it to these")
+        return Segmenter(encoder, AtrousDecoder(latent, num_classes, network.atrous_rates))
+
+    return Networks(
+        make_segmenter=make_segmenter,
+        make_denoiser=lambda residual: Denoiser(latent, network.denoiser_widths, 2, HEAD_CHANNELS, residual, kind),
+        make_discriminator=lambda: DomainDiscriminator(latent, network.denoiser_widths, 2, HEAD_CHANNELS, kind),
+        latent_channels=latent,
+        latent_stride=DeepLabEncoder.stride,
+        size_multiple=DeepLabEncoder.stride,
+    )
+
+
+BUILDERS: dict[str, Callable[[NetworkConfig, int, Origins], Networks]] = {
+    "compact": compact,
+    "ldm": ldm,
+    "daformer": daformer,
+    "deeplabv2": deeplabv2,
+}
 """Preset -> its builder; the names are those of `iccld.config.network.PRESETS`."""
 
 

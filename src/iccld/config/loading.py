@@ -62,6 +62,7 @@ def recipe_text(name: str) -> str:
 def load_config(recipe: str | Path, overrides: Sequence[str] = ()) -> Config:
     """A shipped recipe's name, or a YAML file, with dotted overrides (`["--seed", "1"]`) -> `Config`.
 
+    A file's `settings` belong to the file's method: an override of `method` leaves them behind.
     A `Path`, and a text that ends in .yaml or .yml, is read as a file.  ConfigError is one line with the key, the value and the remedy.
     """
     is_file = isinstance(recipe, Path) or str(recipe).endswith((".yaml", ".yml"))
@@ -72,8 +73,15 @@ def load_config(recipe: str | Path, overrides: Sequence[str] = ()) -> Config:
     values = {"recipe": name, "name": name} | values
     _refuse_unknown(_dotted(values), origin=f" in {recipe}")
     _refuse_unknown(_flags(overrides))
+    config = _merged(values, overrides, str(recipe))
+    if values.get("settings") and config.method != _merged(values, (), str(recipe)).method:
+        config = _merged({**values, "settings": {}}, overrides, str(recipe))
+    return config
+
+
+def _merged(values: Mapping[str, Any], overrides: Sequence[str], origin: str) -> Config:
     parser = config_parser()
-    parsed = _checked(lambda: parser.parse_object(values, defaults=False), origin=f" in {recipe}")
+    parsed = _checked(lambda: parser.parse_object(dict(values), defaults=False), origin=f" in {origin}")
     parsed = _checked(lambda: parser.parse_args(_bracketed(overrides), namespace=parsed, defaults=False))
     return _construct(Config, parsed.as_dict())
 

@@ -36,7 +36,10 @@ DAFORMER: Mapping[str, Any] = {
 }
 """MiT-B5's levels and DAFormer's head."""
 
-PRESETS = ("compact", "ldm", "daformer")
+DEEPLABV2: Mapping[str, Any] = {"widths": (256, 512, 1024, 2048), "latent_channels": 2048, "denoiser_widths": LDM_DENOISER}
+"""ResNet-101's levels; its classifier has no width of its own."""
+
+PRESETS = ("compact", "ldm", "daformer", "deeplabv2")
 """The presets; `iccld.build.networks` builds each."""
 
 
@@ -47,22 +50,24 @@ class NetworkConfig:
     preset: str = "compact"
     """Family of networks: `compact`, a few million parameters, trains from scratch on two CPU cores; `ldm` has the geometry of latent
     diffusion's autoencoders (kl-f4, kl-f8, kl-f16 by latent_stride) and UNet; `daformer` puts DAFormer's head on a transformers backbone
-    with levels at strides 4, 8, 16 and 32, MiT-B5 in the paper."""
+    with levels at strides 4, 8, 16 and 32, MiT-B5 in the paper; `deeplabv2` dilates a ResNet, ResNet-101 in the papers before."""
 
     widths: tuple[int, ...] = ()
     """Channels of the encoder's levels; empty = the preset's.  compact: 24,48,96,160,224 at strides 2, 4, 8, 16 and 32; ldm at stride
-    8: 128,256,512,512 at strides 1, 2, 4 and 8; daformer: the backbone's, 64,128,320,512 for MiT-B5."""
+    8: 128,256,512,512 at strides 1, 2, 4 and 8; daformer: the backbone's, 64,128,320,512 for MiT-B5; deeplabv2: the ResNet's,
+    256,512,1024,2048 at strides 4, 8, 8 and 8."""
 
     latent_channels: int = 0
     """Channels of the latent that step 2 diffuses; 0 = the preset's.  compact: 32; ldm: 3, 4 and 16 at strides 4, 8 and 16;
-    daformer: those of the backbone's last level."""
+    daformer and deeplabv2: those of the backbone's last level."""
 
     latent_stride: int = 8
-    """Picture pixels a latent cell covers, per side; the paper's 1/8, and the only one the compact preset has.  ldm: 4, 8 or 16;
-    daformer: 32."""
+    """Picture pixels a latent cell covers, per side; the paper's 1/8, and the only one the compact and deeplabv2 presets have.
+    ldm: 4, 8 or 16; daformer: 32."""
 
     decoder_width: int = 0
-    """Channels of the decoder; 0 = the preset's.  compact: 64; ldm: 0, its decoder has the encoder's widths; daformer: 256."""
+    """Channels of the decoder; 0 = the preset's.  compact: 64; ldm: 0, its decoder has the encoder's widths; daformer: 256;
+    deeplabv2: 0, its decoder is a classifier."""
 
     denoiser_widths: tuple[int, ...] = ()
     """Channels of the denoising UNet's levels; the discriminator repeats its encoder half; empty = the preset's.  compact: 64,96,128;
@@ -75,6 +80,9 @@ class NetworkConfig:
     """A transformers backbone in the encoder's place: a folder, or owner/model[@revision] of the hub (MiT, PVTv2, ConvNeXt, Swin,
     DINOv2, DINOv3); empty = the preset's own encoder.  `--encoder.name` is short for it."""
 
+    atrous_rates: tuple[int, ...] = (6, 12)
+    """deeplabv2: dilations whose answers the classifier adds; 6,12 in released code, whose loop returns early, 6,12,18,24 in the paper."""
+
     autoencoder: str = ""
     """A saved diffusers AutoencoderKL (folder, or owner/model[@revision]) whose weights the ldm preset starts from; empty = random."""
 
@@ -86,7 +94,8 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         require_one_of(self, "preset", PRESETS)
-        check = {"compact": self._check_compact, "ldm": self._check_ldm, "daformer": self._check_daformer}[self.preset]
+        checks = {"compact": self._check_compact, "ldm": self._check_ldm, "daformer": self._check_daformer}
+        check = {**checks, "deeplabv2": self._check_deeplabv2}[self.preset]
         self._fill(self._sizes())
         require_at_least(self, 1, "latent_channels")
         for name in ("widths", "denoiser_widths"):
@@ -100,6 +109,8 @@ class NetworkConfig:
             return COMPACT
         if self.preset == "daformer":
             return {**DAFORMER, "latent_channels": self.widths[-1]} if self.widths else DAFORMER
+        if self.preset == "deeplabv2":
+            return {**DEEPLABV2, "latent_channels": self.widths[-1]} if self.widths else DEEPLABV2
         require(self.latent_stride in LDM, f"latent_stride is {self.latent_stride}; the ldm preset has {', '.join(map(str, LDM))}")
         return {**LDM[self.latent_stride], "denoiser_widths": LDM_DENOISER}
 
@@ -125,6 +136,15 @@ class NetworkConfig:
         require(
             self.latent_channels == last, f"latent_channels is {self.latent_channels}; the daformer preset's are the last level's {last}"
         )
+        odd = [width for width in self.denoiser_widths if width % 32]
+        require(not odd, f"denoiser_widths holds {odd[:1]}; its normalisation has 32 groups, use multiples of 32")
+
+    def _check_deeplabv2(self) -> None:
+        require(self.latent_stride == 8, f"latent_stride is {self.latent_stride}; the deeplabv2 preset has 8")
+        require(self.decoder_width == 0, f"decoder_width is {self.decoder_width}; the deeplabv2 preset's decoder is a classifier, use 0")
+        require(len(self.widths) == 4, f"widths has {len(self.widths)} levels; the deeplabv2 preset has 4, a ResNet's")
+        rates = self.atrous_rates
+        require(bool(rates) and min(rates) > 0, f"atrous_rates is {list(rates)}; list dilations above 0, e.g. 6,12")
         odd = [width for width in self.denoiser_widths if width % 32]
         require(not odd, f"denoiser_widths holds {odd[:1]}; its normalisation has 32 groups, use multiples of 32")
 

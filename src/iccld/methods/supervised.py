@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from iccld.batch import DomainBatch
 from iccld.losses import cross_entropy
 from iccld.methods.ema import Ema
-from iccld.methods.ingredients import Ingredients, Optimisation, adamw, normalise
+from iccld.methods.ingredients import Ingredients, Optimisation, normalise
 from iccld.methods.method import Method, Schedule
+from iccld.methods.optimizers import segmenter_optimizer
 from iccld.methods.schedule import warmup_poly
 from iccld.models import Segmenter
 from iccld.predictor import Predictor
@@ -27,7 +28,7 @@ class Supervised(Method):
         self.half_until = ingredients.views.half_resolution * optimisation.iterations if trained is None else 0.0
         self.model = ingredients.make_segmenter() if trained is None else trained
         self.ema = Ema(self.model, optimisation.ema_decay)
-        self.optimizer = adamw(list(self.model.parameters()), optimisation)
+        self.optimizer = segmenter_optimizer(self.model, optimisation)
         self.schedule = warmup_poly(self.optimizer, optimisation.iterations, optimisation.warmup, optimisation.power)
 
     def networks(self) -> Mapping[str, nn.Module]:

@@ -5,6 +5,7 @@ from iccld.models.backbone import Backbone, BackboneEncoder
 from iccld.models.compact import CompactEncoder
 from iccld.models.context_aware import ContextAwareDecoder, PyramidEncoder
 from iccld.models.decoder import InterCoderDecoder
+from iccld.models.deeplab import AtrousDecoder, DeepLabEncoder
 from iccld.models.denoiser import Denoiser, DomainDiscriminator, UNetKind
 from iccld.models.depth_exchange import DepthSegmenter, TaskPredictions, disparity
 from iccld.models.features import Features
@@ -17,10 +18,12 @@ from iccld.models.two_resolutions import Look, Offsets, ScaleAttention, TwoResol
 
 __all__ = [
     "AtrousClassifier",
+    "AtrousDecoder",
     "Backbone",
     "BackboneEncoder",
     "CompactEncoder",
     "ContextAwareDecoder",
+    "DeepLabEncoder",
     "Denoiser",
     "DepthSegmenter",
     "DiffusionSegmenter",
