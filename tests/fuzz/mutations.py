@@ -38,6 +38,8 @@ INTERESTING = (
     (1 << 32) - 1,
 )
 """Numbers at which sizes and lengths go wrong."""
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""The passes of an interlaced PNG: first x, first y, step in x, step in y."""
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -98,7 +100,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 def interlaced(rng: np.random.Generator, color_type: int, samples: int) -> bytes:
     """A 9x9 Adam7 PNG, which Pillow cannot write."""
-    shapes = ((2, 2), (1, 2), (3, 1), (2, 3), (5, 2), (4, 5), (9, 4))
+    shapes = [(len(range(x, 9, step_x)), len(range(y, 9, step_y))) for x, y, step_x, step_y in ADAM7]
     pixels = b"".join(b"".join(b"\0" + rng.bytes(columns * samples) for _ in range(rows)) for columns, rows in shapes)
     palette = chunk(b"PLTE", rng.bytes(768)) if color_type == 3 else b""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, color_type, 0, 0, 1))

@@ -1,6 +1,6 @@
 """Mutated PNG, JPEG, WebP, TIFF, GIF and BMP files through the readers: an array or a DataError, in 5 s and 1 GiB, and no crash.
 
-300 mutations by default; FAULTS=full reads 20,000.  One that fails is read again by `python tests/fuzz/read_mutations.py FOLDER N N+1`.
+The 5 s are of processor time, for each reader.  300 mutations by default; FAULTS=full reads 20,000.  One that fails is read again by `python tests/fuzz/read_mutations.py FOLDER N N+1`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 CHILD = Path(__file__).with_name("read_mutations.py")
-MUTATIONS = 20_000 if os.environ.get("FAULTS") == "full" else 300
+LARGEST = Path(__file__).with_name("read_at_limit.py")
+IS_FULL = os.environ.get("FAULTS") == "full"
+MUTATIONS = 20_000 if IS_FULL else 300
 AT_ONCE = 2_000
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is limited and measured by Linux's means")
@@ -50,3 +52,17 @@ def test_fault_25_mutated_files_are_arrays_or_one_line(tmp_path: Path) -> None:
     # The mutations reach both ends: many are seen as damage, and some leave a picture.
     assert read + refused == MUTATIONS
     assert min(read, refused) > MUTATIONS // 20
+
+
+def test_fault_32_the_largest_pictures_and_promises_fit_a_gigabyte(tmp_path: Path) -> None:
+    """What the limits let through is decoded in 1 GiB and 5 s; FAULTS=full adds whole pictures of the largest size to mere promises."""
+    command = [sys.executable, "-W", "ignore", str(LARGEST), str(tmp_path), "full" if IS_FULL else "quick"]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=True)
+    outcomes = dict(line.rsplit(": ", 1) for line in done.stdout.splitlines())
+    assert len(outcomes) == (36 if IS_FULL else 13)
+    wrong = {
+        name: found
+        for name, found in outcomes.items()
+        if found != ("refused" if "promise" in name or name in ("text", "profile") else "read")
+    }
+    assert wrong == {}
