@@ -1,6 +1,7 @@
 """Mutated PNG, JPEG, WebP, TIFF, GIF and BMP files through the readers: an array or a DataError, in 5 s and 1 GiB, and no crash.
 
-The 5 s are of processor time, for each reader.  300 mutations by default; FAULTS=full reads 20,000.  One that fails is read again by `python tests/fuzz/read_mutations.py FOLDER N N+1`.
+The 5 s are of processor time, for each reader.  300 mutations by default; FAULTS=full reads 20,000.  One that fails is read again by
+`python tests/fuzz/read_mutations.py FOLDER N N+1`.
 """
 
 from __future__ import annotations
