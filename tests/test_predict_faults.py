@@ -26,7 +26,7 @@ from iccld.predict.names import OUTPUTS, output_files
 from iccld.predictor import Predictor
 
 SPACE = LabelSpace("three", (LabelClass("red", (255, 0, 0)), LabelClass("green", (0, 255, 0)), LabelClass("blue", (0, 0, 255))))
-KILLS = 20 if os.environ.get("FAULTS") == "full" else 2
+KILLS = 20 if os.environ.get("FAULTS") == "full" else 1
 
 
 class Brightest(nn.Module):
@@ -106,7 +106,7 @@ def test_fault_35_an_input_is_never_its_own_output(tmp_path: Path) -> None:
     assert inside.read_bytes() == before
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_fault_35_random_trees_map_one_to_one(tmp_path: Path, seed: int) -> None:
     """Few parts, so that they meet: equal stems, folders like files, names that differ in case or Unicode form."""
     rng = random.Random(seed)
@@ -161,7 +161,7 @@ def test_fault_36_killed_at_any_moment_a_rerun_does_the_rest(tmp_path: Path, mon
     skipped = 0
     for kill in range(KILLS):
         out = tmp_path / f"out{kill}"
-        wanted = int(rng.integers(1, 20))
+        wanted = int(rng.integers(1 if KILLS > 1 else 10, 20))  # one kill alone should find something finished
         child = in_child(Slow(), tmp_path / "in", out)
         limit = time.monotonic() + 60
         while len(list(out.glob("color/*.png"))) < wanted and time.monotonic() < limit:

@@ -32,19 +32,19 @@ def png_of(
     return SIGNATURE + header + extra + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
-def promises() -> dict[str, bytes]:
-    """Small files whose headers, or whose compressed blocks, tell of much."""
-    gigabyte = zlib.compress(bytes(1 << 30), 1)
+def promises(num_bytes: int) -> dict[str, bytes]:
+    """Small files whose headers, or whose compressed blocks, tell of much (num_bytes)."""
+    block = zlib.compress(bytes(num_bytes), 1)
     none: Iterator[int] = iter(())
     found = {
         f"promise {bits} {kind}": png_of(SIDE, SIDE, bits, kind, none) for bits, kind in ((8, 0), (8, 2), (8, 3), (8, 6), (16, 0), (1, 0))
     }
     found["deep promise"] = png_of(SIDE, MAX_PIXELS_WIDE // SIDE, 16, 6, none)
-    found["text"] = png_of(1, 1, 8, 2, iter([3]), chunk(b"zTXt", b"x\0\0" + gigabyte))
-    found["profile"] = png_of(1, 1, 8, 2, iter([3]), chunk(b"iCCP", b"x\0\0" + gigabyte))
+    found["text"] = png_of(1, 1, 8, 2, iter([3]), chunk(b"zTXt", b"x\0\0" + block))
+    found["profile"] = png_of(1, 1, 8, 2, iter([3]), chunk(b"iCCP", b"x\0\0" + block))
     for kind in (0, 2, 3, 6):
         start = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, kind, 0, 0, 0)) + chunk(b"PLTE", bytes(3))
-        found[f"pixels without end {kind}"] = SIGNATURE + start + chunk(b"IDAT", gigabyte) + chunk(b"IEND", b"")
+        found[f"pixels without end {kind}"] = SIGNATURE + start + chunk(b"IDAT", block) + chunk(b"IEND", b"")
     return found
 
 
@@ -82,7 +82,9 @@ def main() -> int:
     for data in seeds():
         path.write_bytes(data)
         outcome(path)
-    made: dict[str, Save] = {name: (lambda path, data=data: _write(path, data)) for name, data in promises().items()}  # type: ignore[misc]
+    made: dict[str, Save] = {
+        name: (lambda path, data=data: _write(path, data)) for name, data in promises(1 << (30 if is_full else 26)).items()
+    }  # type: ignore[misc]
     for name, save in (made | (whole() if is_full else {})).items():
         save(path)
         # In a child, so that what the encoder took does not count, and one that is killed does not end the rest.
