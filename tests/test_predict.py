@@ -15,6 +15,7 @@ from iccld.data import MaskReader
 from iccld.errors import ConfigError, DataError, NumericError
 from iccld.evaluation import evaluate_predictions
 from iccld.labels import CITYSCAPES19, LabelClass, LabelSpace
+from iccld.predict import index as index_module
 from iccld.predict import label_pictures, predict_paths
 from iccld.predict import writer as writer_module
 from iccld.predict.names import find_pictures, name_outputs
@@ -194,6 +195,22 @@ def test_outputs_inside_the_input_folder_are_no_inputs(tmp_path):
     for _ in range(2):
         predict_paths(make(), [tmp_path], tmp_path / "out")
         assert [path.name for path, _ in find_pictures([tmp_path], tmp_path / "out")[0]] == ["a.png"]
+
+
+def test_fault_36_index_names_only_what_is_on_the_disk(tmp_path, monkeypatch):
+    """After a power cut an index must not stand for files that never left the cache: they are synced before it is replaced."""
+    for name in "ab":
+        save(tmp_path / "in" / f"{name}.png")
+    events = []
+    real_sync, real_replace = index_module.sync, os.replace
+    monkeypatch.setattr(index_module, "sync", lambda path: (events.append(path.relative_to(tmp_path).as_posix()), real_sync(path)))
+    monkeypatch.setattr(writer_module.os, "replace", lambda a, b: (events.append(f"replace {b.name}"), real_replace(a, b)))
+    predict_paths(make(), [tmp_path / "in"], tmp_path / "out")
+    last = len(events) - 1 - events[::-1].index("replace predictions.json")  # an empty index comes before the first picture
+    synced = set(events[:last])
+    assert {f"out/{folder}/{name}{suffix}" for folder, suffix in FOLDERS.items() for name in "ab"} <= synced
+    assert {f"out/{folder}" for folder in FOLDERS} <= synced
+    assert events[last + 1 :] == ["out/predictions.json", "out"]
 
 
 def test_fault_36_a_rerun_does_the_rest(tmp_path):

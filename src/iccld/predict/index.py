@@ -11,7 +11,7 @@ from typing import Any
 
 from iccld.errors import ConfigError, DataError
 from iccld.predict.names import Job
-from iccld.predict.writer import fingerprint, write_atomically
+from iccld.predict.writer import fingerprint, sync, write_atomically
 
 SAVE_SECONDS = 2.0
 """Longest time between two writes of the index: what a kill can make a rerun repeat."""
@@ -35,6 +35,8 @@ class PredictionIndex:
         self.finished: dict[str, dict[str, Any]] = {}
         self.names: dict[str, str] = {}
         self.saved_at = time.monotonic()
+        self.unsynced: list[Path] = []
+        """Outputs since the last save."""
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -80,15 +82,24 @@ class PredictionIndex:
     def record(self, job: Job, entry: dict[str, Any]) -> None:
         """Note a finished picture, and save every few seconds."""
         self.own[str(job.path)] = {**entry, "settings": self.key}
+        self.unsynced += [self.out / file for file in entry["outputs"].values()]
         if time.monotonic() - self.saved_at > SAVE_SECONDS:
             self.save([])
 
     def save(self, failed: Iterable[tuple[Path, str]]) -> None:
-        """Write the index atomically; DataError when that fails, and the previous one stays intact."""
+        """Write the index atomically; DataError when that fails, and the previous one stays intact.
+
+        The pictures that it names are on the disk before it is: after a power cut a rerun must not skip empty files.
+        """
         content = {"settings": self.settings, "images": self.own, "failed": {str(path): reason for path, reason in failed}}
         # ASCII escapes keep file names that are not valid Unicode.
         try:
+            for path in [*self.unsynced, *dict.fromkeys(path.parent for path in self.unsynced)]:
+                sync(path)
+            self.unsynced.clear()
             write_atomically(self.path, json.dumps(content, indent=1).encode("ascii"))
+            sync(self.path)
+            sync(self.out)
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written: {error.strerror}") from error
         self.saved_at = time.monotonic()

@@ -75,6 +75,18 @@ def fingerprint(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
+def sync(path: Path) -> None:
+    """Force a file's content, or a folder's names, to the disk; one that is gone is left to the next run."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write beside the file, then replace it: readers see the old or the new one.  The next run writes over what a killed one left."""
     path.parent.mkdir(parents=True, exist_ok=True)
