@@ -11,7 +11,9 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "docs" / "slurm" / "iccld.sbatch"
 
 
-@pytest.mark.parametrize(("code", "expected", "is_requeued"), [(0, 0, False), (75, 0, True), (2, 2, False), (5, 5, False), (137, 137, False)])
+@pytest.mark.parametrize(
+    ("code", "expected", "is_requeued"), [(0, 0, False), (75, 0, True), (2, 2, False), (5, 5, False), (137, 137, False)]
+)
 def test_fault_04_slurm_script_asks_for_another_job_after_75_alone(tmp_path: Path, code: int, expected: int, is_requeued: bool) -> None:
     for name, body in (("srun", f'echo "$@" > {tmp_path}/started; exit {code}'), ("scontrol", f'echo "$@" > {tmp_path}/asked')):
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")

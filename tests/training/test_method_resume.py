@@ -32,6 +32,9 @@ from iccld.training.stages import RunResult, run_stages
 
 SEED = 3
 ITERATIONS = 3
+SETTINGS: dict[str, dict[str, Any]] = {"cbst": {"rounds": 1}}
+"""Settings by method, where the defaults would make a state of its own anew at every one of so few steps."""
+
 SPLIT = 2
 """Finished iterations of the checkpoint that the mutations start from; between two log lines."""
 
@@ -89,7 +92,7 @@ class MethodRun:
     def stages(self) -> list[Stage]:
         registered = METHODS[self.method]
         optimisation = {name: tiny().optimisation(iterations=ITERATIONS, warmup=1, ema_decay=0.7) for name in registered.stage_names}
-        return registered.stages(tiny().ingredients(), registered.settings(), optimisation)
+        return registered.stages(tiny().ingredients(), registered.settings(**SETTINGS.get(self.method, {})), optimisation)
 
     def loader(self, stage: str, start: int, end: int) -> Iterator[DomainBatch]:
         batches = Batches(stage, start, end, METHODS[self.method].needs)

@@ -22,3 +22,11 @@ def test_nothing_pasted_has_no_edge() -> None:
     mask = torch.zeros(2, 4, 4, dtype=torch.bool)
     mask[1] = True
     assert bool(boundary_distance(mask).isinf().all())
+
+
+def test_fault_13_distances_are_exact_to_the_last_bit() -> None:
+    """OpenCV's last bit differs between calls on the same mask; a resumed training would go another way."""
+    mask = torch.rand(8, 32, 32, generator=torch.Generator().manual_seed(1)) < 0.7
+    distance = boundary_distance(mask)
+    assert torch.equal(distance, distance.double().square().round().sqrt().float())
+    assert all(torch.equal(boundary_distance(mask.clone()), distance) for _ in range(20))
