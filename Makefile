@@ -2,6 +2,7 @@
 # make test   linters, types, import contracts and the fast tests;  make test-slow  the slow ones
 # make faults the catalogue of docs/reliability.md, a line a number;  FAULTS=full make faults  with the long campaigns
 #
+# Tests run in one process a core, each with one thread: tiny networks gain nothing from more.
 # PIP_ARGS goes to every pip call: name the index of a CPU or CUDA build of PyTorch there, e.g. PIP_ARGS="--index-url URL".
 PIP_ARGS ?=
 PYTHON ?= python3
@@ -18,7 +19,7 @@ test: .venv/.stamp-dev
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 test-slow: .venv/.stamp-dev
 	.venv/bin/python -m pytest -m "slow or gpu"

@@ -23,8 +23,8 @@ TWO_STAGES = {"source": {"iterations": 3}, "step1": {"iterations": 3}, "step2": 
 @pytest.fixture(scope="module")
 def shared(workshop: Any) -> Path:
     """A finished run of the source stage alone."""
-    assert workshop.adapt("shared", {"method": "source_only"}) == 0
-    return workshop.runs / "shared"
+    assert workshop.adapt("shared_source", {"method": "source_only"}) == 0
+    return workshop.runs / "shared_source"
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_source_only_goes_on_where_it_is_asked_to(workshop: Any, shared: Path) -
     summary = json.loads((workshop.runs / "continued" / "summary.json").read_text())
     assert summary["headline"]["stage"] == "adapt"
     assert summary["stages"]["adapt"]["iterations"] == 2
-    assert workshop.digests("continued", ("adapt",)).values() != workshop.digests("shared", ("source",)).values()
+    assert workshop.digests("continued", ("adapt",)).values() != workshop.digests("shared_source", ("source",)).values()
 
 
 def test_source_key_depends_on_what_the_source_stage_sees(workshop: Any) -> None:
