@@ -178,6 +178,15 @@ def test_fault_38_wrong_type_or_range_names_key_value_and_remedy(key, value, say
     assert says in message
 
 
+@pytest.mark.parametrize("text", ["source: {generate: {num: null}}", "stages: {step1: {power: }}", "augmentation: {blur_sigma_max: ~}"])
+def test_fault_38_null_in_a_file_is_refused_where_a_value_is_needed(text, tmp_path):
+    (tmp_path / "mine.yaml").write_text(text)
+    message = refusal(recipe=str(tmp_path / "mine.yaml"))
+    assert "is null; expected" in message
+    (tmp_path / "mine.yaml").write_text("target: {path: null}")
+    assert load_config(tmp_path / "mine.yaml").target.path is None
+
+
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [

@@ -12,7 +12,7 @@ from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 import yaml
 
@@ -220,6 +220,9 @@ def _one_line(message: str) -> str:
 def _construct(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
     """Nested dataclasses from nested mappings, so that a failed check names its dotted key."""
     hints = get_type_hints(cls)
+    for key, value in values.items():  # jsonargparse lets null pass for any type
+        if value is None and type(None) not in get_args(hints[key]):
+            raise ConfigError(f"{prefix}{key} is null; expected {getattr(hints[key], '__name__', hints[key])}, or leave the key out")
     built = {key: _construct(hints[key], value, f"{prefix}{key}.") if is_dataclass(hints[key]) else value for key, value in values.items()}
     try:
         return cls(**built)
