@@ -50,5 +50,7 @@ def test_they_train_as_their_released_code(name: str) -> None:
         assert settings.source_light is False
     if method == "bapa":
         assert settings.boundary_weight == (4 if name.startswith("gta5") else 3)
+    if method == "adaptsegnet":
+        assert (settings.levels, settings.discriminator_width, settings.full_size) == (1, 64, True)
     if method == "corda":
         assert settings.width == 256

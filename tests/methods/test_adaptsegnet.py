@@ -31,7 +31,6 @@ def test_published_numbers_are_the_defaults(tiny: ModuleType) -> None:
     settings = Settings()
     weights = (settings.adversarial_weight, settings.auxiliary_adversarial_weight, settings.auxiliary_weight)
     assert weights == (0.001, 0.0002, 0.1)
-    assert settings.discriminator_width == 64
     group = method(tiny).optimizers()["discriminator"].param_groups[0]
     assert (group["lr"], group["betas"]) == (1e-4, (0.9, 0.99))
 

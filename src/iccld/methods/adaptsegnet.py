@@ -27,7 +27,7 @@ from iccld.transforms import Draw
 
 @dataclass(frozen=True)
 class Settings:
-    """Defaults are the released code's (wasidennis/AdaptSegNet, train_gta2cityscapes_multi.py) but for the last three."""
+    """Defaults are the released code's (wasidennis/AdaptSegNet, train_gta2cityscapes_multi.py) but for the last four."""
 
     levels: int = 1
     """1, or 2 with an auxiliary classifier and discriminator on the encoder's second-last level.  41.4 in the paper's table is 1."""
@@ -39,7 +39,7 @@ class Settings:
     """Weight of the auxiliary classifier's cross-entropy."""
     discriminator_learning_rate: float = 1e-4
     """Learning rate of the discriminators' Adam (0.9, 0.99); it decays with the segmenter's."""
-    discriminator_width: int = 64
+    discriminator_width: int = 32
     """Channels of the discriminator's first layer; 64 in the released code."""
     full_size: bool = False
     """Whether discriminators see maps at the crop's size, as in the released code, instead of the size the network gives them."""

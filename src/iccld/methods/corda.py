@@ -42,7 +42,7 @@ class Settings:
     printed |d̂ - d|, between a prediction and the "truth" at hand."""
     settle: float = 0.1
     """Share of the iterations, the first ones, in which pseudo-labels come from before the exchange; 25,000 of 250,000."""
-    width: int = 64
+    width: int = 32
     """Channels of the exchanged features; 256 in the released code."""
     source_light: bool = True
     """Whether source pictures take the recipe's random light; the released code only crops them."""
