@@ -100,7 +100,9 @@ def test_fault_25_truncated_pictures_are_refused_or_lack_nothing(tmp_path: Path,
             continue
         np.testing.assert_array_equal(read, expected)
         unseen += 1
-    assert unseen <= (0 if name.endswith(".png") else len(whole) // 2)
+    # Of three pages or frames the first is read, in the first third of the file.
+    allowed = 0 if name.endswith(".png") else 3 / 4 if name.startswith("animated") else 1 / 2
+    assert unseen <= allowed * len(lengths)
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in ("f.tif", "i_negative.tif", "lab.tif")])
