@@ -346,6 +346,7 @@ def test_run_keeps_its_own_label_space(workshop: Any, tmp_path: Path, capsys: py
     [
         (("--settings.treshold", "0.9"), "unknown key settings.treshold of method iccld (did you mean threshold?)"),
         (("--settings.threshold", "high"), "settings.threshold is 'high'"),
+        (("--settings.threshold", "null"), "settings.threshold is null; expected float"),
         (("--settings.prediction", "velocity"), "settings.prediction is 'velocity': use epsilon or sample"),
         (("--settings.noise_scale", "beta"), "settings.noise_scale is 'beta': use alpha_bar or alpha"),
         (("--method", "icld"), "unknown method 'icld' (did you mean iccld?)"),

@@ -124,6 +124,8 @@ def registered_method(name: str) -> Registered:
 def _typed(key: str, value: Any, hint: Any) -> Any:
     import jsonargparse
 
+    if value is None and type(None) not in get_args(hint):  # jsonargparse lets null pass for any type
+        raise ConfigError(f"{key} is null; expected {_type_words(hint)}, or leave the key out")
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=hint)
     try:
