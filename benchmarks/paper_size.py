@@ -42,7 +42,7 @@ def main() -> None:
         options = ["--recipe", given.recipe, "--threads", str(given.threads), "--item", item, "--", *given.overrides]
         child = subprocess.run([sys.executable, __file__, *options], stdout=subprocess.PIPE, text=True, check=True)
         told = json.loads(child.stdout)
-        print(f"| {item} | {told['setup']:.1f} | {told['wall']:.1f} | {told['cpu']:.1f} | {told['peak']:.2f} |", flush=True)
+        print(f"| {item} | {told['setup']:.1f} | {told['wall']:.2f} | {told['cpu']:.2f} | {told['peak']:.2f} |", flush=True)
 
 
 def measure(item: str, recipe: str, threads: int, overrides: list[str]) -> dict[str, float]:

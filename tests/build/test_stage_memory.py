@@ -12,7 +12,7 @@ from torch import nn
 from iccld.build.memory import StageMemory, stage_memory
 from iccld.build.networks import build_networks
 from iccld.cli.runs import memory_lines
-from iccld.config import Config, load_config
+from iccld.config import Config, load_config, recipe_names
 
 SMALL = ("--size.crop", "64x64", "--batch_size", "2", "--network.denoiser_widths", "32,32")
 SOURCE = ("--stages.step1.iterations", "0", "--stages.step2.iterations", "0")
@@ -90,6 +90,36 @@ def test_a_run_tells_it_by_stage_unless_its_networks_are_compact() -> None:
 
 def test_stages_without_a_rehearsal_are_left_out() -> None:
     assert [stage.stage for stage in memory("--method", "dacs")] == ["source"]
+
+
+def test_the_letter_trains_the_denoiser_alone() -> None:
+    networks = build_networks(config().network, 19)
+    trained, discriminator = size(networks.make_denoiser(False)), size(networks.make_discriminator())
+    *_, step2 = stages = memory("--method", "iccld_paper", "--settings", "{}")
+    assert [stage.stage for stage in stages] == ["source", "step1", "step2"]
+    assert (step2.optimizer, step2.gradients) == (2 * (trained + discriminator), trained)
+    assert set(step2.activations) == {"encoder", "denoiser", "discriminator"}
+
+
+def test_readings_whose_passes_are_others_are_left_out() -> None:
+    for key, value in (("discriminate", "features"), ("task_weight", "1"), ("condition", "view"), ("adversarial_condition", "false")):
+        flags = ["--stages.source.iterations", "0", "--stages.step1.iterations", "0", "--method", "iccld_paper"]
+        assert memory(*flags, "--settings", f"{{{key}: {value}}}") == []
+
+
+def test_recipes_with_ldm_networks_recompute_activations() -> None:
+    networks = {name: load_config(name).network for name in recipe_names()}
+    large = {name: network for name, network in networks.items() if network.preset == "ldm"}
+    assert {"gta5_to_cityscapes_paper", "synthia_to_cityscapes_paper"} <= large.keys()
+    assert [name for name, network in large.items() if not network.gradient_checkpointing] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gta5_to_cityscapes", "gta5_to_cityscapes_paper"])
+def test_recipe_of_a_24_gb_gpu_fits_one(name: str) -> None:
+    stages = stage_memory(load_config(name))
+    assert [stage.stage for stage in stages] == ["source", "step1", "step2"]
+    assert max(stage.peak for stage in stages) < 24e9
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from iccld.build.objects import ingredients, method_settings, optimisations, reg
 from iccld.config import Config, parse_size
 from iccld.labels import get_label_space
 from iccld.losses import confusion_to_uniform, cross_entropy, domain_cross_entropy
-from iccld.methods.iccld import Step1, Step2
+from iccld.methods import iccld, iccld_paper
 from iccld.methods.method import Method
 from iccld.methods.pseudo_label import pseudo_label
 from iccld.methods.supervised import Supervised
@@ -72,7 +72,7 @@ def stage_memory(config: Config, bf16: bool = True) -> list[StageMemory]:
             stages = stages[1:]
         methods = {stage.name: stage.make_method(None) for stage in stages}
     rows, crop = config.batch_size // config.runtime.devices, parse_size(config.size.crop)
-    return [_rehearse(name, method, rows, crop, bf16) for name, method in methods.items() if type(method) in REHEARSALS]
+    return [_rehearse(name, method, rows, crop, bf16) for name, method in methods.items() if _is_rehearsed(method)]
 
 
 def _rehearse(name: str, method: Method, rows: int, crop: tuple[int, int], bf16: bool) -> StageMemory:
@@ -121,7 +121,7 @@ class _Stage:
 def _supervised(stage: _Stage, count: int = 1) -> None:
     """One batch of source pictures; with 2, the mixed ones behind them."""
     method = stage.method
-    assert isinstance(method, Supervised | Step1)
+    assert isinstance(method, Supervised | iccld.Step1 | iccld_paper.Step1)
     model = method.model
     with stage.section("encoder"):
         features = model.encoder(stage.images(count))
@@ -136,7 +136,7 @@ def _supervised(stage: _Stage, count: int = 1) -> None:
 def _step1(stage: _Stage) -> None:
     """The average labels the target, then the model learns from source and mixed pictures."""
     method = stage.method
-    assert isinstance(method, Step1)
+    assert isinstance(method, iccld.Step1 | iccld_paper.Step1)
     with torch.no_grad():
         pseudo_label(method.ema.module(stage.images(1)))
     _supervised(stage, 2)
@@ -145,7 +145,7 @@ def _step1(stage: _Stage) -> None:
 def _step2(stage: _Stage) -> None:
     """Encode three domains, denoise, discriminate, decode; then the discriminator's own update."""
     method = stage.method
-    assert isinstance(method, Step2)
+    assert isinstance(method, iccld.Step2)
     model, rows, uses_task = method.model, stage.rows, method.settings.task_weight > 0
     with torch.no_grad(), stage.section("encoder"):
         features = model.encoder(stage.images(3))
@@ -168,15 +168,46 @@ def _step2(stage: _Stage) -> None:
     stage.backward("discriminator", loss)
 
 
-def _label_targets(method: Step2, pyramid: tuple[Tensor, ...], latent: Tensor, rows: int) -> None:
+def _label_targets(method: iccld.Step2, pyramid: tuple[Tensor, ...], latent: Tensor, rows: int) -> None:
     average = method.ema.module
     timestep = torch.empty(rows, dtype=torch.long, device="meta")
     clean = average.denoiser(latent[2 * rows :], timestep, latent[2 * rows :])  # type: ignore[operator]
     pseudo_label(average.decoder(clean, tuple(level[2 * rows :] for level in pyramid)))  # type: ignore[operator]
 
 
-REHEARSALS: dict[type[Method], Callable[[_Stage], None]] = {Supervised: _supervised, Step1: _step1, Step2: _step2}
+def _paper_step2(stage: _Stage) -> None:
+    """The letter: encode three domains without gradients, denoise, discriminate; then the discriminator's own update."""
+    method = stage.method
+    assert isinstance(method, iccld_paper.Step2)
+    model, rows = method.model, stage.rows
+    with torch.no_grad(), stage.section("encoder"):
+        latent = model.scale.normalise(model.encoder(stage.images(3)).latent)
+    timestep = torch.empty(3 * rows, dtype=torch.long, device="meta")
+    with stage.section("denoiser"):
+        output = model.denoiser(torch.empty_like(latent), timestep, latent)
+    with stage.section("discriminator"):
+        loss = confusion_to_uniform(method.discriminator(output, timestep)) + (output - latent).square().mean()
+    stage.backward("denoiser", loss)
+    stage.backward("discriminator", domain_cross_entropy(method.discriminator(output.detach(), timestep), timestep))
+
+
+REHEARSALS: dict[type[Method], Callable[[_Stage], None]] = {
+    Supervised: _supervised,
+    iccld.Step1: _step1,
+    iccld.Step2: _step2,
+    iccld_paper.Step1: _step1,
+    iccld_paper.Step2: _paper_step2,
+}
 """The passes of each kind of stage, as its `step` makes them."""
+
+
+def _is_rehearsed(method: Method) -> bool:
+    """Whether the passes are known; those of the letter's step 2 only where no reading adds others."""
+    if isinstance(method, iccld_paper.Step2):
+        read = method.settings
+        is_denoising_alone = read.task_weight == 0 and read.diffuse == "image" and read.condition != "view"
+        return is_denoising_alone and read.discriminate != "features" and read.adversarial_condition
+    return type(method) in REHEARSALS
 
 
 def _trained(optimizer: torch.optim.Optimizer) -> list[Tensor]:
