@@ -112,7 +112,8 @@ def predict(method: Any, steps: int, engine: Any, data: Any, told: dict[str, flo
 
     def tell(*_: Any) -> None:
         done.append(time.monotonic())
-        print(f"predict-{steps}: step {len(done)}, {done[-1] - told['start']:.1f} s after the start", file=sys.stderr, flush=True)
+        seconds = f"{done[-1] - told['start']:.1f} s ({cpu_seconds() - told['cpu_start']:.1f} of CPU) after the start"
+        print(f"predict-{steps}: step {len(done)}, {seconds}", file=sys.stderr, flush=True)
 
     predictor.network.denoiser.register_forward_hook(tell)
     with timed(told):
@@ -124,9 +125,9 @@ def predict(method: Any, steps: int, engine: Any, data: Any, told: dict[str, flo
 @contextmanager
 def timed(told: dict[str, float]) -> Iterator[None]:
     """Note the start, wall seconds and CPU seconds of what happens inside."""
-    told["start"], cpu = time.monotonic(), cpu_seconds()
+    told["start"], told["cpu_start"] = time.monotonic(), cpu_seconds()
     yield
-    told["wall"], told["cpu"] = time.monotonic() - told["start"], cpu_seconds() - cpu
+    told["wall"], told["cpu"] = time.monotonic() - told["start"], cpu_seconds() - told["cpu_start"]
 
 
 def cpu_seconds() -> float:
