@@ -20,7 +20,7 @@ import yaml
 from PIL import Image
 
 from iccld.build.objects import ingredients, method_settings, optimisations, registered_method, views
-from iccld.config import Config, dump_config, known_keys, load_config, require_data
+from iccld.config import Config, dump_config, known_keys, load_config
 from iccld.data import open_dataset
 from iccld.data.check import check_dataset
 from iccld.errors import CheckpointError, ConfigError
@@ -136,11 +136,27 @@ NASTY: list[str] = [
 ]
 
 
-def random_overrides(draw: random.Random, keys: list[str]) -> list[str]:
+def plain_values() -> dict[str, str]:
+    """Dotted key -> the demo's own value, as one would write it: what keeps a share of the configurations usable."""
+    values: dict[str, str] = {}
+
+    def collect(tree: dict[str, Any], prefix: str) -> None:
+        for key, value in tree.items():
+            if isinstance(value, dict) and prefix + key != "settings":
+                collect(value, f"{prefix}{key}.")
+            else:
+                values[prefix + key] = yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
+
+    collect(yaml.safe_load(dump_config(load_config("demo"))), "")
+    return values
+
+
+def random_overrides(draw: random.Random, keys: list[str], plain: dict[str, str]) -> list[str]:
     """One to four settings; now and then a key is misspelt, or a word is out of place."""
     words: list[str] = []
     for _ in range(draw.randint(1, 4)):
-        key, value = draw.choice(keys), draw.choice(NASTY)
+        key = draw.choice(keys)
+        value = plain[key] if key in plain and draw.random() < 0.6 else draw.choice(NASTY)
         if draw.random() < 0.1:
             position = draw.randrange(len(key))
             key = key[:position] + draw.choice("abc._-") + key[position + 1 :]
@@ -150,16 +166,17 @@ def random_overrides(draw: random.Random, keys: list[str]) -> list[str]:
     return words
 
 
-def random_file(draw: random.Random, keys: list[str]) -> str:
+def random_file(draw: random.Random, keys: list[str], plain: dict[str, str]) -> str:
     """A YAML file of nested settings whose values are of any kind; now and then cut off."""
     values: dict[str, Any] = {}
     for _ in range(draw.randint(1, 5)):
-        *groups, leaf = draw.choice(keys).split(".")
+        key = draw.choice(keys)
+        *groups, leaf = key.split(".")
         inner = values
         for group in groups:
             step = inner.setdefault(group, {})
             inner = step if isinstance(step, dict) else {}
-        word = draw.choice(NASTY)
+        word = plain[key] if key in plain and draw.random() < 0.6 else draw.choice(NASTY)
         try:
             inner[leaf] = yaml.safe_load(word) if draw.random() < 0.7 else word
         except yaml.YAMLError:
@@ -170,7 +187,6 @@ def random_file(draw: random.Random, keys: list[str]) -> str:
 
 def use(config: Config) -> None:
     """Everything that is done with a configuration before data are read; networks of moderate size are laid out without memory."""
-    require_data(config)
     registered_method(config.method)
     method_settings(config)
     optimisations(config)
@@ -189,16 +205,16 @@ def use(config: Config) -> None:
 def test_fault_38_random_configurations_are_used_or_refused_in_one_line(tmp_path: Path, scale: Scale, record_property: Record) -> None:
     keys = [*known_keys(), *(f"settings.{name}" for name in ("threshold", "sampler_steps", "train_at", "prediction", "unknown"))]
     used = refused = 0
-    count = scale(10_000, 150)
+    count, plain = scale(10_000, 150), plain_values()
     for number in range(count):
         draw = random.Random(number)
         try:
             if number % 3 == 2:
                 file = tmp_path / "config.yaml"
-                file.write_text(random_file(draw, keys), encoding="utf-8")
+                file.write_text(random_file(draw, keys, plain), encoding="utf-8")
                 config = load_config(file)
             else:
-                config = load_config("demo", random_overrides(draw, keys))
+                config = load_config("demo", random_overrides(draw, keys, plain))
             if number % 10 == 0:
                 file = tmp_path / "dumped.yaml"
                 file.write_text(dump_config(config), encoding="utf-8")
@@ -212,7 +228,7 @@ def test_fault_38_random_configurations_are_used_or_refused_in_one_line(tmp_path
         except Exception as error:
             pytest.fail(f"configuration {number}: {type(error).__name__}: {error}")
     record_property("figure", f"{count} configurations: {used} used, {refused} refused")
-    assert min(used, refused) > count // 50
+    assert min(used, refused) > count // 20
 
 
 # --- pictures -------------------------------------------------------------------------------------------------------------
