@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from iccld import __version__
 from iccld.errors import ConfigError
+from iccld.machine import available_cores
 
 if TYPE_CHECKING:
     import torch
@@ -193,7 +194,7 @@ def examine(out: Path = Path("runs"), probe_seconds: float = PROBE_SECONDS) -> F
         torchvision=mismatch or ("absent" if _version_of("torchvision") == "missing" else "matches"),
         device=torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         cpu=cpu_name(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=available_cores(),
         threads=torch.get_num_threads(),
         bf16=f"{'yes' if has_bf16 else 'no'}: {bf16}",
         memory_free_gib=memory,

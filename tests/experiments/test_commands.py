@@ -62,7 +62,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Train in this process, which saves the start of one for every run; returns the names of the units that were trained."""
     trained: list[str] = []
 
-    def run_here(units: Sequence[Unit], out: Path) -> dict[str, str]:
+    def run_here(units: Sequence[Unit], out: Path, jobs: int) -> dict[str, str]:
         failures = {}
         for unit in units:
             if is_finished(unit):
@@ -86,7 +86,9 @@ def table(out: Path, name: str) -> dict[str, Any]:
 
 def test_the_plan_of_an_ablation_shares_sources_and_trains_nothing(recipe: Path, here: list[str], tmp_path: Path, capsys: Any) -> None:
     words = ["ablate", "--config", str(recipe), "--seeds", "3,4", "--out", str(tmp_path), "--no_estimate", "--plan"]
-    assert main(words) == 0
+    assert main([*words, "--jobs", "3"]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == "plan: 12 runs, 12 to train, 3 at a time"
+    assert main([*words, "--jobs", "1"]) == 0
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1] == "plan: 12 runs, 12 to train"  # two networks, two seeds: source, both steps, control
     assert "  control, with connection, seed 4: step1 3 iterations" in lines

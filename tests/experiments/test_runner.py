@@ -17,6 +17,7 @@ import pytest
 from iccld.errors import Preempted
 from iccld.experiments.runner import run_units
 from iccld.experiments.units import Unit, costs, is_finished, seconds_left, share_done
+from iccld.machine import available_cores
 
 FAKE = (sys.executable, "-S", str(Path(__file__).with_name("fake_training.py")))
 
@@ -124,3 +125,34 @@ def test_costs_fall_back_to_iterations_where_one_estimate_is_missing(tmp_path: P
     known, unknown = (Unit(name, name, tmp_path, "", {"adapt": 7}, None, seconds) for name, seconds in (("a", 3.0), ("b", None)))
     assert costs([known]) == {"a": 3.0}
     assert costs([known, unknown]) == {"a": 7.0, "b": 7.0}
+
+
+def test_several_at_a_time_wait_for_what_they_need_and_share_the_cores(tmp_path: Path) -> None:
+    units = [unit(tmp_path, "source", meets="other"), unit(tmp_path, "adapted", needs="source"), unit(tmp_path, "other", meets="source")]
+    assert run_units(units, tmp_path, FAKE, jobs=2) == {}
+    assert all(is_finished(one) for one in units)
+    began = {one.name: float((one.run / "began").read_text()) for one in units}
+    assert began["other"] < began["adapted"]  # it needs nothing, so it did not wait its turn
+    assert {(one.run / "threads").read_text() for one in units} == {str(max(1, available_cores() // 2))}
+
+
+def test_fault_04_a_stop_is_handed_to_all_that_run(tmp_path: Path) -> None:
+    units = [unit(tmp_path, name, waits=True) for name in ("first", "second", "third")]
+
+    def stop() -> None:
+        for one in units[:2]:
+            until(one.run / "waiting")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    with pytest.raises(Preempted, match=r"unit (first|second)"):
+        run_units(units, tmp_path, FAKE, jobs=2)
+    thread.join()
+    assert all((one.run / "saved").exists() for one in units[:2])
+    assert [starts(one) for one in units] == [1, 1, 0]
+
+
+def test_a_chain_of_needs_fails_as_a_whole(tmp_path: Path) -> None:
+    units = [unit(tmp_path, "a", fails=2), unit(tmp_path, "b", needs="a"), unit(tmp_path, "c", needs="b")]
+    assert list(run_units(units, tmp_path, FAKE, jobs=2)) == ["a", "b", "c"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shlex
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import iccld
+from iccld.machine import available_cores
 
 PACKAGES = ("torch", "diffusers", "kornia", "numpy", "pillow", "opencv-python-headless", "lightning-fabric", "safetensors")
 
@@ -30,7 +30,7 @@ def environment(device: str, precision: str) -> dict[str, Any]:
         "precision": precision,
         "cpu": _cpu_name(),
         "threads": torch.get_num_threads(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": available_cores(),
         "command": shlex.join(["iccld", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("iccld", "__main__") else None,
         "commit": commit,
         "dirty": is_dirty,

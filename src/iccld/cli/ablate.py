@@ -13,6 +13,7 @@ from iccld.cli.experiments import (
     RUNS,
     Planned,
     State,
+    at_a_time,
     finish,
     hold,
     needs_of,
@@ -46,15 +47,16 @@ def ablate(arguments: Namespace, overrides: list[str]) -> int:
     if tuple(steps) != STAGES:
         trained = ", ".join(steps) or "nothing"
         raise ConfigError(f"method {config.method} trains {trained} after source here; the ablation needs step1 and step2")
+    jobs = at_a_time(arguments.jobs, config)
     with hold(arguments.out):
         state = State(arguments.out, "ablate", config, {})
         sources, planned = _plan(config, arguments.out, arguments.seeds, steps)
-        units = units_of(planned, state, arguments.no_estimate)
-        say_plan(units)
+        units = units_of(planned, state, arguments.no_estimate, jobs)
+        say_plan(units, jobs)
         if arguments.plan:
             return 0
         state.save()
-        failures = train(units, arguments.out)
+        failures = train(units, arguments.out, jobs)
         return finish(_document(arguments, sources, failures), arguments.out, failures)
 
 

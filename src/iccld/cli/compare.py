@@ -13,9 +13,11 @@ from iccld.cli.experiments import (
     RUNS,
     Planned,
     State,
+    at_a_time,
     finish,
     hold,
     needs_of,
+    on_its_share,
     open_recipe,
     say_plan,
     source_plan,
@@ -49,18 +51,23 @@ def compare(arguments: Namespace, overrides: list[str]) -> int:
     budget = arguments.budget or sum(after_source(config).values())
     if not budget and arguments.budget_seconds is None:
         raise ConfigError(f"recipe {config.recipe} trains nothing after source; name a budget: --budget ITERATIONS")
+    jobs = at_a_time(arguments.jobs, config)
     with hold(arguments.out):
         asked: dict[str, Any] = {"budget_seconds": arguments.budget_seconds} if arguments.budget_seconds else {"budget": budget}
         state = State(arguments.out, "compare", config, asked)
         not_applicable = _not_applicable(config, methods)
-        budgets = {method: _budget(config, method, arguments, budget, state) for method in methods if method not in not_applicable}
+        budgets = {
+            method: _budget(on_its_share(config, jobs), method, arguments, budget, state)
+            for method in methods
+            if method not in not_applicable
+        }
         sources, planned = _plan(config, arguments.out, arguments.seeds, budgets)
-        units = units_of(planned, state, arguments.no_estimate)
-        say_plan(units)
+        units = units_of(planned, state, arguments.no_estimate, jobs)
+        say_plan(units, jobs)
         if arguments.plan:
             return 0
         state.save()
-        failures = train(units, arguments.out)
+        failures = train(units, arguments.out, jobs)
         document = _document(arguments, config, methods, sources, budgets, failures, not_applicable)
         return finish(document, arguments.out, failures)
 

@@ -16,6 +16,7 @@ from iccld.cli.run_folder import read_json
 from iccld.cli.runs import refuse_unwritable
 from iccld.config import Config, dump_config, load_config, require_data
 from iccld.errors import ConfigError, IccldError
+from iccld.machine import available_cores
 from iccld.progress import duration, say
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class State:
         return self.values[group][key]
 
 
-def units_of(planned: Sequence[Planned], state: State, no_estimate: bool) -> list[Unit]:
+def units_of(planned: Sequence[Planned], state: State, no_estimate: bool, jobs: int) -> list[Unit]:
     """Units with estimated seconds; an equal run that is planned twice (a shared source) becomes one."""
     from iccld.build.variants import after_source
     from iccld.experiments import Unit
@@ -115,7 +116,7 @@ def units_of(planned: Sequence[Planned], state: State, no_estimate: bool) -> lis
     for one in planned:
         is_source = one.config.source_checkpoint is None
         stages = {"source": one.config.stages.source.iterations} if is_source else after_source(one.config)
-        seconds = None if no_estimate else state.remembered("estimates", one.kind, partial(_estimate, one))
+        seconds = None if no_estimate else state.remembered("estimates", one.kind, partial(_estimate, one, jobs))
         name = f"source-{one.config.name}" if is_source else one.config.name
         found.setdefault(one.run, Unit(name, one.title, one.run, dump_config(one.config), stages, one.needs, seconds))
     return list(found.values())
@@ -126,8 +127,8 @@ def needs_of(source: Planned) -> str:
     return f"source-{source.config.name}"
 
 
-def say_plan(units: Sequence[Unit]) -> None:
-    """One line a run, then what is left to do."""
+def say_plan(units: Sequence[Unit], jobs: int) -> None:
+    """One line a run, then what is left to do, `jobs` runs at a time."""
     from iccld.experiments.units import is_finished
 
     left: list[Unit] = []
@@ -138,15 +139,36 @@ def say_plan(units: Sequence[Unit]) -> None:
         stages = " + ".join(f"{name} {iterations}" for name, iterations in unit.stages.items())
         say(f"  {unit.title}: {stages} iterations{', finished' if done else seconds}")
     known = [unit.seconds for unit in left if unit.seconds is not None]
-    total = f", about {duration(sum(known))} in all" if left and len(known) == len(left) else ""
-    say(f"plan: {len(units)} runs, {len(left)} to train{total}")
+    total = f", about {duration(max(sum(known) / jobs, *known))} in all" if left and len(known) == len(left) else ""
+    say(f"plan: {len(units)} runs, {len(left)} to train{f', {jobs} at a time' if jobs > 1 else ''}{total}")
 
 
-def train(units: Sequence[Unit], out: Path) -> dict[str, str]:
-    """Train what is left; returns the units that failed with their reasons."""
+def at_a_time(asked: int | None, config: Config) -> int:
+    """How many runs train side by side: what was asked for, otherwise one a core for compact networks on a CPU, and one elsewhere.
+
+    Small networks gain little from a second thread, and much from a second run beside them.
+    """
+    if asked is not None:
+        return asked
+    import torch
+
+    is_small = config.network.preset == "compact" and not config.network.encoder
+    is_cpu = config.runtime.device == "cpu" or (config.runtime.device == "auto" and not torch.cuda.is_available())
+    return available_cores() if is_small and is_cpu else 1
+
+
+def on_its_share(config: Config, jobs: int) -> Config:
+    """The configuration as one of `jobs` at a time computes it: with its share of the cores, for timing."""
+    if jobs == 1 or config.runtime.threads:
+        return config
+    return replace(config, runtime=replace(config.runtime, threads=max(1, available_cores() // jobs)))
+
+
+def train(units: Sequence[Unit], out: Path, jobs: int) -> dict[str, str]:
+    """Train what is left, `jobs` at a time; returns the units that failed with their reasons."""
     from iccld.experiments import run_units
 
-    return run_units(units, out)
+    return run_units(units, out, jobs=jobs)
 
 
 def finish(document: Document, out: Path, failures: Mapping[str, str]) -> int:
@@ -160,12 +182,12 @@ def finish(document: Document, out: Path, failures: Mapping[str, str]) -> int:
     return 0
 
 
-def _estimate(planned: Planned) -> float | None:
+def _estimate(planned: Planned, jobs: int) -> float | None:
     """Seconds, or None where the run cannot even be timed: its failure is told when it is trained."""
     from iccld import build
 
     try:
-        return round(build.estimate(planned.config)["seconds"], 1)
+        return round(build.estimate(on_its_share(planned.config, jobs))["seconds"], 1)
     except Exception as error:  # a method that fails must not stop the others, whatever it raises
         say(f"warning: {planned.title} could not be timed ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
         return None

@@ -128,6 +128,9 @@ def _add_experiments(command: Any, commands: Any, leaves: dict[str, Parser]) -> 
             "--block", type=_count, default=1, metavar="N", help="neighbouring frames that intervals keep together (default: %(default)s)"
         )
         leaf.add_argument("--no_estimate", action="store_true", help="start at once, without timing a few steps of each run first")
+        leaf.add_argument(
+            "--jobs", type=_count, metavar="N", help="runs at a time (default: compact networks on a CPU one a core, otherwise 1)"
+        )
         leaf.add_argument("--plan", action="store_true", help="print the runs, with the time they will take, and stop")
         leaf.epilog = (
             "Any setting may follow as a dotted key, e.g. --stages.step1.iterations 50; iccld adapt --help_settings explains them."

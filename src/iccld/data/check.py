@@ -21,6 +21,7 @@ import numpy.typing as npt
 from iccld.data.dataset import FileDataset, size_mismatch
 from iccld.errors import DataError
 from iccld.labels import LabelSpace
+from iccld.machine import available_cores
 from iccld.progress import Bar, progress
 
 Progress = Callable[[str, int], AbstractContextManager[Bar]]
@@ -207,9 +208,7 @@ def _odd_sizes(dataset: FileDataset, sizes: list[tuple[int, int] | None], tally:
 
 def _in_parallel(work: Callable[[int], Result], total: int, workers: int | None, progress: Progress, title: str) -> Iterator[Result]:
     """work(0..total-1), in order, in threads; the first exception ends it.  A few results exist at a time, however many there are."""
-    # The cores this process may use, where the system tells: a container often has fewer than the machine.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    num_workers = workers or cores or 1
+    num_workers = workers or available_cores()
     pool = ThreadPoolExecutor(max_workers=num_workers)
     pending: deque[Future[Result]] = deque()
     try:

@@ -1,4 +1,4 @@
-"""Train the units of an experiment, each in a process of its own.
+"""Train the units of an experiment, each in a process of its own, one or several at a time.
 
 A process of its own gives memory back when it ends, has a peak of its own, and takes nothing along when it dies.  What is finished is
 skipped, what was begun goes on, what fails is told and does not stop the others.
@@ -13,10 +13,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from iccld.errors import Preempted
 from iccld.experiments.units import Unit, costs, is_finished, seconds_left, share_done
+from iccld.machine import available_cores
 from iccld.progress import duration, say
 from iccld.training.signals import StopRequest, stop_on_signals
 
@@ -30,29 +33,107 @@ PATIENCE_SECONDS = 20.0
 PR_SET_PDEATHSIG = 1
 
 
-def run_units(units: Sequence[Unit], out: Path, command: Sequence[str] = (sys.executable, "-m", "iccld")) -> dict[str, str]:
-    """Train what is not finished, in order; returns the name of each unit that failed with the reason, in one line.
+def run_units(units: Sequence[Unit], out: Path, command: Sequence[str] = (sys.executable, "-m", "iccld"), jobs: int = 1) -> dict[str, str]:
+    """Train what is not finished, in order, `jobs` at a time; returns the name of each unit that failed with the reason, in one line.
 
-    Configurations go to OUT/configs, what the processes say to OUT/logs.  A stop from outside (SIGTERM, Ctrl-C) is handed on: the run at
-    hand saves itself, then Preempted is raised.
+    Configurations go to OUT/configs, what the processes say to OUT/logs.  Of several at a time each computes with its share of the cores,
+    and a unit waits for the one it needs.  A stop from outside (SIGTERM, Ctrl-C) is handed on: the runs at hand save themselves, then
+    Preempted is raised.
     """
-    failures: dict[str, str] = {}
     for name in ("configs", "logs"):
         (out / name).mkdir(parents=True, exist_ok=True)
-    watch = _Watch(units)
     with stop_on_signals() as stop:
-        for position, unit in enumerate(units, start=1):
-            if is_finished(unit):
-                continue
-            if unit.needs in failures:
-                failures[unit.name] = f"needs {unit.needs}, which failed"
-                continue
-            say(f"[{position}/{len(units)}] {unit.title}{watch.left()}")
-            failed = _train(unit, out, command, stop, watch)
-            if failed is not None:
-                failures[unit.name] = failed
-                say(f"[{position}/{len(units)}] {unit.title}: failed, {failed}; the others go on")
-    return failures
+        return _Queue(units, out, command, jobs, stop).run()
+
+
+@dataclass
+class _Child:
+    """A unit's process, and where its words begin in the log."""
+
+    unit: Unit
+    process: subprocess.Popen[bytes]
+    log: Path
+    begin: int
+    is_told: bool = False
+
+
+class _Queue:
+    """Units that wait, run, and have failed."""
+
+    def __init__(self, units: Sequence[Unit], out: Path, command: Sequence[str], jobs: int, stop: StopRequest) -> None:
+        self.units, self.out, self.command, self.jobs, self.stop = units, out, command, jobs, stop
+        self.waiting = [unit for unit in units if not is_finished(unit)]
+        self.running: list[_Child] = []
+        self.failures: dict[str, str] = {}
+        self.watch = _Watch(units)
+
+    def run(self) -> dict[str, str]:
+        """Until nothing waits and nothing runs."""
+        try:
+            while self.waiting or self.running:
+                while len(self.running) < self.jobs and (unit := self._next()) is not None:
+                    self.running.append(self._start(unit))
+                if self.running:
+                    self._poll()
+        finally:
+            for child in self.running:
+                _end(child.process)
+        return self.failures
+
+    def _next(self) -> Unit | None:
+        """The first unit whose need is met, taken off the queue; those whose need failed fail with it."""
+        for unit in self.waiting:
+            if unit.needs in self.failures:
+                self.failures[unit.name] = f"needs {unit.needs}, which failed"
+        self.waiting = [unit for unit in self.waiting if unit.name not in self.failures]
+        missing = {unit.name for unit in self.waiting} | {child.unit.name for child in self.running}
+        ready = next((unit for unit in self.waiting if unit.needs not in missing), None)
+        if ready is not None:
+            self.waiting.remove(ready)
+        return ready
+
+    def _start(self, unit: Unit) -> _Child:
+        say(f"{self._place(unit)}{self.watch.left()}")
+        config, log = self.out / "configs" / f"{unit.name}.yaml", self.out / "logs" / f"{unit.name}.log"
+        config.write_text(unit.config, encoding="utf-8")
+        begin = log.stat().st_size if log.exists() else 0
+        words = [*self.command, "adapt", "--config", str(config), "--resume", "auto", "--no_estimate"]
+        share = {"OMP_NUM_THREADS": str(max(1, available_cores() // self.jobs))} if self.jobs > 1 else {}
+        with log.open("a", encoding="utf-8") as file:
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env={**os.environ, **share}, preexec_fn=_end_with_parent
+            )
+        return _Child(unit, process, log, begin)
+
+    def _poll(self) -> None:
+        """Hand a stop on, wait a moment, and take note of what ended.  Preempted once everything that ran has saved itself."""
+        for child in self.running:
+            if self.stop and not child.is_told:
+                child.is_told = True
+                child.process.send_signal(
+                    signal.SIGTERM
+                )  # after Ctrl-C the child has had a SIGINT already, and takes no notice of this one
+        with suppress(subprocess.TimeoutExpired):
+            self.running[0].process.wait(POLL_SECONDS)
+        self.watch.speak([child.unit for child in self.running])
+        ended = [child for child in self.running if child.process.poll() is not None]
+        self.running = [child for child in self.running if child not in ended]
+        for child in ended:
+            self._note(child)
+        is_preempted = any(child.process.returncode == Preempted.exit_code for child in ended)
+        if ended and (is_preempted or self.stop) and not (self.stop and self.running):
+            names = ", ".join(child.unit.title for child in ended)
+            raise Preempted(f"stopped by {self.stop.name or 'a signal to the run'} during {names}, saved; the same command goes on")
+
+    def _note(self, child: _Child) -> None:
+        code, unit = child.process.returncode, child.unit
+        if self.stop or code == Preempted.exit_code or (code == 0 and is_finished(unit)):
+            return
+        self.failures[unit.name] = _reason(code, child.log, child.begin)
+        say(f"{self._place(unit)}: failed, {self.failures[unit.name]}; the others go on")
+
+    def _place(self, unit: Unit) -> str:
+        return f"[{list(self.units).index(unit) + 1}/{len(self.units)}] {unit.title}"
 
 
 class _Watch:
@@ -70,43 +151,13 @@ class _Watch:
         seconds = seconds_left(self.cost, self.at_start, {unit.name: share_done(unit) for unit in self.units}, elapsed)
         return "" if seconds is None else f", about {duration(seconds)} left"
 
-    def speak(self, unit: Unit) -> None:
-        """Say where the unit is, if nothing was said for a while."""
+    def speak(self, units: Sequence[Unit]) -> None:
+        """Say where these units are, if nothing was said for a while."""
         now = time.monotonic()
         if now - self.spoke >= SPEAK_SECONDS:
             self.spoke = now
-            say(f"  {unit.title}: {share_done(unit):.0%}, {duration(now - self.started)} elapsed{self.left()}")
-
-
-def _train(unit: Unit, out: Path, command: Sequence[str], stop: StopRequest, watch: _Watch) -> str | None:
-    """Train one unit in a child; None when it finished, otherwise why not.  Preempted when it was stopped from outside."""
-    config, log = out / "configs" / f"{unit.name}.yaml", out / "logs" / f"{unit.name}.log"
-    config.write_text(unit.config, encoding="utf-8")
-    begin = log.stat().st_size if log.exists() else 0
-    words = [*command, "adapt", "--config", str(config), "--resume", "auto", "--no_estimate"]
-    with log.open("a", encoding="utf-8") as file:
-        child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, preexec_fn=_end_with_parent)
-        try:
-            code = _wait(child, unit, stop, watch)
-        finally:
-            _end(child)
-    if stop or code == Preempted.exit_code:
-        raise Preempted(f"stopped by {stop.name or 'a signal to the run'} during {unit.title}, saved; the same command goes on")
-    if code == 0 and is_finished(unit):
-        return None
-    return _reason(code, log, begin)
-
-
-def _wait(child: subprocess.Popen[bytes], unit: Unit, stop: StopRequest, watch: _Watch) -> int:
-    is_told = False
-    while True:
-        try:
-            return child.wait(POLL_SECONDS)
-        except subprocess.TimeoutExpired:
-            watch.speak(unit)
-        if stop and not is_told:
-            is_told = True
-            child.send_signal(signal.SIGTERM)  # after Ctrl-C the child has had a SIGINT already, and takes no notice of this one
+            shares = ", ".join(f"{unit.title}: {share_done(unit):.0%}" for unit in units)
+            say(f"  {shares}, {duration(now - self.started)} elapsed{self.left()}")
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -20,6 +20,7 @@ from PIL import Image
 from iccld.data.city.scene import WORLDS, Scene, render_scene
 from iccld.errors import ConfigError, DataError
 from iccld.labels import CITYSCAPES19, CITYSCAPES_IDS, IGNORE, SYNTHIA_IDS
+from iccld.machine import available_cores
 from iccld.progress import progress
 
 VERSION = 5
@@ -110,7 +111,7 @@ def _is_finished(out: Path, record: dict[str, Any]) -> bool:
 def _run(task: Callable[[int], int], num: int, workers: int | None) -> Iterator[int]:
     """Do all tasks, in this process or in several."""
     if workers is None:
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = available_cores()
     workers = min(workers, (num + 3) // 4)
     if workers == 1:
         yield from map(task, range(num))
