@@ -93,6 +93,12 @@ def test_table2_says_failed_and_not_applicable(tmp_path: Path, by_hand: Any) -> 
     assert rows["dacs"].cells["over_source_only"].mean == pytest.approx(by_hand.miou(MIDDLE) - by_hand.miou(WEAK))  # type: ignore[union-attr]
     assert rows["dacs"].cells["over_iccld"].mean == pytest.approx(by_hand.miou(MIDDLE) - by_hand.miou(STRONG))  # type: ignore[union-attr]
     assert rows["dacs"].cells["reported_gta5"] == 52.1
+    weights = next(table for table in tables if table.title == "mIoU of trained and of averaged weights")
+    dacs = next(row.cells for row in weights.rows if row.key == "dacs")
+    assert [dacs[column.key] for column in weights.columns[1:]] == [
+        Spread(pytest.approx(by_hand.miou(MIDDLE) - lag), None, 1)  # type: ignore[arg-type]
+        for lag in (2, 0)
+    ]
     assert [table.title for table in tables[-2:]] == ["As reported: GTA5 → Cityscapes", "As reported: SYNTHIA → Cityscapes"]
     assert {row.kind for row in tables[-1].rows} == {"reported"}
 

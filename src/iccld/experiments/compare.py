@@ -36,6 +36,13 @@ COSTS = (
 )
 
 
+WEIGHTS = (
+    Column("weights", "headline"),
+    Column("by_model", "trained weights", best="highest"),
+    Column("by_ema", "averaged weights", best="highest"),
+)
+
+
 def run_name(method: str, seed: int) -> str:
     """Folder of a run: `dacs-0`."""
     return f"{method}-{seed}"
@@ -65,6 +72,7 @@ def tables(
     found = [
         Table("Table 2: mIoU and paired differences", scores, made, "method", (reported.NOTE,)),
         Table("IoU by class, %", classes, made, "method"),
+        Table("mIoU of trained and of averaged weights", WEIGHTS, made, "method"),
         Table("Cost", COSTS, made, "method"),
     ]
     if len(seeds) > 1:
@@ -98,6 +106,7 @@ def _row(
         "best": spread(one.best for one in each),
         "weights": each[0].weights,
         **{f"miou_{count}": spread(one.means.get(count) for one in each) for count in ("16", "13")},
+        **{f"by_{weights}": spread(one.by_weights.get(weights) for one in each) for weights in ("model", "ema")},
         **{f"seed_{seed}": one.miou for seed, one in own.items()},
         **{f"iou_{name}": value for name, value in class_spreads(own).items()},
         "iterations": each[0].iterations,

@@ -12,6 +12,7 @@ from typing import Any
 from iccld.errors import CheckpointError, DataError
 from iccld.evaluation import Record, bootstrap_over_seeds
 from iccld.experiments.table import Gain, Spread, spread
+from iccld.report.run import number, read_run
 
 BOOTSTRAP_SEED = 0
 
@@ -20,8 +21,8 @@ BOOTSTRAP_SEED = 0
 class Outcome:
     """What one run has to say up to one of its stages.
 
-    iterations, seconds, peak_memory_gib: of the stages after `source` up to this one.  means: number of classes -> mIoU.  record: the
-    confusion of every validation picture.
+    iterations, seconds, peak_memory_gib: of the stages after `source` up to this one.  means: number of classes -> mIoU.  by_weights: mIoU
+    of the trained weights ("model") and of their average ("ema").  record: the confusion of every validation picture.
     """
 
     run: Path
@@ -37,6 +38,7 @@ class Outcome:
     peak_memory_gib: float
     parameters: int
     milliseconds: float
+    by_weights: Mapping[str, float | None] = field(default_factory=dict)
     extras: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -67,10 +69,16 @@ def read_outcome(run: Path, stage: str) -> Outcome:
             peak_memory_gib=max(float(each["peak_memory_gib"]) for each in upto),
             parameters=int(told["parameters"]),
             milliseconds=float(told["milliseconds_per_image"]),
+            by_weights=_by_weights(run, stage),
             extras={key: told[key] for key in ("identity_gap", "sampler_steps") if key in told},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{run}: its summary.json tells nothing of stage {stage!r} ({error!r}); train the run again") from error
+
+
+def _by_weights(run: Path, stage: str) -> dict[str, float | None]:
+    told = next(one for one in read_run(run).stages if one.name == stage)
+    return {weights: number(told.last_evaluation("val", weights).get("miou")) for weights in ("model", "ema")}
 
 
 Outcomes = Mapping[int, Outcome]
