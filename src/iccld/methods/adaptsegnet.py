@@ -12,16 +12,14 @@ from torch import Tensor, nn
 from iccld.batch import DomainBatch
 from iccld.errors import ConfigError
 from iccld.losses import SOURCE, TARGET, cross_entropy, domain_bce
-from iccld.methods.ema import Ema
 from iccld.methods.handover import averaged_segmenter
 from iccld.methods.ingredients import Ingredients, Optimisation, normalise
 from iccld.methods.method import Method, Schedule, Stage
 from iccld.methods.mixing import crop_pair, source_view
-from iccld.methods.optimizers import segmenter_optimizer
 from iccld.methods.schedule import warmup_poly
-from iccld.methods.supervised import Supervised
+from iccld.methods.segmenter_method import SegmenterMethod
+from iccld.methods.supervised import source_then
 from iccld.models import AtrousClassifier, Features, PatchDiscriminator, Segmenter
-from iccld.predictor import Predictor
 from iccld.transforms import Draw
 
 
@@ -54,52 +52,37 @@ class Settings:
 def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
     """`source`, then `adapt`.  Released code has no source stage: it starts from an encoder trained on ImageNet."""
 
-    def source(_: Method | None) -> Method:
-        return Supervised(ingredients, optimisation["source"])
-
     def adapt(previous: Method | None) -> Method:
         return AdaptSegNet(ingredients, settings, optimisation["adapt"], averaged_segmenter(previous, ingredients))
 
-    made = {"source": source, "adapt": adapt}
-    return [Stage(name, optimisation[name].iterations, made[name]) for name in made if optimisation[name].iterations > 0]
+    return source_then(ingredients, optimisation, adapt=adapt)
 
 
-class AdaptSegNet(Method):
+class AdaptSegNet(SegmenterMethod[Settings]):
     """Cross-entropy on the source, and an adversary of the target's class maps, at one level or two (Eq. 1, 5)."""
 
     headline_weights = "model"  # the released code knows no average
+    model: Segmenter
 
     def __init__(self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
-        self.ingredients = ingredients
-        self.settings = settings
-        self.model = segmenter
-        self.ema = Ema(segmenter, optimisation.ema_decay)
         num_classes, width = ingredients.label_space.num_classes, settings.discriminator_width
         self.discriminators = nn.ModuleList(PatchDiscriminator(num_classes, width) for _ in range(settings.levels))
         channels = cast(tuple[int, ...], segmenter.encoder.pyramid_channels)[-1]
         self.auxiliary = AtrousClassifier(channels, num_classes) if settings.levels == 2 else None
-        heads = [] if self.auxiliary is None else [self.auxiliary]
-        self.made = {
-            "segmenter": segmenter_optimizer(segmenter, optimisation, *heads),
-            "discriminator": torch.optim.Adam(self.discriminators.parameters(), lr=settings.discriminator_learning_rate, betas=(0.9, 0.99)),
-        }
-        self.plans = {
-            name: warmup_poly(optimizer, optimisation.iterations, optimisation.warmup, optimisation.power)
-            for name, optimizer in self.made.items()
-        }
+        super().__init__(ingredients, settings, optimisation, segmenter, heads=[] if self.auxiliary is None else [self.auxiliary])
+        rate, plan = settings.discriminator_learning_rate, optimisation
+        self.discriminator_optimizer = torch.optim.Adam(self.discriminators.parameters(), lr=rate, betas=(0.9, 0.99))
+        self.discriminator_schedule = warmup_poly(self.discriminator_optimizer, plan.iterations, plan.warmup, plan.power)
 
     def networks(self) -> Mapping[str, nn.Module]:
         auxiliary = {} if self.auxiliary is None else {"auxiliary": self.auxiliary}
-        return {"segmenter": self.model, "discriminators": self.discriminators, **auxiliary}
-
-    def ema_networks(self) -> Mapping[str, nn.Module]:
-        return {"segmenter": self.ema.module}
+        return {**super().networks(), "discriminators": self.discriminators, **auxiliary}
 
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        return self.made
+        return {**super().optimizers(), "discriminator": self.discriminator_optimizer}
 
     def schedules(self) -> Mapping[str, Schedule]:
-        return self.plans
+        return {**super().schedules(), "discriminator": self.discriminator_schedule}
 
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Update the segmenter once, then the discriminators once.  Losses in nats, each ()."""
@@ -142,6 +125,3 @@ class AdaptSegNet(Method):
         if self.settings.full_size or min(logits.shape[-2:]) < 32:
             logits = nn.functional.interpolate(logits, size=crop, mode="bilinear", align_corners=False)
         return logits.float().softmax(1)
-
-    def predictor(self, weights: str = "ema") -> Predictor:
-        return self.ingredients.predictor(self.ema.module if weights == "ema" else self.model)

@@ -15,18 +15,15 @@ from torch import Tensor, nn
 from iccld.batch import DomainBatch
 from iccld.labels import IGNORE
 from iccld.losses import cross_entropy, label_at, prototype_distance
-from iccld.methods.ema import Ema
 from iccld.methods.handover import averaged_segmenter
 from iccld.methods.ingredients import Ingredients, Optimisation, normalise
-from iccld.methods.method import Method, Schedule, Stage
+from iccld.methods.method import Method, Stage
 from iccld.methods.mixing import at_size, crop_pair, label_weight, mixed_view, source_view
-from iccld.methods.optimizers import segmenter_optimizer
 from iccld.methods.prototypes import PrototypeBank, class_sums
-from iccld.methods.pseudo_label import class_histogram, confident_share, pseudo_label
-from iccld.methods.schedule import warmup_poly
-from iccld.methods.supervised import Supervised
+from iccld.methods.pseudo_label import confident_share, label_statistics, pseudo_label
+from iccld.methods.segmenter_method import SegmenterMethod
+from iccld.methods.supervised import source_then
 from iccld.models import Segmenter
-from iccld.predictor import Predictor
 from iccld.transforms import Draw, boundary_distance, choose_classes, classmix
 
 
@@ -53,14 +50,10 @@ class Settings:
 def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
     """`source`, then `adapt`.  The paper has no source stage: it starts from an encoder trained on COCO."""
 
-    def source(_: Method | None) -> Method:
-        return Supervised(ingredients, optimisation["source"])
-
     def adapt(previous: Method | None) -> Method:
         return Bapa(ingredients, settings, optimisation["adapt"], averaged_segmenter(previous, ingredients))
 
-    made = {"source": source, "adapt": adapt}
-    return [Stage(name, optimisation[name].iterations, made[name]) for name in made if optimisation[name].iterations > 0]
+    return source_then(ingredients, optimisation, adapt=adapt)
 
 
 def edge_weight(distance: Tensor, pasted: Tensor, gain: float) -> Tensor:
@@ -76,32 +69,19 @@ def edge_weight(distance: Tensor, pasted: Tensor, gain: float) -> Tensor:
     return torch.where(distance.isfinite(), 1 + gain * nearness.nan_to_num(0.0), 1.0)
 
 
-class Bapa(Method):
+class Bapa(SegmenterMethod[Settings]):
     """DACS's two cross-entropies, the mixed one weighed by the distance to edges, and the distance between prototypes."""
 
     headline_weights = "model"  # what the released code of DACS evaluates
+    model: Segmenter
 
     def __init__(self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
-        self.ingredients = ingredients
-        self.settings = settings
-        self.model = segmenter
-        self.ema = Ema(segmenter, optimisation.ema_decay)
+        super().__init__(ingredients, settings, optimisation, segmenter)
         bank = (settings.num_prototypes, ingredients.label_space.num_classes, segmenter.decoder.feature_channels)
         self.source_bank, self.target_bank = PrototypeBank(*bank), PrototypeBank(*bank)
-        self.optimizer = segmenter_optimizer(segmenter, optimisation)
-        self.schedule = warmup_poly(self.optimizer, optimisation.iterations, optimisation.warmup, optimisation.power)
 
     def networks(self) -> Mapping[str, nn.Module]:
-        return {"segmenter": self.model, "source_bank": self.source_bank, "target_bank": self.target_bank}
-
-    def ema_networks(self) -> Mapping[str, nn.Module]:
-        return {"segmenter": self.ema.module}
-
-    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        return {"segmenter": self.optimizer}
-
-    def schedules(self) -> Mapping[str, Schedule]:
-        return {"segmenter": self.schedule}
+        return {**super().networks(), "source_bank": self.source_bank, "target_bank": self.target_bank}
 
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         """One update from source and mixed pictures.  Cross-entropies in nats, each ()."""
@@ -136,14 +116,8 @@ class Bapa(Method):
         loss_prototype = self._align(features_source, source.label, features_mixed, torch.where(is_target, label_target, IGNORE))
         self.update("segmenter", loss_source + loss_mixed + settings.prototype_weight * loss_prototype)
         self.ema.update(self.model, iteration)
-        return {
-            "source": loss_source.detach(),
-            "mixed": loss_mixed.detach(),
-            "prototype": loss_prototype.detach(),
-            "pseudo_label_share": share,
-            "pseudo_label_histogram": class_histogram(pseudo.label, self.ingredients.label_space.num_classes),
-            "entropy": pseudo.entropy,
-        }
+        losses = {"source": loss_source.detach(), "mixed": loss_mixed.detach(), "prototype": loss_prototype.detach()}
+        return losses | label_statistics(pseudo, share, self.ingredients.label_space.num_classes)
 
     def _align(self, features_source: Tensor, label_source: Tensor, features_target: Tensor, label_target: Tensor) -> Tensor:
         """This batch's prototypes of each domain drawn to the other's average over the last batches: -> ()."""
@@ -162,6 +136,3 @@ class Bapa(Method):
         anchor_target, known_target = self.target_bank.means()
         to_target = prototype_distance(mean_source, anchor_target, in_source & known_target)
         return to_target + prototype_distance(mean_target, anchor_source, in_target & known_source)
-
-    def predictor(self, weights: str = "ema") -> Predictor:
-        return self.ingredients.predictor(self.ema.module if weights == "ema" else self.model)

@@ -14,17 +14,14 @@ from iccld.batch import DomainBatch
 from iccld.errors import ConfigError
 from iccld.labels import IGNORE
 from iccld.losses import cross_entropy
-from iccld.methods.ema import Ema
 from iccld.methods.handover import averaged_segmenter
 from iccld.methods.ingredients import Ingredients, Optimisation, normalise
-from iccld.methods.method import Method, Schedule, Stage
+from iccld.methods.method import Method, Stage
 from iccld.methods.mixing import at_size, crop_pair, source_view
-from iccld.methods.optimizers import segmenter_optimizer
 from iccld.methods.pseudo_label import class_histogram
-from iccld.methods.schedule import warmup_poly
-from iccld.methods.supervised import Supervised
+from iccld.methods.segmenter_method import SegmenterMethod
+from iccld.methods.supervised import source_then
 from iccld.models import Segmenter
-from iccld.predictor import Predictor
 from iccld.transforms import Draw
 
 BINS = 4096
@@ -56,14 +53,10 @@ class Settings:
 def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
     """`source`, then `adapt` with all rounds."""
 
-    def source(_: Method | None) -> Method:
-        return Supervised(ingredients, optimisation["source"])
-
     def adapt(previous: Method | None) -> Method:
         return Cbst(ingredients, settings, optimisation["adapt"], averaged_segmenter(previous, ingredients))
 
-    made = {"source": source, "adapt": adapt}
-    return [Stage(name, optimisation[name].iterations, made[name]) for name in made if optimisation[name].iterations > 0]
+    return source_then(ingredients, optimisation, adapt=adapt)
 
 
 def confidence_counts(probability: Tensor) -> Tensor:
@@ -94,7 +87,7 @@ def balanced_label(probability: Tensor, thresholds: Tensor) -> Tensor:
     return torch.where(score >= 1, label, IGNORE)
 
 
-class Cbst(Method):
+class Cbst(SegmenterMethod[Settings]):
     """Cross-entropy on the source and on the target's class-balanced labels of this round (Eq. 4).
 
     Differs from the released code, which writes label files: the model of the round's beginning is kept and labels crops as they come.
@@ -104,29 +97,15 @@ class Cbst(Method):
     headline_weights = "model"  # the released code knows no average
 
     def __init__(self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
-        self.ingredients = ingredients
-        self.settings = settings
+        super().__init__(ingredients, settings, optimisation, segmenter)
         self.round_batches = settings.batches
         self.round_length = max(-(-optimisation.iterations // settings.rounds), 1)
         self.finished_rounds = -1
         self.thresholds = torch.ones(ingredients.label_space.num_classes)
-        self.model = segmenter
         self.labeller = copy.deepcopy(segmenter).eval().requires_grad_(False)
-        self.ema = Ema(segmenter, optimisation.ema_decay)
-        self.optimizer = segmenter_optimizer(segmenter, optimisation)
-        self.schedule = warmup_poly(self.optimizer, optimisation.iterations, optimisation.warmup, optimisation.power)
 
     def networks(self) -> Mapping[str, nn.Module]:
-        return {"segmenter": self.model, "labeller": self.labeller}
-
-    def ema_networks(self) -> Mapping[str, nn.Module]:
-        return {"segmenter": self.ema.module}
-
-    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        return {"segmenter": self.optimizer}
-
-    def schedules(self) -> Mapping[str, Schedule]:
-        return {"segmenter": self.schedule}
+        return {**super().networks(), "labeller": self.labeller}
 
     def state_dict(self) -> dict[str, Any]:
         return {"finished_rounds": self.finished_rounds, "thresholds": self.thresholds}
@@ -183,6 +162,3 @@ class Cbst(Method):
             "pseudo_label_share": share,
             "pseudo_label_histogram": class_histogram(label[label != IGNORE], self.ingredients.label_space.num_classes),
         }
-
-    def predictor(self, weights: str = "ema") -> Predictor:
-        return self.ingredients.predictor(self.ema.module if weights == "ema" else self.model)

@@ -7,21 +7,18 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from iccld.batch import DomainBatch
 from iccld.losses import berhu, cross_entropy, label_at
-from iccld.methods.ema import Ema
 from iccld.methods.handover import averaged_segmenter
 from iccld.methods.ingredients import Ingredients, Optimisation, normalise
-from iccld.methods.method import Method, Schedule, Stage
+from iccld.methods.method import Method, Stage
 from iccld.methods.mixing import at_size, crop_pair, label_weight, mixed_view, source_view
-from iccld.methods.optimizers import segmenter_optimizer
-from iccld.methods.pseudo_label import class_histogram, confident_share, pseudo_label
-from iccld.methods.schedule import warmup_poly
-from iccld.methods.supervised import Supervised
+from iccld.methods.pseudo_label import confident_share, label_statistics, pseudo_label
+from iccld.methods.segmenter_method import SegmenterMethod
+from iccld.methods.supervised import source_then
 from iccld.models import DepthSegmenter, Segmenter, disparity
-from iccld.predictor import Predictor
 from iccld.transforms import Draw, choose_classes, classmix
 
 
@@ -51,14 +48,10 @@ class Settings:
 def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
     """`source`, then `adapt`.  Released code has no source stage: it starts from an encoder trained on ImageNet or COCO."""
 
-    def source(_: Method | None) -> Method:
-        return Supervised(ingredients, optimisation["source"])
-
     def adapt(previous: Method | None) -> Method:
         return Corda(ingredients, settings, optimisation["adapt"], averaged_segmenter(previous, ingredients))
 
-    made = {"source": source, "adapt": adapt}
-    return [Stage(name, optimisation[name].iterations, made[name]) for name in made if optimisation[name].iterations > 0]
+    return source_then(ingredients, optimisation, adapt=adapt)
 
 
 def easiness(error: Tensor, truth: Tensor) -> Tensor:
@@ -70,32 +63,17 @@ def easiness(error: Tensor, truth: Tensor) -> Tensor:
     return score / score.mean()
 
 
-class Corda(Method):
+class Corda(SegmenterMethod[Settings]):
     """Cross-entropy and depth on source and mixed pictures, before and after the exchange of features."""
 
     headline_weights = "model"  # what the released code evaluates
+    model: DepthSegmenter
 
     def __init__(self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
-        self.ingredients = ingredients
-        self.settings = settings
+        model = DepthSegmenter(segmenter, ingredients.label_space.num_classes, settings.width)
+        heads = [child for name, child in model.named_children() if name != "segmenter"]
+        super().__init__(ingredients, settings, optimisation, segmenter, model=model, heads=heads)
         self.settled_at = settings.settle * optimisation.iterations
-        self.model = DepthSegmenter(segmenter, ingredients.label_space.num_classes, settings.width)
-        self.ema = Ema(self.model, optimisation.ema_decay)
-        heads = [child for name, child in self.model.named_children() if name != "segmenter"]
-        self.optimizer = segmenter_optimizer(segmenter, optimisation, *heads)
-        self.schedule = warmup_poly(self.optimizer, optimisation.iterations, optimisation.warmup, optimisation.power)
-
-    def networks(self) -> Mapping[str, nn.Module]:
-        return {"segmenter": self.model}
-
-    def ema_networks(self) -> Mapping[str, nn.Module]:
-        return {"segmenter": self.ema.module}
-
-    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        return {"segmenter": self.optimizer}
-
-    def schedules(self) -> Mapping[str, Schedule]:
-        return {"segmenter": self.schedule}
 
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         """One update from source and mixed pictures.  Cross-entropies in nats, depth in disparities, each ()."""
@@ -147,15 +125,10 @@ class Corda(Method):
         loss_geometry = settings.source_depth_weight * loss_depth + settings.mixed_depth_weight * loss_mixed_depth
         self.update("segmenter", loss_source + loss_mixed + loss_geometry)
         self.ema.update(self.model, iteration)
-        return {
+        losses = {
             "source": loss_source.detach(),
             "mixed": loss_mixed.detach(),
             "depth": loss_depth.detach(),
             "mixed_depth": loss_mixed_depth.detach(),
-            "pseudo_label_share": share,
-            "pseudo_label_histogram": class_histogram(pseudo.label, self.ingredients.label_space.num_classes),
-            "entropy": pseudo.entropy,
         }
-
-    def predictor(self, weights: str = "ema") -> Predictor:
-        return self.ingredients.predictor(self.ema.module if weights == "ema" else self.model)
+        return losses | label_statistics(pseudo, share, self.ingredients.label_space.num_classes)

@@ -7,21 +7,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from iccld.batch import DomainBatch
 from iccld.losses import cross_entropy
-from iccld.methods.ema import Ema
 from iccld.methods.handover import averaged_segmenter
 from iccld.methods.ingredients import Ingredients, Optimisation, normalise
-from iccld.methods.method import Method, Schedule, Stage
+from iccld.methods.method import Method, Stage
 from iccld.methods.mixing import at_size, crop_pair, label_weight, mixed_view, source_view
-from iccld.methods.optimizers import segmenter_optimizer
-from iccld.methods.pseudo_label import class_histogram, confident_share, pseudo_label
-from iccld.methods.schedule import warmup_poly
-from iccld.methods.supervised import Supervised
-from iccld.models import Segmenter
-from iccld.predictor import Predictor
+from iccld.methods.pseudo_label import confident_share, label_statistics, pseudo_label
+from iccld.methods.segmenter_method import SegmenterMethod
+from iccld.methods.supervised import source_then
 from iccld.transforms import Draw, choose_classes, classmix
 
 
@@ -43,40 +39,16 @@ class Settings:
 def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
     """`source`, then `adapt`.  Released code has no source stage: it starts from an encoder trained on ImageNet or COCO."""
 
-    def source(_: Method | None) -> Method:
-        return Supervised(ingredients, optimisation["source"])
-
     def adapt(previous: Method | None) -> Method:
         return Dacs(ingredients, settings, optimisation["adapt"], averaged_segmenter(previous, ingredients))
 
-    made = {"source": source, "adapt": adapt}
-    return [Stage(name, optimisation[name].iterations, made[name]) for name in made if optimisation[name].iterations > 0]
+    return source_then(ingredients, optimisation, adapt=adapt)
 
 
-class Dacs(Method):
+class Dacs(SegmenterMethod[Settings]):
     """Cross-entropy on the source and on mixed pictures (DACS, Eq. 1); their labels come from the average of the weights."""
 
     headline_weights = "model"  # what the released code evaluates
-
-    def __init__(self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
-        self.ingredients = ingredients
-        self.settings = settings
-        self.model = segmenter
-        self.ema = Ema(segmenter, optimisation.ema_decay)
-        self.optimizer = segmenter_optimizer(segmenter, optimisation)
-        self.schedule = warmup_poly(self.optimizer, optimisation.iterations, optimisation.warmup, optimisation.power)
-
-    def networks(self) -> Mapping[str, nn.Module]:
-        return {"segmenter": self.model}
-
-    def ema_networks(self) -> Mapping[str, nn.Module]:
-        return {"segmenter": self.ema.module}
-
-    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        return {"segmenter": self.optimizer}
-
-    def schedules(self) -> Mapping[str, Schedule]:
-        return {"segmenter": self.schedule}
 
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         """One update from source and mixed pictures.  Losses in nats, each ()."""
@@ -108,13 +80,5 @@ class Dacs(Method):
         loss_mixed = cross_entropy(logits_mixed, label, weight)
         self.update("segmenter", loss_source + loss_mixed)
         self.ema.update(self.model, iteration)
-        return {
-            "source": loss_source.detach(),
-            "mixed": loss_mixed.detach(),
-            "pseudo_label_share": share,
-            "pseudo_label_histogram": class_histogram(pseudo.label, self.ingredients.label_space.num_classes),
-            "entropy": pseudo.entropy,
-        }
-
-    def predictor(self, weights: str = "ema") -> Predictor:
-        return self.ingredients.predictor(self.ema.module if weights == "ema" else self.model)
+        losses = {"source": loss_source.detach(), "mixed": loss_mixed.detach()}
+        return losses | label_statistics(pseudo, share, self.ingredients.label_space.num_classes)

@@ -19,15 +19,17 @@ from iccld.errors import ConfigError
 from iccld.losses import confusion_to_uniform, cross_entropy, denoising_error, domain_cross_entropy, relative_gap
 from iccld.methods.ema import Ema
 from iccld.methods.handover import averaged_segmenter
-from iccld.methods.ingredients import Ingredients, Optimisation, adamw, normalise
+from iccld.methods.ingredients import Ingredients, Optimisation, Views, adamw, normalise
 from iccld.methods.method import DiffusionMethod, Method, Schedule, Stage
 from iccld.methods.mixing import at_size, label_weight, mixed_view, plain_domains
-from iccld.methods.pseudo_label import class_histogram, confident_share, pseudo_label
+from iccld.methods.pseudo_label import confident_share, label_statistics, pseudo_label
 from iccld.methods.schedule import warmup_poly
-from iccld.methods.supervised import Supervised
+from iccld.methods.segmenter_method import SegmenterMethod
+from iccld.methods.supervised import source_then
 from iccld.models import DiffusionSegmenter, Features, LatentScale, Segmenter
 from iccld.predictor import Predictor
 from iccld.transforms import (
+    Cropped,
     Draw,
     block_mask,
     blur,
@@ -97,57 +99,44 @@ class Settings:
 def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
     """The three ordered stages.  Each starts from the averaged weights of the one before (19)."""
 
-    def source(_: Method | None) -> Method:
-        return Supervised(ingredients, optimisation["source"])
-
     def step1(previous: Method | None) -> Method:
         return Step1(ingredients, settings, optimisation["step1"], averaged_segmenter(previous, ingredients))
 
     def step2(previous: Method | None) -> Method:
         return Step2(ingredients, settings, optimisation["step2"], averaged_segmenter(previous, ingredients))
 
-    made = {"source": source, "step1": step1, "step2": step2}
-    return [Stage(name, optimisation[name].iterations, made[name]) for name in made if optimisation[name].iterations > 0]
+    return source_then(ingredients, optimisation, step1=step1, step2=step2)
 
 
-class Step1(Method):
+def _look(batch: DomainBatch, views: Views, settings: Settings, draw: Draw) -> tuple[Cropped, Cropped, Tensor]:
+    """A random window of each picture, and the source's in random light and its target's colours: -> source, target, (B, 3, H, W)."""
+    source = random_crop(
+        batch.source_image, draw, views.crop, label=batch.source_label, scale=views.source_scale, stretch=views.stretch, flip=views.flip
+    )
+    target = random_crop(batch.target_image, draw, views.crop, valid=batch.target_valid, scale=views.target_scale, flip=views.flip)
+    image = jitter(
+        source.image, draw, probability=views.jitter_probability, strength=views.source_jitter, white_balance=views.white_balance
+    )
+    image = match_moments(image, target.image, draw, probability=settings.style_probability)
+    return source, target, exchange_amplitude(image, target.image, draw, probability=settings.style_probability, share=settings.style_share)
+
+
+class Step1(SegmenterMethod[Settings]):
     """Domain adaptation of encoder and decoder: cross-entropy on source and mixed images, pseudo-labels from the EMA (Eq. 5)."""
 
+    model: Segmenter
+
     def __init__(self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
-        self.ingredients = ingredients
-        self.settings = settings
-        self.model = segmenter
-        self.ema = Ema(segmenter, optimisation.ema_decay)
-        self.optimizer = adamw(list(segmenter.parameters()), optimisation)
-        self.schedule = warmup_poly(self.optimizer, optimisation.iterations, optimisation.warmup, optimisation.power)
-
-    def networks(self) -> Mapping[str, nn.Module]:
-        return {"segmenter": self.model}
-
-    def ema_networks(self) -> Mapping[str, nn.Module]:
-        return {"segmenter": self.ema.module}
-
-    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        return {"segmenter": self.optimizer}
-
-    def schedules(self) -> Mapping[str, Schedule]:
-        return {"segmenter": self.schedule}
+        optimizer = adamw(list(segmenter.parameters()), optimisation)
+        super().__init__(ingredients, settings, optimisation, segmenter, optimizer=optimizer)
 
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         """One update from source and mixed images.  Losses in nats, each ()."""
         views, settings = self.ingredients.views, self.settings
         draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A random window of each picture; sources take on their target's colours.
-        source = random_crop(
-            batch.source_image, draw, views.crop, label=batch.source_label, scale=views.source_scale, stretch=views.stretch, flip=views.flip
-        )
-        target = random_crop(batch.target_image, draw, views.crop, valid=batch.target_valid, scale=views.target_scale, flip=views.flip)
+        source, target, image = _look(batch, views, settings, draw)
         assert source.label is not None
-        image = jitter(
-            source.image, draw, probability=views.jitter_probability, strength=views.source_jitter, white_balance=views.white_balance
-        )
-        image = match_moments(image, target.image, draw, probability=settings.style_probability)
-        image = exchange_amplitude(image, target.image, draw, probability=settings.style_probability, share=settings.style_share)
         # 2. The averaged model labels the target, without augmentation.
         with torch.no_grad():
             pseudo = pseudo_label(self.ema.module(normalise(target.image)))  # (B, H/2, W/2)
@@ -169,22 +158,12 @@ class Step1(Method):
         loss_mixed = cross_entropy(logits_mixed, label, weight)
         self.update("segmenter", loss_source + loss_mixed)
         self.ema.update(self.model, iteration)
-        losses = {"source": loss_source.detach(), "mixed": loss_mixed.detach()}
-        return losses | self._statistics(pseudo.label, pseudo.entropy, share, target.image, iteration)
-
-    def _statistics(self, label: Tensor, entropy: Tensor, share: Tensor, image: Tensor, iteration: int) -> dict[str, Tensor]:
-        statistics = {
-            "pseudo_label_share": share.mean(),
-            "pseudo_label_histogram": class_histogram(label, self.ingredients.label_space.num_classes),
-            "entropy": entropy,
-        }
+        answer = {"source": loss_source.detach(), "mixed": loss_mixed.detach()}
+        answer |= label_statistics(pseudo, share.mean(), self.ingredients.label_space.num_classes)
         if iteration % AGREEMENT_EVERY == 0:
             with torch.no_grad():
-                statistics["agreement"] = (self.model(normalise(image)).argmax(1) == label).float().mean()
-        return statistics
-
-    def predictor(self, weights: str = "ema") -> Predictor:
-        return self.ingredients.predictor(self.ema.module if weights == "ema" else self.model)
+                answer["agreement"] = (self.model(normalise(target.image)).argmax(1) == pseudo.label).float().mean()
+        return answer
 
 
 class Step2(DiffusionMethod):
@@ -245,16 +224,8 @@ class Step2(DiffusionMethod):
         views, settings = self.ingredients.views, self.settings
         draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. Views of source and target, pseudo-labels of the target, the mixed picture: as in step 1.
-        source = random_crop(
-            batch.source_image, draw, views.crop, label=batch.source_label, scale=views.source_scale, stretch=views.stretch, flip=views.flip
-        )
-        target = random_crop(batch.target_image, draw, views.crop, valid=batch.target_valid, scale=views.target_scale, flip=views.flip)
+        source, target, image = _look(batch, views, settings, draw)
         assert source.label is not None
-        image = jitter(
-            source.image, draw, probability=views.jitter_probability, strength=views.source_jitter, white_balance=views.white_balance
-        )
-        image = match_moments(image, target.image, draw, probability=settings.style_probability)
-        image = exchange_amplitude(image, target.image, draw, probability=settings.style_probability, share=settings.style_share)
         pasted = choose_classes(source.label, draw)
         mixed = mixed_view(pasted, image, target.image, views, draw)
         rows = len(image)
@@ -322,12 +293,8 @@ class Step2(DiffusionMethod):
         weight = share[:, None, None].expand_as(label)
         if valid is not None:
             weight = weight * valid
-        statistics = {
-            "pseudo_label_share": share.mean(),
-            "pseudo_label_histogram": class_histogram(pseudo.label, self.ingredients.label_space.num_classes),
-            "entropy": pseudo.entropy,
-            "identity_gap": relative_gap(clean, condition),
-        }
+        statistics = label_statistics(pseudo, share.mean(), self.ingredients.label_space.num_classes)
+        statistics["identity_gap"] = relative_gap(clean, condition)
         crop = self.ingredients.views.crop
         weight = classmix(pasted, label_weight(label, self.ingredients.class_weight), weight)
         return _Targets(classmix(pasted, label, at_size(pseudo.label, crop)), weight, statistics)

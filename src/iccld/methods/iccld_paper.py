@@ -25,9 +25,10 @@ from iccld.methods.handover import segmenter_of
 from iccld.methods.ingredients import Ingredients, Optimisation, adam, adamw, normalise
 from iccld.methods.method import DiffusionMethod, Method, Schedule, Stage
 from iccld.methods.mixing import at_size, crop_pair, label_weight, mixed_view, paint, plain_domains
-from iccld.methods.pseudo_label import class_histogram, pseudo_label, pseudo_label_weight
+from iccld.methods.pseudo_label import label_statistics, pseudo_label, pseudo_label_weight
 from iccld.methods.schedule import epoch_decay, warmup_poly
-from iccld.methods.supervised import Supervised
+from iccld.methods.segmenter_method import SegmenterMethod
+from iccld.methods.supervised import source_then
 from iccld.models import (
     DiffusionSegmenter,
     FeatureDiscriminator,
@@ -115,17 +116,13 @@ class Settings:
 def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
     """The three ordered stages."""
 
-    def source(_: Method | None) -> Method:
-        return Supervised(ingredients, optimisation["source"])
-
     def step1(previous: Method | None) -> Method:
         return Step1(ingredients, settings, optimisation["step1"], segmenter_of(previous, ingredients, settings.start_from))
 
     def step2(previous: Method | None) -> Method:
         return Step2(ingredients, settings, optimisation["step2"], segmenter_of(previous, ingredients, settings.start_from))
 
-    made = {"source": source, "step1": step1, "step2": step2}
-    return [Stage(name, optimisation[name].iterations, made[name]) for name in made if optimisation[name].iterations > 0]
+    return source_then(ingredients, optimisation, step1=step1, step2=step2)
 
 
 def _optimizer(parameters: list[nn.Parameter], settings: Settings, optimisation: Optimisation) -> torch.optim.Optimizer:
@@ -176,37 +173,22 @@ def _mix_labels(logits: Tensor, scene: _Scene, settings: Settings, ingredients: 
     if scene.valid is not None:
         weight = weight * scene.valid
     weight = classmix(scene.pasted, label_weight(scene.label, ingredients.class_weight), weight)
-    statistics = {
-        "pseudo_label_share": (pseudo.confidence >= settings.threshold).float().mean(),
-        "pseudo_label_histogram": class_histogram(pseudo.label, ingredients.label_space.num_classes),
-        "entropy": pseudo.entropy,
-    }
+    share = (pseudo.confidence >= settings.threshold).float().mean()
+    statistics = label_statistics(pseudo, share, ingredients.label_space.num_classes)
     return _Targets(classmix(scene.pasted, scene.label, label), weight, label, statistics)
 
 
-class Step1(Method):
+class Step1(SegmenterMethod[Settings]):
     """Domain adaptation of encoder and decoder (Eq. 5): cross-entropy on the source and on ClassMix with the student's pseudo-labels."""
 
+    model: Segmenter
+
     def __init__(self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
-        self.ingredients = ingredients
-        self.settings = settings
+        optimizer = _optimizer(list(segmenter.parameters()), settings, optimisation)
+        schedule = _schedule(optimizer, settings, optimisation)
+        super().__init__(ingredients, settings, optimisation, segmenter, optimizer=optimizer, schedule=schedule)
         self.headline_weights = settings.predict_with
-        self.model = segmenter
-        self.ema = Ema(segmenter, optimisation.ema_decay, settings.ema_ramp)
-        self.optimizer = _optimizer(list(segmenter.parameters()), settings, optimisation)
-        self.schedule = _schedule(self.optimizer, settings, optimisation)
-
-    def networks(self) -> Mapping[str, nn.Module]:
-        return {"segmenter": self.model}
-
-    def ema_networks(self) -> Mapping[str, nn.Module]:
-        return {"segmenter": self.ema.module}
-
-    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        return {"segmenter": self.optimizer}
-
-    def schedules(self) -> Mapping[str, Schedule]:
-        return {"segmenter": self.schedule}
+        self.ema.ramp = settings.ema_ramp
 
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         """One update from source and mixed images.  Losses in nats, each ()."""
@@ -225,9 +207,6 @@ class Step1(Method):
         # 4. The student follows.
         self.ema.update(self.model, iteration)
         return {"source": loss_source.detach(), "mixed": loss_mixed.detach()} | targets.statistics
-
-    def predictor(self, weights: str = "ema") -> Predictor:
-        return self.ingredients.predictor(self.ema.module if weights == "ema" else self.model)
 
 
 class Step2(DiffusionMethod):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, cast
 
 import torch
@@ -30,17 +31,15 @@ from iccld.losses import (
     rectified_label,
     symmetric_cross_entropy,
 )
-from iccld.methods.ema import Ema
 from iccld.methods.handover import averaged_segmenter
 from iccld.methods.ingredients import Ingredients, Optimisation, normalise
 from iccld.methods.method import Method, Schedule, Stage
 from iccld.methods.mixing import crop_pair, source_view, strong_view
-from iccld.methods.optimizers import segmenter_optimizer
 from iccld.methods.prototypes import class_sums
 from iccld.methods.schedule import warmup_poly
-from iccld.methods.supervised import Supervised
+from iccld.methods.segmenter_method import SegmenterMethod
+from iccld.methods.supervised import source_then
 from iccld.models import PatchDiscriminator, Segmenter
-from iccld.predictor import Predictor
 from iccld.transforms import Draw
 
 UNKNOWN = 1e4
@@ -85,9 +84,6 @@ class Settings:
 def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
     """`source`, `warmup`, `stage1`, `stage2`, `stage3`; each of the last two teaches a network that starts again."""
 
-    def source(_: Method | None) -> Method:
-        return Supervised(ingredients, optimisation["source"])
-
     def warmup(previous: Method | None) -> Method:
         restart = _restart(previous, ingredients, settings)
         return Warmup(ingredients, settings, optimisation["warmup"], averaged_segmenter(previous, ingredients), restart)
@@ -100,14 +96,8 @@ def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[s
         restart, teacher = _restart(previous, ingredients, settings), averaged_segmenter(previous, ingredients)
         return Distil(ingredients, settings, optimisation[name], copy.deepcopy(restart), restart, teacher)
 
-    made = {
-        "source": source,
-        "warmup": warmup,
-        "stage1": stage1,
-        "stage2": lambda previous: distil("stage2", previous),
-        "stage3": lambda previous: distil("stage3", previous),
-    }
-    return [Stage(name, optimisation[name].iterations, made[name]) for name in made if optimisation[name].iterations > 0]
+    stage2, stage3 = partial(distil, "stage2"), partial(distil, "stage3")
+    return source_then(ingredients, optimisation, warmup=warmup, stage1=stage1, stage2=stage2, stage3=stage3)
 
 
 def _restart(previous: Method | None, ingredients: Ingredients, settings: Settings) -> Segmenter:
@@ -117,45 +107,26 @@ def _restart(previous: Method | None, ingredients: Ingredients, settings: Settin
     return ingredients.make_segmenter() if settings.restart == "initial" else averaged_segmenter(previous, ingredients)
 
 
-class _OneSegmenter(Method):
-    """What the three kinds of stages have in common: one network, its average, and the frozen one that students start from."""
+class _Restarting(SegmenterMethod[Settings]):
+    """What the three kinds of stages have in common: the frozen network that students start from."""
 
     headline_weights = "model"  # what the released code evaluates
+    model: Segmenter
 
     def __init__(
         self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter, restart: Segmenter
     ) -> None:
-        self.ingredients = ingredients
-        self.settings = settings
-        self.model = segmenter.requires_grad_(True).train()
-        self.ema = Ema(segmenter, optimisation.ema_decay)
+        super().__init__(ingredients, settings, optimisation, segmenter.requires_grad_(True).train())
         self.restart = restart.requires_grad_(False)
-        self.made = {"segmenter": segmenter_optimizer(segmenter, optimisation)}
-        self.plan = optimisation
 
     def networks(self) -> Mapping[str, nn.Module]:
-        return {"segmenter": self.model, "restart": self.restart}
-
-    def ema_networks(self) -> Mapping[str, nn.Module]:
-        return {"segmenter": self.ema.module}
-
-    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        return self.made
-
-    def schedules(self) -> Mapping[str, Schedule]:
-        if not hasattr(self, "plans"):
-            plan = self.plan
-            self.plans = {name: warmup_poly(optimizer, plan.iterations, plan.warmup, plan.power) for name, optimizer in self.made.items()}
-        return self.plans
-
-    def predictor(self, weights: str = "ema") -> Predictor:
-        return self.ingredients.predictor(self.ema.module if weights == "ema" else self.model)
+        return {**super().networks(), "restart": self.restart}
 
     def _source_view(self, image: Tensor, draw: Draw) -> Tensor:
         return source_view(image, self.ingredients.views, draw) if self.settings.source_light else image
 
 
-class Warmup(_OneSegmenter):
+class Warmup(_Restarting):
     """An adversary of the target's class maps, as in AdaptSegNet: the labels to correct are then worth correcting."""
 
     def __init__(
@@ -163,11 +134,18 @@ class Warmup(_OneSegmenter):
     ) -> None:
         super().__init__(ingredients, settings, optimisation, segmenter, restart)
         self.discriminator = PatchDiscriminator(ingredients.label_space.num_classes)
-        rate = settings.discriminator_learning_rate
-        self.made["discriminator"] = torch.optim.Adam(self.discriminator.parameters(), lr=rate, betas=(0.9, 0.99))
+        rate, plan = settings.discriminator_learning_rate, optimisation
+        self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=rate, betas=(0.9, 0.99))
+        self.discriminator_schedule = warmup_poly(self.discriminator_optimizer, plan.iterations, plan.warmup, plan.power)
 
     def networks(self) -> Mapping[str, nn.Module]:
         return {**super().networks(), "discriminator": self.discriminator}
+
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        return {**super().optimizers(), "discriminator": self.discriminator_optimizer}
+
+    def schedules(self) -> Mapping[str, Schedule]:
+        return {**super().schedules(), "discriminator": self.discriminator_schedule}
 
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Update the segmenter once, then the discriminator once.  Losses in nats, each ()."""
@@ -220,7 +198,7 @@ class Prototypes(nn.Module):
         return torch.where(self.known[:, None, None], prototype_distances(features, self.values), UNKNOWN)
 
 
-class Denoise(_OneSegmenter):
+class Denoise(_Restarting):
     """Stage 1: the warm-up's soft labels, weighted by how near a pixel's feature lies to each prototype (Eq. 4-10)."""
 
     def __init__(
@@ -297,7 +275,7 @@ class Denoise(_OneSegmenter):
         return self.engine.all_reduce(sums, "sum"), self.engine.all_reduce(counts, "sum")
 
 
-class Distil(_OneSegmenter):
+class Distil(_Restarting):
     """Stages 2 and 3: a network that starts again learns its teacher's certain labels, and to answer as softly as it (Eq. 11)."""
 
     def __init__(

@@ -48,3 +48,9 @@ def class_histogram(label: Tensor, num_classes: int) -> Tensor:
     """(B, h, w) int64 -> (K,) float32: share of each class among the labels."""
     counts = torch.bincount(label.flatten(), minlength=num_classes)[:num_classes].float()
     return counts / counts.sum().clamp(min=1)
+
+
+def label_statistics(pseudo: PseudoLabel, share: Tensor, num_classes: int) -> dict[str, Tensor]:
+    """What is logged of pseudo-labels beside the losses: the share that counts (), how often each class (K,), and the entropy ()."""
+    histogram = class_histogram(pseudo.label, num_classes)
+    return {"pseudo_label_share": share, "pseudo_label_histogram": histogram, "entropy": pseudo.entropy}

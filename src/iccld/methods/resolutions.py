@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -9,11 +11,28 @@ from iccld.batch import DomainBatch
 from iccld.evaluation import sliding_window
 from iccld.losses import cross_entropy
 from iccld.methods.mixing import border_mask
+from iccld.methods.self_training import SelfTrainingSettings
 from iccld.models import Look, Offsets, Segmenter, TwoResolutions, cut
 from iccld.transforms import Draw
 
 GRID = 16
 """Details lie at, and measure, multiples of this many pixels: whole cells of every network's context."""
+
+
+@dataclass(frozen=True)
+class TwoResolutionSettings(SelfTrainingSettings):
+    """Settings with which HRDA began; equations are its paper's, defaults its released configuration's, pixels shares."""
+
+    detail_weight: float = 0.1
+    """Weight of the detail's own loss; the fused prediction has the rest (Eq. 12)."""
+    attention_width: int = 32
+    """Channels of the scale attention; 256 in the released code."""
+    margin_top: float = 30 / 1024
+    """Upper share of a target picture whose pseudo-labels weigh 0."""
+    margin_bottom: float = 240 / 1024
+    """Lower share of a target picture whose pseudo-labels weigh 0 (the bonnet)."""
+    margin_side: float = 30 / 2048
+    """Left and right share of a target picture whose pseudo-labels weigh 0."""
 
 
 def two_resolutions(segmenter: Segmenter, crop: tuple[int, int], attention_width: int, enlarge: int = 1) -> TwoResolutions:

@@ -2,46 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from iccld.batch import DomainBatch
 from iccld.losses import cross_entropy
-from iccld.methods.ema import Ema
 from iccld.methods.ingredients import Ingredients, Optimisation, normalise
-from iccld.methods.method import Method, Schedule
-from iccld.methods.optimizers import segmenter_optimizer
-from iccld.methods.schedule import warmup_poly
+from iccld.methods.method import Method, Stage
+from iccld.methods.segmenter_method import SegmenterMethod
 from iccld.models import Segmenter
-from iccld.predictor import Predictor
 from iccld.transforms import Draw, blur, halve, jitter, random_crop, sensor_noise
 
 
-class Supervised(Method):
+class Supervised(SegmenterMethod[None]):
     """Trains a segmenter on the source alone; the average of its weights is kept beside it."""
+
+    model: Segmenter
 
     def __init__(self, ingredients: Ingredients, optimisation: Optimisation, trained: Segmenter | None = None) -> None:
         """Train a fresh segmenter, or go on with one that is `trained`, at full resolution from the first step."""
-        self.ingredients = ingredients
+        super().__init__(ingredients, None, optimisation, ingredients.make_segmenter() if trained is None else trained)
         self.half_until = ingredients.views.half_resolution * optimisation.iterations if trained is None else 0.0
-        self.model = ingredients.make_segmenter() if trained is None else trained
-        self.ema = Ema(self.model, optimisation.ema_decay)
-        self.optimizer = segmenter_optimizer(self.model, optimisation)
-        self.schedule = warmup_poly(self.optimizer, optimisation.iterations, optimisation.warmup, optimisation.power)
-
-    def networks(self) -> Mapping[str, nn.Module]:
-        return {"segmenter": self.model}
-
-    def ema_networks(self) -> Mapping[str, nn.Module]:
-        return {"segmenter": self.ema.module}
-
-    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        return {"segmenter": self.optimizer}
-
-    def schedules(self) -> Mapping[str, Schedule]:
-        return {"segmenter": self.schedule}
 
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         """One update from the source.  Loss in nats, ()."""
@@ -65,5 +48,14 @@ class Supervised(Method):
         self.ema.update(self.model, iteration)
         return {"source": loss.detach()}
 
-    def predictor(self, weights: str = "ema") -> Predictor:
-        return self.ingredients.predictor(self.ema.module if weights == "ema" else self.model)
+
+def source_then(
+    ingredients: Ingredients, optimisation: Mapping[str, Optimisation], **later: Callable[[Method | None], Method]
+) -> list[Stage]:
+    """`source`, then these by name; each with its iterations, and those without any left out."""
+
+    def source(_: Method | None) -> Method:
+        return Supervised(ingredients, optimisation["source"])
+
+    made = {"source": source, **later}
+    return [Stage(name, optimisation[name].iterations, make) for name, make in made.items() if optimisation[name].iterations > 0]
