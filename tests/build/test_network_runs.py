@@ -62,6 +62,23 @@ def test_a_run_of_ldms_networks_is_trained_scaled_and_read_back(workshop: Any) -
 
 
 @pytest.mark.usefixtures("no_estimate")
+@pytest.mark.parametrize("method", ["iccld", "iccld_paper"])
+def test_a_run_with_a_connection_a_block_and_attention_is_trained_and_read_back(workshop: Any, method: str) -> None:
+    network = LDM | {"widths": [32, 32, 32], "inter_coder_at": "block", "conditioning": "attention"}
+    changes = {"network": network, "method": method, "size": {"source": "32x64", "target": "32x64", "crop": "32x32"}}
+    stages = {name: {"iterations": 1} for name in ("source", "step1", "step2")}
+    assert workshop.adapt(f"rows_{method}", only("step2") | changes | {"stages": stages}, "--source.holdout", "0") == 0
+    run = workshop.runs / f"rows_{method}"
+    predictor = load_predictor(run, device="cpu")
+    predictor.working_size = None
+    with torch.no_grad():
+        assert predictor(image(21, 33)).isfinite().all()
+    stored = load(find(run, "step2")).model
+    assert "segmenter.denoiser.tokens.project.weight" in stored
+    assert stored["segmenter.decoder.up_blocks.2.resnets.2.conv1.weight"].shape[1] == 64
+
+
+@pytest.mark.usefixtures("no_estimate")
 def test_fault_40_a_run_with_a_backbone_is_read_without_its_weights(workshop: Any, weights: Path, capsys: Any) -> None:
     assert workshop.adapt("mit", only("source"), "--source.holdout", "0", "--encoder.name", str(weights)) == 0
     assert f"encoder {weights}: licence unknown" in capsys.readouterr().err

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from iccld.build.run import fingerprint
 from iccld.build.source import find_source, source_key
-from iccld.config import Config, load_config
+from iccld.config import Config, NetworkConfig, comparable, load_config
 from iccld.errors import CheckpointError
 from iccld.evaluation import Record
 from iccld.labels import CAMVID11, CITYSCAPES19
@@ -98,6 +99,7 @@ def test_source_key_depends_on_what_the_source_stage_sees(workshop: Any) -> None
     stages = config.stages
     assert changed(seed=1)
     assert changed(network=replace(config.network, inter_coder=False))
+    assert not changed(network=replace(config.network, conditioning="attention"))  # no denoiser in the source stage
     assert changed(stages=replace(stages, source=replace(stages.source, iterations=7)))
     assert changed(source=replace(config.source, holdout=3))
     assert source_key(config, CAMVID11.names) != key
@@ -105,6 +107,18 @@ def test_source_key_depends_on_what_the_source_stage_sees(workshop: Any) -> None
     assert not changed(stages=replace(stages, step1=replace(stages.step1, iterations=7)))
     assert not changed(runtime=replace(config.runtime, out="elsewhere", threads=1))
     assert isinstance(config, Config)
+
+
+def test_settings_that_came_later_leave_earlier_sources_and_checkpoints_their_own() -> None:
+    network = NetworkConfig(preset="ldm")
+    earlier = Config(recipe="x", name="x", network=network)
+    for later, value, matters in (("inter_coder_at", "block", True), ("conditioning", "attention", False)):
+        assert later in asdict(network)
+        assert later not in comparable(earlier)["network"]
+        assert later not in fingerprint(earlier, CITYSCAPES19)["network"]
+        other = replace(earlier, network=replace(network, **{later: value}))
+        assert fingerprint(other, CITYSCAPES19) != fingerprint(earlier, CITYSCAPES19)
+        assert (source_key(other, CITYSCAPES19.names) != source_key(earlier, CITYSCAPES19.names)) == matters
 
 
 def test_the_record_of_single_pictures_sums_to_the_score(finished: Path) -> None:

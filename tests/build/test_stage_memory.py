@@ -101,6 +101,16 @@ def test_the_letter_trains_the_denoiser_alone() -> None:
     assert set(step2.activations) == {"encoder", "denoiser", "discriminator"}
 
 
+@pytest.mark.parametrize("method", ["iccld", "iccld_paper"])
+def test_a_denoiser_with_attention_is_counted_too(method: str) -> None:
+    flags = ["--network.conditioning", "attention", "--stages.source.iterations", "0", "--stages.step1.iterations", "0"]
+    (step2,) = memory(*flags, "--method", method, "--settings", "{}")
+    networks = build_networks(config(*flags).network, 19)
+    made = (networks.make_segmenter(), networks.make_denoiser(False), networks.make_discriminator())
+    assert step2.parameters == sum(map(size, made)) + 4 * 2 * networks.latent_channels
+    assert step2.activations["denoiser"] > 0
+
+
 def test_readings_whose_passes_are_others_are_left_out() -> None:
     for key, value in (("discriminate", "features"), ("task_weight", "1"), ("condition", "view"), ("adversarial_condition", "false")):
         flags = ["--stages.source.iterations", "0", "--stages.step1.iterations", "0", "--method", "iccld_paper"]

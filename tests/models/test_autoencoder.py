@@ -36,10 +36,10 @@ def segmenter(folder: Path, **settings: object):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("inter_coder", [True, False])
-def test_latent_and_decoder_features_are_the_autoencoders(saved: Path, inter_coder: bool) -> None:
+@pytest.mark.parametrize("settings", [{"inter_coder": True}, {"inter_coder": False}, {"inter_coder_at": "block"}], ids=str)
+def test_latent_and_decoder_features_are_the_autoencoders(saved: Path, settings: dict[str, object]) -> None:
     """Before training, concatenated levels change nothing: their weights are zero and their norms have groups of their own."""
-    made, reference, image = segmenter(saved, inter_coder=inter_coder), autoencoder(), torch.rand(2, 3, 24, 32)
+    made, reference, image = segmenter(saved, **settings), autoencoder(), torch.rand(2, 3, 24, 32)
     features = made.encoder(normalise(image))
     latent = reference.encode(2 * image - 1).latent_dist.mean
     torch.testing.assert_close(features.latent, latent, atol=1e-5, rtol=1e-5)

@@ -5,20 +5,22 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DModel
+from diffusers import UNet2DConditionModel, UNet2DModel
 
-from iccld.models import Denoiser, DomainDiscriminator
+from iccld.models import Denoiser, DomainDiscriminator, UNetKind
+from iccld.models.denoiser import positions
 
 TINY = {"widths": (8, 16, 16), "layers_per_block": 1, "head_channels": 8}
+ATTENTION = UNetKind(conditioning="attention")
 
 
 def latents(size: tuple[int, int] = (4, 4), seed: int = 0, rows: int = 2) -> torch.Tensor:
     return torch.randn(rows, 4, *size, generator=torch.Generator().manual_seed(seed))
 
 
-def denoiser(residual: bool = False) -> Denoiser:
+def denoiser(residual: bool = False, kind: UNetKind | None = None) -> Denoiser:
     torch.manual_seed(0)
-    return Denoiser(4, residual=residual, **TINY)
+    return Denoiser(4, residual=residual, kind=kind, **TINY)
 
 
 @pytest.mark.parametrize("size", [(4, 4), (7, 9), (5, 4), (1, 3)])
@@ -33,8 +35,9 @@ def test_any_latent_size_is_padded_and_cropped_back(size: tuple[int, int]) -> No
     torch.testing.assert_close(output, padded[..., : size[0], : size[1]])
 
 
-def test_latent_timestep_and_condition_all_reach_the_output() -> None:
-    network = denoiser()
+@pytest.mark.parametrize("kind", [None, ATTENTION], ids=["concat", "attention"])
+def test_latent_timestep_and_condition_all_reach_the_output(kind: UNetKind | None) -> None:
+    network = denoiser(kind=kind)
     noised, condition, timestep = latents(), latents(seed=1), torch.tensor([10, 500])
     output = network(noised, timestep, condition)
     assert not torch.equal(network(noised + 1, timestep, condition), output)
@@ -108,3 +111,81 @@ def test_the_discriminator_names_three_domains_at_any_size(size: tuple[int, int]
     logits = network(latents(size), timestep)
     assert logits.shape == (2, 3)
     assert not torch.equal(network(latents(size), timestep + 200), logits)
+
+
+# --- conditioning by attention ----------------------------------------------------------------------------------------------
+
+
+def test_a_place_is_told_by_sines_and_cosines_of_column_and_row() -> None:
+    column, row, rate = torch.arange(5.0), torch.arange(3.0), 1 / 10000**0.5
+    waves = [wave(side * frequency) for side in (column, row) for wave in (torch.sin, torch.cos) for frequency in (1, rate)]
+    expected = torch.stack([wave.expand(3, 5) if len(wave) == 5 else wave[:, None].expand(3, 5) for wave in waves])
+    torch.testing.assert_close(positions(3, 5, 8, torch.device("cpu")), expected)
+
+
+@pytest.mark.parametrize("size", [(7, 9), (1, 3)])
+def test_attention_takes_any_latent_size(size: tuple[int, int]) -> None:
+    assert denoiser(kind=ATTENTION)(latents(size), torch.tensor([0, 999]), latents(size, 1)).shape == (2, 4, *size)
+
+
+def test_attention_knows_where_in_the_condition_it_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same cells elsewhere are another condition: without their places, tokens would be a set."""
+    network = denoiser(kind=ATTENTION)
+    noised, condition, timestep = latents(), latents(seed=1), torch.tensor([10, 500])
+    output = network(noised, timestep, condition)
+    assert float((network(noised, timestep, condition.flip(-1)) - output).detach().abs().max()) > 1e-4
+    monkeypatch.setattr(network.tokens, "forward", lambda cells: network.tokens.project(cells.flatten(2).transpose(1, 2)))
+    torch.testing.assert_close(network(noised, timestep, condition.flip(-1)), network(noised, timestep, condition))
+
+
+def test_with_attention_the_condition_is_nowhere_but_in_the_tokens() -> None:
+    network = denoiser(kind=ATTENTION)
+    assert network.unet.conv_in.in_channels == 4 + 16  # the noised latent and its places
+    for name, parameter in network.unet.named_parameters():
+        if ".attn2.to_out." in name:
+            torch.nn.init.zeros_(parameter)
+    noised, timestep = latents(), torch.tensor([10, 500])
+    assert torch.equal(network(noised, timestep, latents(seed=1)), network(noised, timestep, latents(seed=2)))
+
+
+def test_with_attention_gradients_reach_every_parameter_and_the_condition() -> None:
+    network, condition = denoiser(kind=ATTENTION), latents(seed=1).requires_grad_()
+    network(latents(), torch.tensor([3, 999]), condition).square().sum().backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
+    assert condition.grad is not None
+    assert bool(condition.grad.flatten(2).any(1).all())  # every cell is a token
+
+
+def test_a_residual_denoiser_with_attention_starts_by_returning_its_condition() -> None:
+    condition = latents((7, 9), 1)
+    assert torch.equal(denoiser(True, ATTENTION)(latents((7, 9)), torch.tensor([3, 999]), condition), condition)
+
+
+def test_with_attention_the_discriminator_is_the_encoder_half_without_what_reads_the_condition() -> None:
+    torch.manual_seed(0)
+    network = DomainDiscriminator(4, kind=ATTENTION, **TINY)
+    unet = UNet2DConditionModel(
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=TINY["widths"],
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+        norm_num_groups=8,
+        attention_head_dim=(1, 2, 2),
+        cross_attention_dim=16,
+    )
+    own = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(("norm.", "classify."))}
+    half = ("conv_in.", "time_embedding.", "down_blocks.", "mid_block.")
+    reads_condition = {name for name in unet.state_dict() if ".attn2." in name or (".norm2." in name and ".transformer_blocks." in name)}
+    assert own.keys() == {name for name in unet.state_dict() if name.startswith(half)} - reads_condition
+    assert {name for name in denoiser(kind=ATTENTION).unet.state_dict() if name.startswith(half)} - reads_condition == own.keys()
+    # Where the UNet's cross-attention says nothing, both compute the same on their way down.
+    silent = {name: torch.zeros_like(t) for name, t in unet.state_dict().items() if ".attn2.to_out." in name}
+    unet.load_state_dict(unet.state_dict() | own | silent)
+    seen: list[torch.Tensor] = []
+    unet.mid_block.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    timestep = torch.tensor([5, 900])
+    unet(latents(), timestep, encoder_hidden_states=torch.randn(2, 5, 16))
+    expected = network.classify(F.silu(network.norm(seen[0])).mean((2, 3)))
+    torch.testing.assert_close(network(latents(), timestep), expected)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from iccld.build.networks import build_networks
 from iccld.config import NetworkConfig
 from iccld.config.network import LDM, LDM_DENOISER_LARGE
-from iccld.models import Denoiser, DomainDiscriminator, Features, Segmenter
+from iccld.models import Denoiser, DomainDiscriminator, Features, LdmDecoder, Segmenter
 
 TINY = partial(NetworkConfig, preset="ldm", widths=(32, 32, 64, 64), denoiser_widths=(32, 64))
 
@@ -63,6 +63,25 @@ def test_the_sizes_of_kl_f8_and_of_both_denoisers() -> None:
     assert (count(denoiser), count(discriminator)) == (89_542_532, 35_260_675)
     _, denoiser, discriminator = on_meta(denoiser_widths=LDM_DENOISER_LARGE)
     assert (count(denoiser), count(discriminator)) == (274_068_260, 107_918_275)
+
+
+def test_the_sizes_of_kl_f8_with_a_connection_a_block_and_with_attention() -> None:
+    segmenter, _, _ = on_meta(inter_coder_at="block")
+    assert (count(segmenter.encoder), count(segmenter.decoder)) == (34_145_156, 67_804_711)
+    _, denoiser, discriminator = on_meta(conditioning="attention")
+    assert (count(denoiser), count(discriminator)) == (138_280_708, 52_268_291)
+
+
+def test_with_a_connection_a_block_each_block_reads_the_encoders_layer_of_its_place() -> None:
+    """From the last layer of a level back to the convolution that enters it, whose channels are those of the finer level."""
+    state = on_meta(inter_coder_at="block")[0].decoder.state_dict()
+    read = [[state[f"up_blocks.{level}.resnets.{block}.conv1.weight"].shape[1] for block in range(3)] for level in range(4)]
+    assert read == [
+        [512 + 512, 512 + 512, 512 + 512],
+        [512 + 512, 512 + 512, 512 + 256],
+        [512 + 256, 256 + 256, 256 + 128],
+        [256 + 128, 128 + 128, 128 + 128],
+    ]
 
 
 def test_without_connections_the_first_block_of_each_level_is_narrower() -> None:
@@ -124,18 +143,54 @@ def test_every_level_reaches_the_logits_through_its_connection_alone(inter_coder
         assert torch.equal(segmenter.decoder(features.latent, pyramid), logits) != inter_coder
 
 
+@torch.no_grad()
+def test_every_layer_of_every_level_reaches_the_logits_through_a_block_of_its_own() -> None:
+    segmenter = tiny(inter_coder_at="block").eval()
+    features = segmenter.encoder(torch.randn(1, 3, 13, 19))
+    logits = segmenter.decoder(features.latent, features.pyramid)
+    assert [tuple(level.shape[1:]) for level in features.pyramid] == [(96, 13, 19), (96, 7, 10), (160, 4, 5), (192, 2, 3)]
+    for level, (entering, width, _) in enumerate(segmenter.encoder.pyramid_layers):
+        for first, last in ((0, entering), (entering, entering + width), (entering + width, entering + 2 * width)):
+            changed = [x.clone() for x in features.pyramid]
+            changed[level][:, first:last] += 1
+            assert not torch.equal(segmenter.decoder(features.latent, tuple(changed)), logits)
+
+
+@torch.no_grad()
+def test_layers_of_a_level_are_what_its_blocks_give() -> None:
+    encoder, seen = tiny(inter_coder_at="block").eval().encoder, []
+    level = encoder.body.down_blocks[2]
+    for layer in (encoder.body.down_blocks[1].downsamplers[0], *level.resnets):
+        layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    features = encoder(torch.randn(1, 3, 16, 24))
+    assert torch.equal(features.pyramid[2], torch.cat(seen, 1))
+
+
+@torch.no_grad()
+def test_where_a_level_has_one_layer_every_block_reads_it() -> None:
+    """A transformers backbone in the encoder's place hands one map over for each level."""
+    decoder = LdmDecoder(4, (32, 64), 5, per_block=True)
+    assert [block.conv1.in_channels for level in decoder.up_blocks for block in level.resnets] == [128, 128, 128, 96, 64, 64]
+    pyramid = (torch.randn(1, 32, 8, 8), torch.randn(1, 64, 4, 4))
+    assert decoder(torch.randn(1, 4, 4, 4), pyramid).shape == (1, 5, 8, 8)
+
+
 def gradients(network: nn.Module, *inputs: Tensor) -> dict[str, Tensor | None]:
     network(*inputs).square().mean().backward()
     return {name: p.grad for name, p in network.named_parameters()}
 
 
-def test_gradients_reach_every_parameter() -> None:
-    assert [name for name, grad in gradients(tiny(), torch.randn(1, 3, 16, 24)).items() if grad is None or not grad.any()] == []
+@pytest.mark.parametrize("at", ["level", "block"])
+def test_gradients_reach_every_parameter(at: str) -> None:
+    found = gradients(tiny(inter_coder_at=at), torch.randn(1, 3, 16, 24))
+    assert [name for name, grad in found.items() if grad is None or not grad.any()] == []
 
 
-@pytest.mark.parametrize("preset", ["ldm", "compact"])
-def test_checkpointing_changes_no_gradient(preset: str) -> None:
-    sizes = {"widths": (8, 8, 16, 16, 16), "decoder_width": 16} if preset == "compact" else {"widths": (32, 32, 64, 64)}
+@pytest.mark.parametrize(
+    ("preset", "settings"), [("ldm", {}), ("compact", {}), ("ldm", {"inter_coder_at": "block", "conditioning": "attention"})]
+)
+def test_checkpointing_changes_no_gradient(preset: str, settings: dict[str, str]) -> None:
+    sizes = settings | ({"widths": (8, 8, 16, 16, 16), "decoder_width": 16} if preset == "compact" else {"widths": (32, 32, 64, 64)})
     kept, forgotten = (
         build_networks(NetworkConfig(preset=preset, denoiser_widths=(32, 64), gradient_checkpointing=on, **sizes), 5)  # type: ignore[arg-type]
         for on in (False, True)

@@ -72,7 +72,7 @@ def compact(network: NetworkConfig, num_classes: int, origins: Origins) -> Netwo
     latent = network.latent_channels
     half, quarter, eighth = network.widths[:3]
     head = min(HEAD_CHANNELS, network.denoiser_widths[-1])
-    kind = UNetKind(gradient_checkpointing=network.gradient_checkpointing)
+    kind = UNetKind(gradient_checkpointing=network.gradient_checkpointing, conditioning=network.conditioning)
 
     def make_segmenter() -> Segmenter:
         encoder = _backbone_encoder(network, origins, (2, 4, 8)) or CompactEncoder(network.widths, latent)
@@ -92,16 +92,17 @@ def compact(network: NetworkConfig, num_classes: int, origins: Origins) -> Netwo
 def ldm(network: NetworkConfig, num_classes: int, origins: Origins) -> Networks:
     """Latent diffusion's autoencoder and UNet: kl-f8 and its relatives, for a GPU."""
     latent, stride, widths = network.latent_channels, network.latent_stride, network.widths
-    levels = len(network.denoiser_widths)
-    kind = UNetKind(max(levels - 1, 1), num_groups=32, gradient_checkpointing=network.gradient_checkpointing)
+    kind = _large_unet(network)
+    per_block = network.inter_coder and network.inter_coder_at == "block"
     # At stride 4 attention would see 32,768 positions of a 512x1024 picture; at 16, kl-f16 has it in the coarsest level too.
     mid, coarse, recompute = stride != 4, stride == 16, network.gradient_checkpointing
 
     def make_segmenter() -> Segmenter:
-        own = LdmEncoder(widths, latent, MEAN, STD, 2, mid, coarse, recompute) if origins.backbone is None else None
+        own = LdmEncoder(widths, latent, MEAN, STD, 2, mid, coarse, recompute, per_block) if origins.backbone is None else None
         encoder = own or _backbone_encoder(network, origins, tuple(2**level for level in range(len(widths))))
         assert encoder is not None
-        decoder = LdmDecoder(latent, widths, num_classes, network.inter_coder, 3, mid, coarse, recompute)
+        layers = None if own is None else own.pyramid_layers
+        decoder = LdmDecoder(latent, widths, num_classes, network.inter_coder, 3, mid, coarse, recompute, per_block, layers)
         if origins.autoencoder is not None and own is not None:
             weights = read_autoencoder(origins.autoencoder, widths, latent)
             load_encoder(own, weights)
@@ -121,7 +122,7 @@ def ldm(network: NetworkConfig, num_classes: int, origins: Origins) -> Networks:
 
 def daformer(network: NetworkConfig, num_classes: int, origins: Origins) -> Networks:
     """DAFormer's head on a transformer with four levels; HRDA, CLUDA and MIC take it at two resolutions."""
-    kind = UNetKind(max(len(network.denoiser_widths) - 1, 1), num_groups=32, gradient_checkpointing=network.gradient_checkpointing)
+    kind = _large_unet(network)
     latent = network.latent_channels
 
     def make_segmenter() -> Segmenter:
@@ -144,7 +145,7 @@ def daformer(network: NetworkConfig, num_classes: int, origins: Origins) -> Netw
 
 def deeplabv2(network: NetworkConfig, num_classes: int, origins: Origins) -> Networks:
     """A ResNet dilated to stride 8 and a classifier: the network of the methods before transformers; ResNet-101 unless another is named."""
-    kind = UNetKind(max(len(network.denoiser_widths) - 1, 1), num_groups=32, gradient_checkpointing=network.gradient_checkpointing)
+    kind = _large_unet(network)
     latent = network.latent_channels
 
     def make_segmenter() -> Segmenter:
@@ -207,6 +208,12 @@ def _named(key: str, name: str) -> Path:
     folder = weights_folder(name, key)
     say(f"{key.rpartition('.')[2]} {name}: {licence(folder)}")
     return folder
+
+
+def _large_unet(network: NetworkConfig) -> UNetKind:
+    """Attention everywhere but at the latent's own resolution, and LDM's 32 groups."""
+    levels = max(len(network.denoiser_widths) - 1, 1)
+    return UNetKind(levels, 32, network.gradient_checkpointing, network.conditioning)
 
 
 def _backbone_encoder(network: NetworkConfig, origins: Origins, strides: Sequence[int]) -> nn.Module | None:

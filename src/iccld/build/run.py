@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
 from itertools import count as numbers
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from iccld.build.objects import class_weights, ingredients, method_settings, ope
 from iccld.build.provenance import environment
 from iccld.build.remedies import memory_explained, scoring_remedies, training_remedies
 from iccld.build.source import SOURCE, TrainedSource, find_source, restored_source
-from iccld.config import Config, dump_config, parse_size
+from iccld.config import Config, comparable, dump_config, parse_size
 from iccld.data import FileDataset
 from iccld.data.check import class_statistics
 from iccld.data.pairs import PairDataset, pair_loader
@@ -305,7 +304,7 @@ class _Batches:
 
 def fingerprint(config: Config, space: LabelSpace, source: TrainedSource | None = None) -> dict[str, Any]:
     """What a checkpoint must agree with to be gone on from: everything that changes what is computed."""
-    kept = asdict(config)
+    kept = comparable(config)
     for name in ("recipe", "name", "runtime", "evaluation", "val", "source_checkpoint"):
         kept.pop(name)
     if source is not None:  # the weights that were started from, wherever they lie

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iccld.config import Config
+from iccld.config import Config, comparable
 from iccld.errors import CheckpointError
 from iccld.methods.method import Method, Stage
 from iccld.training import checkpoint, snapshot
@@ -37,9 +37,10 @@ class TrainedSource:
 
 def source_key(config: Config, classes: Sequence[str]) -> str:
     """Twelve hexadecimal digits of everything that the source stage depends on: data, network, schedule, seed, classes."""
-    kept = asdict(config)
+    kept = comparable(config)
     for name in ("recipe", "name", "method", "settings", "runtime", "evaluation", "val", "source_checkpoint"):
         kept.pop(name)
+    kept["network"].pop("conditioning", None)  # the source stage has no denoiser
     kept["stages"] = kept["stages"][SOURCE]
     kept["devices"] = config.runtime.devices
     kept["classes"] = list(classes)

@@ -6,7 +6,7 @@ import json
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from iccld.cli.output import write_json
 from iccld.cli.run_folder import read_json
 from iccld.cli.runs import refuse_unwritable
-from iccld.config import Config, dump_config, load_config, require_data
+from iccld.config import Config, comparable, dump_config, load_config, require_data
 from iccld.errors import ConfigError, IccldError
 from iccld.machine import available_cores
 from iccld.progress import duration, say
@@ -86,7 +86,7 @@ class State:
     def __init__(self, out: Path, command: str, config: Config, more: Mapping[str, Any]) -> None:
         """ConfigError when the folder holds the experiment with other settings."""
         self.path = out / f"{command}.json"
-        kept = asdict(config)
+        kept = comparable(config)
         for name in ("recipe", "name", "seed", "runtime", "source_checkpoint"):
             kept.pop(name)
         settings = json.loads(json.dumps({**kept, **more}))

@@ -23,6 +23,7 @@ from iccld.config.schema import (
     StageConfig,
     StagesConfig,
     WorkingSize,
+    comparable,
 )
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "StageConfig",
     "StagesConfig",
     "WorkingSize",
+    "comparable",
     "config_parser",
     "dump_config",
     "known_keys",

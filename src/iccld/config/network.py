@@ -42,6 +42,9 @@ DEEPLABV2: Mapping[str, Any] = {"widths": (256, 512, 1024, 2048), "latent_channe
 PRESETS = ("compact", "ldm", "daformer", "deeplabv2")
 """The presets; `iccld.build.networks` builds each."""
 
+CONNECTIONS = ("level", "block")
+CONDITIONINGS = ("concat", "attention")
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
@@ -76,6 +79,14 @@ class NetworkConfig:
     inter_coder: bool = True
     """Whether encoder levels are handed to the decoder; false narrows the decoder (the paper's ablation)."""
 
+    inter_coder_at: str = "level"
+    """Where the connection enters the decoder (the paper's section 3.3: "each layer of the encoder"): `level`, one to a resolution;
+    `block`, one to each residual block, the ldm preset only.  Without inter_coder it says nothing."""
+
+    conditioning: str = "concat"
+    """How the denoiser is told its condition: `concat`, beside the noised latent (the paper's Fig. 2); `attention`, as tokens that its
+    attention layers look at (section 3.3)."""
+
     encoder: str = ""
     """A transformers backbone in the encoder's place: a folder, or owner/model[@revision] of the hub (MiT, PVTv2, ConvNeXt, Swin,
     DINOv2, DINOv3); empty = the preset's own encoder.  `--encoder.name` is short for it."""
@@ -98,6 +109,10 @@ class NetworkConfig:
         check = {**checks, "deeplabv2": self._check_deeplabv2}[self.preset]
         self._fill(self._sizes())
         require_at_least(self, 1, "latent_channels")
+        require_one_of(self, "inter_coder_at", CONNECTIONS)
+        require_one_of(self, "conditioning", CONDITIONINGS)
+        has_blocks = self.preset == "ldm" or self.inter_coder_at == "level"
+        require(has_blocks, f"inter_coder_at is 'block'; the {self.preset} decoder has no second residual block a level, use level")
         for name in ("widths", "denoiser_widths"):
             widths = getattr(self, name)
             require(min(widths) > 0, f"{name} is {list(widths)}; list channels above 0, e.g. 32,64")

@@ -6,7 +6,7 @@ Messages of the checks begin with the field's name; `iccld.config.loading` puts 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from iccld.config.checks import parse_size, require, require_at_least, require_one_of, require_share, require_size
@@ -346,3 +346,14 @@ class Config:
         require(
             not drawn or self.source.holdout < drawn, f"source.holdout {self.source.holdout} leaves nothing of the {drawn} generated scenes"
         )
+
+
+LATER = {"inter_coder_at": "level", "conditioning": "concat"}
+"""Settings of the networks that earlier runs do not know, and what these runs were."""
+
+
+def comparable(config: Config) -> dict[str, Any]:
+    """Every setting, as nested dictionaries; those of `LATER` only where they differ, so that earlier runs still compare equal."""
+    kept = asdict(config)
+    kept["network"] = {name: value for name, value in kept["network"].items() if name not in LATER or value != LATER[name]}
+    return kept

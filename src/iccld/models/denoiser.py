@@ -1,14 +1,19 @@
-"""The denoising UNet, conditioned by concatenation (paper, Fig. 2), and the discriminator: its encoder half plus a classifier."""
+"""The denoising UNet, told its condition by concatenation (paper, Fig. 2) or by attention (section 3.3), and its domain discriminator."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DModel
+from diffusers import UNet2DConditionModel, UNet2DModel
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.embeddings import get_2d_sincos_pos_embed_from_grid
 from torch import Tensor, nn
+
+POSITION_CHANNELS = 16
+"""Channels that tell a cell of the noised latent its place, where the condition comes by attention."""
 
 
 @dataclass(frozen=True)
@@ -21,22 +26,30 @@ class UNetKind:
     """Groups of each GroupNorm; every width is a multiple."""
     gradient_checkpointing: bool = False
     """Whether blocks compute their activations again in the backward pass instead of keeping them."""
+    conditioning: str = "concat"
+    """How the condition reaches the denoiser: concat, as channels beside the noised latent; attention, as tokens (row 12)."""
 
 
 def _unet(
     channels_in: int, channels_out: int, widths: tuple[int, ...], layers_per_block: int, head_channels: int, kind: UNetKind
-) -> UNet2DModel:
+) -> UNet2DModel | UNet2DConditionModel:
+    """diffusers' UNet: with self-attention at `attention_levels`, or there with LDM's transformer blocks, which also see tokens."""
     attended, plain = kind.attention_levels, len(widths) - kind.attention_levels
-    unet = UNet2DModel(
-        in_channels=channels_in,
-        out_channels=channels_out,
-        block_out_channels=widths,
-        layers_per_block=layers_per_block,
-        down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",) * attended,
-        up_block_types=("AttnUpBlock2D",) * attended + ("UpBlock2D",) * plain,
-        norm_num_groups=kind.num_groups,
-        attention_head_dim=head_channels,  # channels per head in UNet2DModel
-    )
+    attends = "Attn" if kind.conditioning == "concat" else "CrossAttn"
+    sizes: dict[str, Any] = {
+        "in_channels": channels_in,
+        "out_channels": channels_out,
+        "block_out_channels": widths,
+        "layers_per_block": layers_per_block,
+        "down_block_types": ("DownBlock2D",) * plain + (f"{attends}DownBlock2D",) * attended,
+        "up_block_types": (f"{attends}UpBlock2D",) * attended + ("UpBlock2D",) * plain,
+        "norm_num_groups": kind.num_groups,
+    }
+    if kind.conditioning == "concat":
+        unet = UNet2DModel(**sizes, attention_head_dim=head_channels)  # channels per head in UNet2DModel
+    else:
+        heads = tuple(max(width // head_channels, 1) for width in widths)
+        unet = UNet2DConditionModel(**sizes, cross_attention_dim=widths[-1], attention_head_dim=heads)  # heads, in UNet2DConditionModel
     if kind.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     return unet
@@ -48,12 +61,37 @@ def _pad(x: Tensor, multiple: int) -> Tensor:
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
 
 
+def positions(height: int, width: int, channels: int, device: torch.device) -> Tensor:
+    """Sines and cosines of a cell's column and row, in cells (Vaswani et al. 2017, section 3.5, in two dimensions): (channels, h, w)."""
+    row, column = torch.meshgrid(*(torch.arange(side, device=device).double() for side in (height, width)), indexing="ij")
+    encoded = get_2d_sincos_pos_embed_from_grid(channels, torch.stack([column, row]), output_type="pt")  # (h w, channels)
+    return cast(Tensor, encoded).float().T.reshape(channels, height, width)
+
+
+class ConditionTokens(nn.Module):
+    """The condition's cells as tokens with their places: (B, C, h, w) -> (B, h w, W)."""
+
+    def __init__(self, latent_channels: int, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.project = nn.Linear(latent_channels, width)
+
+    def forward(self, condition: Tensor) -> Tensor:
+        height, width = condition.shape[-2:]
+        cells = self.project(condition.flatten(2).transpose(1, 2))  # (B, h w, W)
+        return cast(Tensor, cells + positions(height, width, self.width, condition.device).flatten(1).T)
+
+
 class Denoiser(nn.Module):
     """epsilon_theta(z_t, t | z_0): (B, C, h, w), (B,) int64, (B, C, h, w) -> (B, C, h, w).
 
     h, w need not divide by 2^(levels-1): the latent is padded by replication and cropped back.  With `residual` the condition is
     added to the output, whose last layer starts at zero: an untrained denoiser then returns its condition unchanged, so that
     step 2 starts exactly where step 1 ended (for `prediction="sample"`; ours, not the paper's).
+
+    With `kind.conditioning="attention"` the UNet reads the condition through cross-attention alone, as tokens (Rombach et al. 2022,
+    section 3.3).  Differs from LDM, whose tokens are words: the noised latent's cells are told their places too, without which pure
+    noise could not find the token of its own cell (docs/decisions/0016).
     """
 
     def __init__(
@@ -66,24 +104,33 @@ class Denoiser(nn.Module):
         kind: UNetKind | None = None,
     ) -> None:
         super().__init__()
+        kind = kind or UNetKind()
         self.residual = residual
         self.multiple = 2 ** (len(widths) - 1)
-        self.unet = _unet(2 * latent_channels, latent_channels, widths, layers_per_block, head_channels, kind or UNetKind())
+        self.tokens = ConditionTokens(latent_channels, widths[-1]) if kind.conditioning == "attention" else None
+        beside = latent_channels if self.tokens is None else POSITION_CHANNELS
+        self.unet = _unet(latent_channels + beside, latent_channels, widths, layers_per_block, head_channels, kind)
         if residual:
             nn.init.zeros_(self.unet.conv_out.weight)
             nn.init.zeros_(cast(Tensor, self.unet.conv_out.bias))
 
     def forward(self, noised: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
         height, width = noised.shape[-2:]
-        stacked = _pad(torch.cat([noised, condition], 1), self.multiple)  # (B, 2C, h', w')
-        output: Tensor = self.unet(stacked, timestep).sample[..., :height, :width]  # (B, C, h, w)
+        beside = condition
+        told: dict[str, Tensor] = {}
+        if self.tokens is not None:
+            beside = positions(height, width, POSITION_CHANNELS, noised.device).to(noised.dtype).expand(len(noised), -1, -1, -1)
+            told["encoder_hidden_states"] = self.tokens(condition)  # (B, h w, W)
+        stacked = _pad(torch.cat([noised, beside], 1), self.multiple)  # (B, 2C or C + P, h', w')
+        output: Tensor = self.unet(stacked, timestep, **told).sample[..., :height, :width]  # (B, C, h, w)
         return condition + output if self.residual else output
 
 
 class DomainDiscriminator(nn.Module):
     """f_dis: the encoder half of the denoising UNet and a classifier: (B, C, h, w), (B,) int64 -> (B, 3) logits.
 
-    Domains in order: source, mixed, target.  The timestep is fed in, as to the UNet (docs/readings.md, row 6).
+    Domains in order: source, mixed, target.  The timestep is fed in, as to the UNet (docs/readings.md, row 6).  It sees no condition:
+    what reads the condition in the UNet, its input channels or its cross-attention, is not there.
     """
 
     num_domains = 3
@@ -99,6 +146,9 @@ class DomainDiscriminator(nn.Module):
         super().__init__()
         kind = kind or UNetKind()
         unet = _unet(latent_channels, latent_channels, widths, layers_per_block, head_channels, kind)
+        for module in unet.modules():
+            if isinstance(module, BasicTransformerBlock):
+                module.norm2 = module.attn2 = None  # as diffusers leaves them where there are no tokens
         self.multiple = 2 ** (len(widths) - 1)
         self.time_proj, self.time_embedding = unet.time_proj, unet.time_embedding
         self.conv_in, self.down_blocks, self.mid_block = unet.conv_in, unet.down_blocks, unet.mid_block

@@ -33,7 +33,8 @@ class LdmEncoder(nn.Module):
 
     widths: channels at strides 1, 2, 4, ...; the latent lies at the last one, 2^(levels-1).  H and W may be any size: pictures are
     padded by replication, levels are cropped to the picture (rounded up).  mean, std: the normalisation that pictures come in; LDM's
-    own is -1..1.
+    own is -1..1.  With `per_block` a level of the pyramid stacks, channel over channel, what each of its layers gives: the convolution
+    that enters the level, then its residual blocks; `pyramid_layers` are their channels.
     """
 
     def __init__(
@@ -46,9 +47,15 @@ class LdmEncoder(nn.Module):
         mid_attention: bool = True,
         coarse_attention: bool = False,
         gradient_checkpointing: bool = False,
+        per_block: bool = False,
     ) -> None:
         super().__init__()
-        self.pyramid_channels = tuple(widths)
+        entering = (widths[0], *widths[:-1])
+        self.per_block = per_block
+        self.pyramid_layers = [
+            (before, *[width] * num_blocks) if per_block else (width,) for before, width in zip(entering, widths, strict=True)
+        ]
+        self.pyramid_channels = tuple(map(sum, self.pyramid_layers))
         self.latent_channels = latent_channels
         self.stride = 2 ** (len(widths) - 1)
         self.gradient_checkpointing = gradient_checkpointing
@@ -72,8 +79,12 @@ class LdmEncoder(nn.Module):
         x = self.body.conv_in(F.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="replicate"))
         pyramid = []
         for level, block in enumerate(self.body.down_blocks):
-            x = _run_level(block, x, self.gradient_checkpointing)  # (B, widths[level], H / 2^level, W / 2^level)
-            pyramid.append(x[..., : -(-height >> level), : -(-width >> level)])
+            layers = [x]
+            for number in range(len(block.resnets)):
+                x = _run_block(block, number, x, self.gradient_checkpointing)  # (B, widths[level], H / 2^level, W / 2^level)
+                layers = [*layers, x] if self.per_block else [x]
+            told = torch.cat(layers, 1) if self.per_block else x
+            pyramid.append(told[..., : -(-height >> level), : -(-width >> level)])
             for downsample in block.downsamplers or ():
                 x = downsample(x)
         x = run_block(self.body.mid_block, x, recompute=self.gradient_checkpointing)
@@ -86,6 +97,10 @@ class LdmDecoder(Decoder):
 
     Each level starts from the coarser one, to which the encoder's level of the same stride is concatenated (docs/readings.md, row 16).
     With `inter_coder=False` the concatenated channels go, and the first block of each level is narrower (row 17).
+
+    With `per_block` every residual block reads a layer of the encoder's level, the last layer first, as in the UNet of Ho et al. 2020;
+    blocks left over read the first layer again.  layers: channels of the layers that each level of the pyramid stacks, finest level
+    first; one a level, of the level's width, unless given.
     """
 
     output_stride = 1
@@ -100,9 +115,10 @@ class LdmDecoder(Decoder):
         mid_attention: bool = True,
         coarse_attention: bool = False,
         gradient_checkpointing: bool = False,
+        per_block: bool = False,
+        layers: Sequence[tuple[int, ...]] | None = None,
     ) -> None:
         super().__init__()
-        self.inter_coder = inter_coder
         self.num_classes = num_classes
         self.gradient_checkpointing = gradient_checkpointing
         coarsest = widths[-1]
@@ -117,12 +133,13 @@ class LdmDecoder(Decoder):
             add_attention=mid_attention,
         )
         levels = list(reversed(widths))
+        stacked = list(reversed(layers or [(width,) for width in widths]))
         self.up_blocks = nn.ModuleList(
             _UpLevel(
                 channels_in=levels[max(number - 1, 0)],
-                skip=width if inter_coder else 0,
+                layers=stacked[number],
+                reads=_reads(len(stacked[number]), num_blocks, inter_coder, per_block),
                 width=width,
-                num_blocks=num_blocks,
                 attention=coarse_attention and number == 0,
                 upsample=number < len(levels) - 1,
             )
@@ -136,11 +153,13 @@ class LdmDecoder(Decoder):
         """The last hidden layer, at the picture's size: (B, widths[0], H, W)."""
         x = self.conv_in(self.post_quant_conv(latent))
         x = run_block(self.mid_block, x, recompute=self.gradient_checkpointing)  # (B, widths[-1], h, w)
-        for block, skip in zip(self.up_blocks, reversed(pyramid), strict=True):
+        for block, skip in zip(cast(Iterable[_UpLevel], self.up_blocks), reversed(pyramid), strict=True):
             x = x[..., : skip.shape[-2], : skip.shape[-1]]  # what upsampling added beyond an odd side
-            x = torch.cat([x, skip], 1) if self.inter_coder else x
-            x = _run_level(block, x, self.gradient_checkpointing)
-            for upsample in cast(Iterable[nn.Module], block.upsamplers):
+            layers = skip.split(block.layers, 1) if len(block.layers) > 1 else (skip,)
+            for number, layer in enumerate(block.reads):
+                x = x if layer is None else torch.cat([x, layers[layer]], 1)
+                x = _run_block(block, number, x, self.gradient_checkpointing)  # (B, width, H / 2^level, W / 2^level)
+            for upsample in block.upsamplers:
                 x = upsample(x)
         return F.silu(self.conv_norm_out(x))  # (B, widths[0], H, W)
 
@@ -156,28 +175,38 @@ class LdmDecoder(Decoder):
 class _UpLevel(nn.Module):
     """The blocks of one decoder level; `LdmDecoder` runs them.
 
-    The first block's norm keeps the size of its groups when channels are concatenated: with weights of zero for these, it computes
-    what it computed without them, and a pre-trained decoder starts unchanged.
+    layers: channels of the encoder's layers.  reads: which of them is concatenated to each block's input, None for none.
+    A block's norm keeps the size of its groups when channels are concatenated: with weights of zero for these, it computes what it
+    computed without them, and a pre-trained decoder starts unchanged.
     """
 
-    def __init__(self, channels_in: int, skip: int, width: int, num_blocks: int, attention: bool, upsample: bool) -> None:
+    def __init__(
+        self, channels_in: int, layers: tuple[int, ...], reads: Sequence[int | None], width: int, attention: bool, upsample: bool
+    ) -> None:
         super().__init__()
-        groups = (channels_in + skip) // (channels_in // NUM_GROUPS)
-        first = _resnet(channels_in + skip, width, groups)
-        self.resnets = nn.ModuleList([first, *(_resnet(width, width, NUM_GROUPS) for _ in range(num_blocks - 1))])
-        self.attentions = nn.ModuleList(_attention(width) for _ in range(num_blocks if attention else 0))
+        self.layers = layers
+        self.reads = reads
+        self.resnets = nn.ModuleList()
+        for number, layer in enumerate(reads):
+            own = width if number else channels_in
+            channels = own + (0 if layer is None else layers[layer])
+            self.resnets.append(_resnet(channels, width, channels // (own // NUM_GROUPS)))
+        self.attentions = nn.ModuleList(_attention(width) for _ in (reads if attention else ()))
         self.upsamplers = nn.ModuleList([Upsample2D(width, use_conv=True, out_channels=width)] if upsample else [])
 
 
-def _run_level(block: nn.Module, x: Tensor, recompute: bool) -> Tensor:
-    """The residual blocks (and attentions) of one of diffusers' down blocks or of an `_UpLevel`, without its resampling."""
-    resnets = list(cast(nn.ModuleList, block.resnets))
-    attentions = list(cast(Iterable[nn.Module], getattr(block, "attentions", ())))
-    for number, resnet in enumerate(resnets):
-        x = run_block(resnet, x, None, recompute=recompute)
-        if attentions:
-            x = run_block(attentions[number], x, recompute=recompute)
-    return x
+def _reads(num_layers: int, num_blocks: int, inter_coder: bool, per_block: bool) -> list[int | None]:
+    """Which of the encoder's layers each decoder block of a level reads; per level, the first block reads the last layer."""
+    if inter_coder and per_block:
+        return [max(num_layers - 1 - number, 0) for number in range(num_blocks)]
+    return [num_layers - 1 if inter_coder else None, *[None] * (num_blocks - 1)]
+
+
+def _run_block(level: nn.Module, number: int, x: Tensor, recompute: bool) -> Tensor:
+    """A residual block (and its attention) of one of diffusers' down blocks or of an `_UpLevel`."""
+    x = run_block(cast(nn.ModuleList, level.resnets)[number], x, None, recompute=recompute)
+    attentions = cast(Sequence[nn.Module], getattr(level, "attentions", ()))
+    return run_block(attentions[number], x, recompute=recompute) if len(attentions) else x
 
 
 def _resnet(channels_in: int, channels_out: int, groups: int) -> nn.Module:
