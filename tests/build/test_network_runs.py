@@ -16,6 +16,7 @@ from iccld.build.objects import ingredients, method_settings, optimisations, reg
 from iccld.config import load_config, parse_size, read_config
 from iccld.labels import CITYSCAPES19
 from iccld.methods.iccld import Step2
+from iccld.methods.method import Method
 from iccld.training.checkpoint import find, load
 from iccld.training.engine import Engine
 
@@ -61,21 +62,58 @@ def test_a_run_of_ldms_networks_is_trained_scaled_and_read_back(workshop: Any) -
     assert torch.equal(predictor.network.scale.std, load(find(run, "step2")).ema["segmenter.scale.std"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_estimate")
-@pytest.mark.parametrize("method", ["iccld", "iccld_paper"])
-def test_a_run_with_a_connection_a_block_and_attention_is_trained_and_read_back(workshop: Any, method: str) -> None:
-    network = LDM | {"widths": [32, 32, 32], "inter_coder_at": "block", "conditioning": "attention"}
-    changes = {"network": network, "method": method, "size": {"source": "32x64", "target": "32x64", "crop": "32x32"}}
-    stages = {name: {"iterations": 1} for name in ("source", "step1", "step2")}
-    assert workshop.adapt(f"rows_{method}", only("step2") | changes | {"stages": stages}, "--source.holdout", "0") == 0
-    run = workshop.runs / f"rows_{method}"
-    predictor = load_predictor(run, device="cpu")
+def test_a_run_with_a_connection_a_block_and_attention_is_trained_and_read_back(workshop: Any) -> None:
+    network = LDM | {"inter_coder_at": "block", "conditioning": "attention"}
+    changes = {"network": network, "size": {"source": "32x64", "target": "32x64", "crop": "32x32"}}
+    assert workshop.adapt("rows", only("step2") | changes, "--source.holdout", "0") == 0
+    predictor = load_predictor(workshop.runs / "rows", device="cpu")
     predictor.working_size = None
     with torch.no_grad():
         assert predictor(image(21, 33)).isfinite().all()
-    stored = load(find(run, "step2")).model
+    stored = load(find(workshop.runs / "rows", "step2")).model
     assert "segmenter.denoiser.tokens.project.weight" in stored
     assert stored["segmenter.decoder.up_blocks.2.resnets.2.conv1.weight"].shape[1] == 64
+
+
+@pytest.mark.parametrize("method", ["iccld", "iccld_paper"])
+def test_every_stage_trains_with_a_connection_a_block_and_attention(method: str) -> None:
+    sizes = [
+        "--network.latent_stride",
+        "4",
+        "--network.widths",
+        "32,32,32",
+        "--network.decoder_width",
+        "0",
+        "--network.latent_channels",
+        "3",
+    ]
+    switches = ["--network.inter_coder_at", "block", "--network.conditioning", "attention", "--network.denoiser_widths", "32,32"]
+    flags = ["--network.preset", "ldm", *sizes, *switches, "--method", method, "--size.crop", "16x24", "--batch_size", "1"]
+    made = load_config("demo", flags)
+    stages = registered_method(method).stages(ingredients(made, CITYSCAPES19), method_settings(made), optimisations(made))
+    pictures = torch.randint(0, 256, (2, 1, 3, 192, 384), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    label, index = torch.randint(0, 19, (1, 192, 384), generator=torch.Generator().manual_seed(1)).to(torch.uint8), torch.arange(1)
+    batch = DomainBatch(pictures[0], label, pictures[1], index, index)
+    done: Method | None = None
+    for stage in stages:
+        done = stage.make_method(done)
+        done.setup(Engine(accelerator="cpu", precision="fp32"))
+        done.start_round([batch])
+        before = values(done)
+        losses = [done.step(batch, iteration, torch.Generator().manual_seed(iteration)) for iteration in range(2)]
+        assert all(value.isfinite().all() for each in losses for value in each.values())
+        assert not torch.equal(values(done), before)
+    assert [stage.name for stage in stages] == ["source", "step1", "step2"]
+    assert done is not None
+    with torch.no_grad():
+        assert done.predictor().network(torch.randn(1, 3, 16, 24), torch.randn(1, 3, 4, 6)).shape == (1, 19, 16, 24)
+
+
+def values(method: Method) -> torch.Tensor:
+    """Every parameter of the method's networks as one vector."""
+    return torch.cat([p.detach().reshape(-1) for network in method.networks().values() for p in network.parameters()])
 
 
 @pytest.mark.usefixtures("no_estimate")

@@ -155,7 +155,7 @@ class LdmDecoder(Decoder):
         x = run_block(self.mid_block, x, recompute=self.gradient_checkpointing)  # (B, widths[-1], h, w)
         for block, skip in zip(cast(Iterable[_UpLevel], self.up_blocks), reversed(pyramid), strict=True):
             x = x[..., : skip.shape[-2], : skip.shape[-1]]  # what upsampling added beyond an odd side
-            layers = skip.split(block.layers, 1) if len(block.layers) > 1 else (skip,)
+            layers = torch.split(skip, list(block.layers), 1) if len(block.layers) > 1 else (skip,)
             for number, layer in enumerate(block.reads):
                 x = x if layer is None else torch.cat([x, layers[layer]], 1)
                 x = _run_block(block, number, x, self.gradient_checkpointing)  # (B, width, H / 2^level, W / 2^level)
