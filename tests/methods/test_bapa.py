@@ -32,6 +32,27 @@ def test_edges_weigh_1_plus_the_gain_and_the_farthest_pixels_1() -> None:
     assert edge_weight(boundary_distance(one_row), one_row, 3.0).unique().tolist() == [4.0]
 
 
+@pytest.mark.parametrize("scale", ["mean", "free"])
+def test_edges_shift_weight_and_raise_the_loss_only_where_they_are_free(
+    tiny: ModuleType, monkeypatch: pytest.MonkeyPatch, scale: Any
+) -> None:
+    made = method(tiny, Settings(threshold=0.0, boundary_scale=scale), views=tiny.STILL)
+    pasted = torch.zeros(2, 32, 32, dtype=torch.bool)
+    pasted[:, :, :10] = True
+    given: list[Tensor] = []
+
+    def recorded(logits: Tensor, label: Tensor, weight: Tensor | None = None, **more: Any) -> Tensor:
+        given.extend([] if weight is None else [weight])
+        return logits.sum() * 0
+
+    monkeypatch.setattr(bapa, "choose_classes", lambda *_, **__: pasted)
+    monkeypatch.setattr(bapa, "cross_entropy", recorded)
+    tiny.step(made, 0, tiny.batch(size=(32, 32)))
+    expected = edge_weight(boundary_distance(pasted), pasted, 4.0)
+    assert float(expected.mean()) > 2
+    torch.testing.assert_close(given[0], expected / (expected.mean() if scale == "mean" else 1))
+
+
 def test_published_numbers_are_the_defaults(tiny: ModuleType) -> None:
     settings = Settings()
     assert (settings.num_prototypes, settings.prototype_weight, settings.boundary_weight, settings.boundary_band) == (50, 0.005, 4, 4)

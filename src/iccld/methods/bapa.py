@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,9 @@ class Settings:
     """Whether 255 counts as one of the classes that ClassMix draws from, as in the released code of DACS."""
     boundary_weight: float = 4.0
     """λ_b, 4 for GTA5 and 3 for SYNTHIA.  Read as: a pixel at a pasted object's edge weighs 1 + λ_b, the farthest on its side 1."""
+    boundary_scale: Literal["mean", "free"] = "mean"
+    """Scale of those weights: "mean", divided by their mean over the picture, so that edges gain what the rest loses; "free", as they are,
+    which multiplies the mixed loss by about 4.  Demo, seed 0, one run each: 16.3 and 15.7 mIoU."""
     boundary_band: float = 4.0
     """λ_d.  Read as: pixels nearer than this to such an edge are left out of the prototypes."""
     prototype_weight: float = 0.005
@@ -103,7 +107,8 @@ class Bapa(SegmenterMethod[Settings]):
         weight = classmix(pasted, label_weight(source.label, classes), weight)
         # 3. Boundary adaptation: the nearer to an edge of what was pasted, the more a pixel counts.
         distance = boundary_distance(pasted)  # (B, H, W) pixels
-        weight = weight * edge_weight(distance, pasted, settings.boundary_weight)
+        edges = edge_weight(distance, pasted, settings.boundary_weight)
+        weight = weight * (edges / edges.mean((1, 2), keepdim=True) if settings.boundary_scale == "mean" else edges)
         # 4. Cross-entropy on both.
         image = source_view(source.image, views, draw) if settings.source_light else source.image
         features = self.model.features(normalise(torch.cat([image, mixed])))  # (2B, C, h', w')
