@@ -65,16 +65,21 @@ class _Queue:
         self.waiting = [unit for unit in units if not is_finished(unit)]
         self.running: list[_Child] = []
         self.failures: dict[str, str] = {}
+        self.stopped: list[str] = []
+        self.is_preempted = False
         self.watch = _Watch(units)
 
     def run(self) -> dict[str, str]:
         """Until nothing waits and nothing runs."""
         try:
             while self.waiting or self.running:
-                while len(self.running) < self.jobs and (unit := self._next()) is not None:
+                while not self.stop and len(self.running) < self.jobs and (unit := self._next()) is not None:
                     self.running.append(self._start(unit))
                 if self.running:
                     self._poll()
+                if self.is_preempted or (self.stop and not self.running):
+                    names = ", ".join(self.stopped) or "nothing"
+                    raise Preempted(f"stopped by {self.stop.name or 'a signal to the run'} during {names}, saved; the same command goes on")
         finally:
             for child in self.running:
                 _end(child.process)
@@ -106,13 +111,12 @@ class _Queue:
         return _Child(unit, process, log, begin)
 
     def _poll(self) -> None:
-        """Hand a stop on, wait a moment, and take note of what ended.  Preempted once everything that ran has saved itself."""
+        """Hand a stop on, wait a moment, and take note of what ended."""
         for child in self.running:
             if self.stop and not child.is_told:
                 child.is_told = True
-                child.process.send_signal(
-                    signal.SIGTERM
-                )  # after Ctrl-C the child has had a SIGINT already, and takes no notice of this one
+                # After Ctrl-C the child has had a SIGINT already, and takes no notice of this one.
+                child.process.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self.running[0].process.wait(POLL_SECONDS)
         self.watch.speak([child.unit for child in self.running])
@@ -120,14 +124,14 @@ class _Queue:
         self.running = [child for child in self.running if child not in ended]
         for child in ended:
             self._note(child)
-        is_preempted = any(child.process.returncode == Preempted.exit_code for child in ended)
-        if ended and (is_preempted or self.stop) and not (self.stop and self.running):
-            names = ", ".join(child.unit.title for child in ended)
-            raise Preempted(f"stopped by {self.stop.name or 'a signal to the run'} during {names}, saved; the same command goes on")
 
     def _note(self, child: _Child) -> None:
         code, unit = child.process.returncode, child.unit
-        if self.stop or code == Preempted.exit_code or (code == 0 and is_finished(unit)):
+        if self.stop or code == Preempted.exit_code:
+            self.stopped.append(unit.title)
+            self.is_preempted = self.is_preempted or not self.stop  # a signal that reached the run alone ends the whole as well
+            return
+        if code == 0 and is_finished(unit):
             return
         self.failures[unit.name] = _reason(code, child.log, child.begin)
         say(f"{self._place(unit)}: failed, {self.failures[unit.name]}; the others go on")
