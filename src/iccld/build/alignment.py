@@ -14,6 +14,7 @@ from iccld.methods.ingredients import normalise
 from iccld.methods.mixing import plain_domains
 from iccld.models import DiffusionSegmenter
 from iccld.predictor import Predictor
+from iccld.progress import progress
 from iccld.transforms import Draw
 
 DOMAINS = ("source", "mixed", "target")
@@ -37,10 +38,12 @@ def identity_gap(predictor: Predictor, pairs: PairDataset) -> float:
     network = _sampling(predictor)
     gaps: list[float] = []
     iteration = 0
-    while len(gaps) < GAP_ROWS:
-        images = normalise(pairs[iteration].target_image.to(_device(network)).float() / 255)
-        gaps += network.identity_gap(images, predictor.noise_like(images)).tolist()
-        iteration += 1
+    with progress("Measuring the identity gap", GAP_ROWS) as bar:
+        while len(gaps) < GAP_ROWS:
+            images = normalise(pairs[iteration].target_image.to(_device(network)).float() / 255)
+            gaps += network.identity_gap(images, predictor.noise_like(images)).tolist()
+            iteration += 1
+            bar.advance(len(images))
     return sum(gaps) / len(gaps)
 
 
@@ -54,16 +57,18 @@ def alignment(predictor: Predictor, pairs: PairDataset, crop: tuple[int, int], s
     network = _sampling(predictor)
     rows: dict[str, list[Tensor]] = {"latent": [], "predicted": []}
     met: tuple[set[int], set[int]] = set(), set()
-    for iteration in range(BATCHES):
-        batch = pairs[iteration]
-        new = [_is_new(met, *indices) for indices in zip(batch.source_index.tolist(), batch.target_index.tolist(), strict=True)]
-        if any(new):
-            draw = Draw(torch.Generator().manual_seed(seed * BATCHES + iteration))
-            images = normalise(plain_domains(batch, draw, crop).to(_device(network)))
-            for kind, latent in zip(rows, network.latents(images, predictor.noise_like(images)), strict=True):
-                rows[kind].append(latent.float().mean((2, 3)).cpu().view(3, len(new), -1)[:, torch.tensor(new)])
-        if sum(part.shape[1] for part in rows["latent"]) >= PICTURES:
-            break
+    with progress("Comparing the domains' latents", PICTURES) as bar:
+        for iteration in range(BATCHES):
+            batch = pairs[iteration]
+            new = [_is_new(met, *indices) for indices in zip(batch.source_index.tolist(), batch.target_index.tolist(), strict=True)]
+            if any(new):
+                draw = Draw(torch.Generator().manual_seed(seed * BATCHES + iteration))
+                images = normalise(plain_domains(batch, draw, crop).to(_device(network)))
+                for kind, latent in zip(rows, network.latents(images, predictor.noise_like(images)), strict=True):
+                    rows[kind].append(latent.float().mean((2, 3)).cpu().view(3, len(new), -1)[:, torch.tensor(new)])
+                bar.advance(sum(new))
+            if sum(part.shape[1] for part in rows["latent"]) >= PICTURES:
+                break
     vectors = {kind: torch.cat(parts, 1)[:, :PICTURES] for kind, parts in rows.items()}  # (3, N, C)
     count = vectors["latent"].shape[1]
     return (_distances(vectors), _projection(vectors)) if count >= FEWEST else ({"pictures": count}, {})
