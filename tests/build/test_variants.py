@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from iccld.build.objects import method_settings
 from iccld.build.variants import adaptation_run, after_source, shared_out, source_run, with_iterations, with_method
 from iccld.config import load_config
 from iccld.errors import ConfigError
@@ -38,11 +39,12 @@ def test_the_recipes_own_method_keeps_proportions_schedules_and_settings() -> No
     assert twice.stages.step2.learning_rate == recipe.stages.step2.learning_rate
 
 
-def test_another_method_takes_the_first_schedule_and_the_settings_it_has() -> None:
+def test_another_method_takes_the_first_schedule_and_keeps_its_own_settings() -> None:
     recipe = replace(load_config("demo"), settings={"threshold": 0.7, "sampler_steps": 5})
-    config = with_method(recipe, "source_only", 360)
+    config = with_method(recipe, "dacs", 360)
     assert config.stages.adapt == replace(recipe.stages.step1, iterations=360)
     assert config.settings == {}
+    assert method_settings(config).threshold == 0.968
     with pytest.raises(ConfigError, match="at least 1"):
         with_method(recipe, "source_only", 0)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import get_type_hints
 
 from iccld.build.objects import optimisations, registered_method
 from iccld.build.source import SOURCE, source_key
@@ -43,7 +42,8 @@ def with_method(config: Config, method: str, budget: int) -> Config:
     """Another method on the same recipe, with exactly `budget` iterations after the source stage.
 
     Its stages keep the recipe's proportions and schedules where the recipe gives them iterations; otherwise they take the shares the method
-    declares, and the schedule of the recipe's first stage after `source`.  Of the recipe's settings it takes those it has by name.
+    declares, and the schedule of the recipe's first stage after `source`.  The recipe's settings are its own method's: any other method keeps
+    its published defaults.
     """
     if budget < 1:
         raise ConfigError(f"a budget of {budget} iterations trains nothing; give at least 1")
@@ -57,8 +57,7 @@ def with_method(config: Config, method: str, budget: int) -> Config:
         own = own if first is None else dict.fromkeys(own, first)
     counts = shared_out(budget, weights)
     stages = {SOURCE: given[SOURCE], **{name: replace(own[name], iterations=count) for name, count in counts.items()}}
-    known = get_type_hints(registered_method(method).settings)
-    settings = config.settings if method == config.method else {key: value for key, value in config.settings.items() if key in known}
+    settings = config.settings if method == config.method else {}
     return replace(config, method=method, settings=settings, stages=_only(config.stages, stages))
 
 
