@@ -88,6 +88,7 @@ class MethodRun:
     directory: Path
     workers: int = 0
     before_step: Callable[[str, int], None] = field(default=lambda stage, iteration: None)
+    accelerator: str = "cpu"
 
     def stages(self) -> list[Stage]:
         registered = METHODS[self.method]
@@ -101,11 +102,12 @@ class MethodRun:
             yield batch
 
     def run(self, stages: list[Stage] | None = None, previous: Method | None = None, resume: bool = True) -> RunResult:
-        targets = [Batches("round", i, i + 1, METHODS[self.method].needs)[0] for i in range(2)]
+        engine = Engine(accelerator=self.accelerator, max_norm=1.0, deterministic=self.accelerator != "cpu")
+        targets = [engine.to_device(Batches("round", i, i + 1, METHODS[self.method].needs)[0]) for i in range(2)]
         return run_stages(
             self.stages() if stages is None else stages,
             self.loader,
-            engine=Engine(accelerator="cpu", max_norm=1.0),
+            engine=engine,
             run=self.directory,
             seed=SEED,
             log_every=ITERATIONS,
@@ -183,6 +185,48 @@ def test_fault_13_killed_anywhere_twice_equals_uninterrupted(method: str, worker
     run.before_step = lambda stage, iteration: None
     run.run()
     assert run.trace(METHODS[method].stage_names) == straight(method, folder)[0]
+
+
+NEEDS_GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+
+REPEATS = 3
+"""Uninterrupted runs that tell how far apart two runs of the same computation may end."""
+
+
+def distance(first: MethodRun, second: MethodRun) -> float:
+    """The largest difference of any saved weight of any stage; infinite where the weights are not even the same ones."""
+    largest = 0.0
+    for stage in METHODS[first.method].stage_names:
+        loaded = [checkpoint.load(checkpoint.stage_directory(run.directory, stage) / f"{ITERATIONS:08d}") for run in (first, second)]
+        for kind in ("model", "ema"):
+            one, other = (getattr(each, kind) for each in loaded)
+            if one.keys() != other.keys():
+                return float("inf")
+            largest = max([largest, *(float((one[key].double() - other[key].double()).abs().max()) for key in one)])
+    return largest
+
+
+@pytest.mark.parametrize("accelerator", [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=NEEDS_GPU)])
+@pytest.mark.parametrize("method", METHODS)
+def test_fault_13_resumed_is_no_further_off_than_a_run_that_is_repeated(
+    method: str, accelerator: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """Bit for bit where repeating a run gives its bits again; otherwise within four times what repeating it changes."""
+    repeated = [MethodRun(method, tmp_path / str(number), accelerator=accelerator) for number in range(REPEATS)]
+    for run in repeated:
+        run.run(resume=False)
+    resumed = MethodRun(method, tmp_path / "resumed", accelerator=accelerator)
+    resumed.before_step = lambda stage, iteration: os.kill(os.getpid(), signal.SIGTERM)
+    for _ in range(ITERATIONS * len(METHODS[method].stage_names)):
+        with pytest.raises(Preempted):
+            resumed.run()
+    resumed.run()
+    spread = max(distance(repeated[0], run) for run in repeated[1:])
+    off = distance(repeated[0], resumed)
+    record_property("spread", spread)
+    record_property("resumed", off)
+    print(f"{method} on {accelerator}: repeated runs differ by {spread:.3g}, the resumed one by {off:.3g}")
+    assert off <= 4 * spread
 
 
 # --- fault 14 -------------------------------------------------------------------------------------------------------------

@@ -74,12 +74,61 @@ def test_fault_04_signal_saves_the_step_and_resume_is_exact(
     assert resumed_trace(run) == straight
 
 
-def test_fault_04_signal_in_the_last_step_finishes_the_stage_and_stops(toy: Callable[..., Any], straight: dict[str, Any]) -> None:
+def test_fault_04_signal_in_the_last_step_leaves_the_evaluation_to_the_resume(toy: Callable[..., Any], straight: dict[str, Any]) -> None:
     run = toy()
     run.on_step = lambda stage, iteration: os.kill(os.getpid(), signal.SIGTERM) if (stage, iteration) == ("source", 7) else None
-    with pytest.raises(Preempted, match="stage source is finished"):
+    with pytest.raises(Preempted, match="before iteration 8 of source was scored, saved"):
         run.run()
+    assert run.evaluated == [("source", 4)]
     assert resumed_trace(run) == straight
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize(("stage", "iteration"), [("source", 4), ("step1", 8)])
+def test_fault_04_signal_during_an_evaluation_leaves_it_and_resume_is_exact(
+    toy: Callable[..., Any], straight: dict[str, Any], stage: str, iteration: int, number: signal.Signals
+) -> None:
+    run = toy()
+
+    def evaluate(name: str, method: Any, current: int) -> dict[str, Any]:
+        told: dict[str, Any] = run.evaluate(name, method, current)
+        if (name, current) == (stage, iteration):
+            os.kill(os.getpid(), number)
+            pytest.fail("went on after the signal")
+        return told
+
+    with pytest.raises(Preempted, match=f"before iteration {iteration} of {stage} was scored, saved"):
+        run.run(on_evaluate=evaluate)
+    assert checkpoint.iterations(checkpoint.stage_directory(run.directory, stage))[-1] == iteration
+    assert resumed_trace(run) == straight
+
+
+def test_fault_04_signal_after_a_stage_leaves_what_it_tells_to_the_resume(toy: Callable[..., Any], straight: dict[str, Any]) -> None:
+    run, ended = toy(), []
+
+    def tell(stage: str, method: Any, result: Any) -> None:
+        ended.append(stage)
+        if len(ended) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            pytest.fail("went on after the signal")
+
+    with pytest.raises(Preempted, match="after stage source"):
+        run.run(on_stage_end=tell)
+    assert resumed_trace(run, on_stage_end=tell) == straight
+    assert ended == ["source", "source", "step1"]
+
+
+def test_second_signal_while_an_evaluation_is_left_changes_nothing(toy: Callable[..., Any]) -> None:
+    run = toy()
+
+    def evaluate(name: str, method: Any, current: int) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    with pytest.raises(Preempted, match="before iteration 4 of source"):
+        run.run(on_evaluate=evaluate)
 
 
 def test_finished_run_resumes_without_a_step_and_tells_the_same(toy: Callable[..., Any]) -> None:

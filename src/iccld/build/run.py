@@ -35,7 +35,6 @@ from iccld.training.allocator import keep_freed_memory
 from iccld.training.engine import Engine
 from iccld.training.lock import lock_run
 from iccld.training.loop import StageResult
-from iccld.training.signals import stop_on_signals
 from iccld.training.stages import run_stages
 
 StageCallback = Callable[[Path, str, Predictor, FileDataset, LabelSpace], None]
@@ -106,12 +105,12 @@ class _Run:
 
     def train(self) -> Path:
         checkpoint.refuse_other_configuration(self.run, self.fingerprint)
+        if self.config.runtime.resume == "auto":
+            self.told_before = _read_json(self.run / "summary.json").get("stages", {})
+        self.engine.barrier()  # every rank has read it before the first one writes it anew
         if self.engine.is_first:
             self._open_summary()
-        with (
-            stop_on_signals(),
-            memory_explained(lambda: training_remedies(self.config, self.engine)),
-        ):  # a signal between stages reaches the next step
+        with memory_explained(lambda: training_remedies(self.config, self.engine)):
             self._run_stages()
         return self.run
 
@@ -134,6 +133,7 @@ class _Run:
             keep_last=config.runtime.keep_last,
             describe_batch=self._describe,
             target_loader=_Batches(self.pairs, engine),
+            scored=self.told_before.keys(),
         )
 
     def _take_source_stage(self) -> Stage:
@@ -257,8 +257,6 @@ class _Run:
 
     def _open_summary(self) -> None:
         config, engine = self.config, self.engine
-        if config.runtime.resume == "auto":
-            self.told_before = _read_json(self.run / "summary.json").get("stages", {})
         (self.run / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         if config.label_space not in LABEL_SPACES:
             (self.run / LABEL_SPACE).write_bytes(Path(config.label_space).read_bytes())

@@ -42,8 +42,8 @@ def with_method(config: Config, method: str, budget: int) -> Config:
     """Another method on the same recipe, with exactly `budget` iterations after the source stage.
 
     Its stages keep the recipe's proportions and schedules where the recipe gives them iterations; otherwise they take the shares the method
-    declares, and the schedule of the recipe's first stage after `source`.  The recipe's settings are its own method's: any other method keeps
-    its published defaults.
+    declares, and the schedule of the recipe's first stage after `source`.  The recipe's settings are its own method's; others keep their
+    published defaults.
     """
     if budget < 1:
         raise ConfigError(f"a budget of {budget} iterations trains nothing; give at least 1")

@@ -21,7 +21,7 @@ from iccld.progress import say
 from iccld.training import checkpoint, snapshot
 from iccld.training.engine import Engine
 from iccld.training.health import PseudoLabelWatch
-from iccld.training.signals import StopRequest, stop_on_signals
+from iccld.training.signals import Stopped, StopRequest, leaving_at_once, stop_on_signals
 from iccld.training.tracking import Metrics, RunningMeans
 
 LoaderFactory = Callable[[int, int], Iterable[DomainBatch]]
@@ -67,17 +67,19 @@ def train_stage(
     keep_last: int = 2,
     describe_batch: Callable[[DomainBatch], str] | None = None,
     target_loader: Iterable[DomainBatch] = (),
+    is_scored: bool = False,
 ) -> StageResult:
     """Train `method`, freshly made, to the end of `stage`, or return at once when a resumed stage is finished.
 
     Evaluation happens on rank 0 every `evaluate_every` iterations (0: never) and at the end.  `resume` goes on from the
     newest whole checkpoint; without it existing ones are a CheckpointError.  order: the stage's position in the run.
-    Preempted (exit code 75) after SIGTERM, SIGUSR1 or Ctrl-C, once the step at hand is saved.
+    Preempted (exit code 75) after SIGTERM, SIGUSR1 or Ctrl-C, once the step at hand is saved; an evaluation at hand is left, and done
+    after the resume.  is_scored: the evaluation at the stage's end is on record elsewhere, and is not done again for a finished stage.
     """
     loop = _StageLoop(method, stage, engine, run, seed)
     loop.log_every, loop.checkpoint_every, loop.evaluate_every = log_every, checkpoint_every, evaluate_every
     loop.on_evaluate, loop.describe_batch = on_evaluate, describe_batch or _describe_indices
-    loop.order, loop.fingerprint, loop.keep_last = order, fingerprint or {}, keep_last
+    loop.order, loop.fingerprint, loop.keep_last, loop.is_scored = order, fingerprint or {}, keep_last, is_scored
     return loop.run_to_end(loader_factory, target_loader, resume, progress)
 
 
@@ -88,6 +90,7 @@ class _StageLoop:
     checkpoint_every: int
     evaluate_every: int
     keep_last: int
+    is_scored: bool
     order: int
     fingerprint: Mapping[str, Any]
     on_evaluate: Callable[[Method, int], Evaluation] | None
@@ -119,7 +122,7 @@ class _StageLoop:
             checkpoint.ensure_writable(self.run)
         self.method.setup(engine)
         self._restore(resume)
-        if self.iteration == end and self.saved == end and self.evaluated == end:
+        if self.iteration == end and self.saved == end and (self.evaluated == end or self.is_scored):
             return self._result()
         if engine.is_first:
             self.metrics = Metrics(self.run / "metrics.jsonl", self.stage.name, self.iteration, self.evaluated)
@@ -204,12 +207,22 @@ class _StageLoop:
         return is_due
 
     def _evaluate(self) -> bool:
-        """Evaluate on rank 0 and write the lines; returns whether this is the best so far."""
-        is_better = False
-        self.evaluated = self.iteration
+        """Evaluate on rank 0 and write the lines; returns whether this is the best so far.  Asked to stop, it saves and leaves without."""
+        is_better = is_left = False
+        answer: Evaluation = None
         if self.engine.is_first and self.on_evaluate is not None:
             with _training_flags_kept([*self.method.networks().values(), *self.method.ema_networks().values()]):
-                answer = self.on_evaluate(self.method, self.iteration)
+                try:
+                    with leaving_at_once():
+                        answer = self.on_evaluate(self.method, self.iteration)
+                except Stopped:
+                    is_left = True
+        if self.engine.any_rank(is_left):
+            self._save()
+            self.engine.barrier()
+            raise Preempted(f"stopped before iteration {self.iteration} of {self.stage.name} was scored, saved; go on with --resume auto")
+        self.evaluated = self.iteration
+        if self.engine.is_first:
             entries = [] if answer is None else [answer] if isinstance(answer, Mapping) else list(answer)
             self.last = [dict(entry) for entry in entries]
             for entry in self.last:

@@ -16,11 +16,16 @@ ANSWER = b"\nstopping once the step at hand is saved; Ctrl-C again leaves at onc
 """Told to whoever pressed Ctrl-C."""
 
 
+class Stopped(BaseException):
+    """A stop signal within `leaving_at_once`.  Not an Exception, so that what is made for errors lets it pass."""
+
+
 class StopRequest:
     """Which signal asked for the stop, if any."""
 
     def __init__(self) -> None:
         self.name: str | None = None
+        self.leaves_at_once = False
         self._process = os.getpid()
 
     def __bool__(self) -> bool:
@@ -34,7 +39,9 @@ class StopRequest:
             raise KeyboardInterrupt
         if number == signal.SIGINT:
             os.write(2, ANSWER)  # print is not safe in a handler
-        self.name = self.name or signal.Signals(number).name
+        is_first, self.name = self.name is None, self.name or signal.Signals(number).name
+        if is_first and self.leaves_at_once:
+            raise Stopped
 
 
 _current: list[StopRequest] = []
@@ -63,3 +70,19 @@ def stop_on_signals() -> Iterator[StopRequest]:
         _current.clear()
         for number, handler in earlier.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """Work that can be done again, such as scoring: within a `stop_on_signals` block a stop signal leaves it at once, as `Stopped`.
+
+    So does one that came before.  What the work writes must be whole or written again.
+    """
+    request = _current[0] if _current else StopRequest()
+    request.leaves_at_once = True
+    try:
+        if request:
+            raise Stopped
+        yield
+    finally:
+        request.leaves_at_once = False

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from iccld.batch import DomainBatch
+from iccld.errors import Preempted
 from iccld.methods.method import Method, Stage
 from iccld.training.engine import Engine
 from iccld.training.loop import Evaluation, StageResult, train_stage
+from iccld.training.signals import Stopped, leaving_at_once, stop_on_signals
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,13 @@ def run_stages(
     keep_last: int = 2,
     describe_batch: Callable[[DomainBatch], str] | None = None,
     target_loader: Iterable[DomainBatch] = (),
+    scored: Collection[str] = (),
 ) -> RunResult:
     """Run the stages in order; arguments as in `train_stage`, the callables with the stage's name first.
 
     previous: the finished method that the first stage starts from, when it was trained elsewhere.  on_stage_end is called
-    on rank 0 after each stage, also after one that a resume found finished.  Hold `lock_run` around this.
+    on rank 0 after each stage, also after one that a resume found finished; a stop signal leaves it at once, and a resume calls it again.
+    scored: stages whose evaluation at the end is on record.  Hold `lock_run` around this.
     """
     if not stages:
         raise ValueError("a method needs at least one stage")
@@ -52,32 +57,46 @@ def run_stages(
         raise ValueError(f"two stages share a name: {[stage.name for stage in stages]}")
     method = previous
     results: dict[str, StageResult] = {}
-    for order, stage in enumerate(stages):
-        engine.seed_global(seed, stage.name, -1)  # initial weights depend on the seed and stage, not on what ran before
-        method = stage.make_method(method)
-        results[stage.name] = train_stage(
-            method,
-            stage,
-            _loader_of(loader_factory, stage.name),
-            engine=engine,
-            run=run,
-            seed=seed,
-            log_every=log_every,
-            checkpoint_every=checkpoint_every,
-            evaluate_every=evaluate_every,
-            on_evaluate=None if on_evaluate is None else _evaluation_of(on_evaluate, stage.name),
-            resume=resume,
-            progress=progress,
-            order=order,
-            fingerprint=fingerprint,
-            keep_last=keep_last,
-            describe_batch=describe_batch,
-            target_loader=target_loader,
-        )
-        if on_stage_end is not None and engine.is_first:
-            on_stage_end(stage.name, method, results[stage.name])
+    with stop_on_signals():  # one request for all stages and their scores: no signal is lost in between
+        for order, stage in enumerate(stages):
+            engine.seed_global(seed, stage.name, -1)  # initial weights depend on the seed and stage, not on what ran before
+            method = stage.make_method(method)
+            results[stage.name] = train_stage(
+                method,
+                stage,
+                _loader_of(loader_factory, stage.name),
+                engine=engine,
+                run=run,
+                seed=seed,
+                log_every=log_every,
+                checkpoint_every=checkpoint_every,
+                evaluate_every=evaluate_every,
+                on_evaluate=None if on_evaluate is None else _evaluation_of(on_evaluate, stage.name),
+                resume=resume,
+                progress=progress,
+                order=order,
+                fingerprint=fingerprint,
+                keep_last=keep_last,
+                describe_batch=describe_batch,
+                target_loader=target_loader,
+                is_scored=stage.name in scored,
+            )
+            if on_stage_end is not None:
+                is_left = engine.is_first and not _done_unless_stopped(partial(on_stage_end, stage.name, method, results[stage.name]))
+                if engine.any_rank(is_left):
+                    raise Preempted(f"stopped after stage {stage.name}, before its scores were written; go on with --resume auto")
     assert method is not None
     return RunResult(method, results)
+
+
+def _done_unless_stopped(work: Callable[[], None]) -> bool:
+    """Whether the work came to its end before anybody asked for a stop."""
+    try:
+        with leaving_at_once():
+            work()
+    except Stopped:
+        return False
+    return True
 
 
 def _loader_of(factory: Callable[[str, int, int], Iterable[DomainBatch]], name: str) -> Callable[[int, int], Iterable[DomainBatch]]:
