@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iccld.data.city.camera import NEAR_M, Camera, FloatArray, bounded
-from iccld.data.city.canvas import LIMIT_PX, SHIFT, Canvas, fixed_point
+from iccld.data.city.canvas import LIMIT_PX, SHIFT, Canvas, fixed_point, put
 from iccld.data.city.light import Light
 
 Point = tuple[float, float, float]
@@ -157,9 +157,8 @@ class Stage:
         down = max(2, min(int(across * (bottom - top) / (right - left)) + 1, 40))
         gain = cv2.resize(1 + amount * _GRAIN[y : y + down, x : x + across], (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
         view = self.canvas.color[top:bottom, left:right]
-        inside = (self.canvas.label[top:bottom, left:right] == train_id)[:, :, None]
-        rough = cv2.multiply(np.ascontiguousarray(view), cv2.merge([gain, gain, gain]), dtype=cv2.CV_8U)
-        np.copyto(view, rough, where=inside)
+        rough = cv2.multiply(view, cv2.cvtColor(gain, cv2.COLOR_GRAY2RGB), dtype=cv2.CV_8U)
+        put(view, rough, self.canvas.label[top:bottom, left:right] == train_id)
 
     def paint(self, faces: Sequence[Face], train_id: int | None) -> None:
         """Cull, shade and fill the faces in their order."""
