@@ -55,7 +55,7 @@ PLASTIC: Rgb = (38, 38, 40)
 
 def vary(shape: Shape, rng: np.random.Generator) -> Shape:
     """The shape of one car: each measure a few percent off."""
-    s = 1 + 0.04 * rng.standard_normal(5).clip(-2, 2)
+    s = (1 + 0.04 * rng.standard_normal(5).clip(-2, 2)).tolist()  # plain floats: with numpy's, a car takes a third longer
     return Shape(
         shape.length * s[0], shape.width * (0.5 + 0.5 * s[1]), shape.height * (0.3 + 0.7 * s[2]), shape.cowl * s[3], shape.screen * s[4],
         shape.rear_roof * s[3], shape.rear_base, shape.belt * (0.5 + 0.5 * s[2]), shape.nose * (0.5 + 0.5 * s[4]), shape.tail, shape.clear,

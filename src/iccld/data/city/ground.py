@@ -23,6 +23,7 @@ MATERIAL_LABEL = (ROAD, SIDEWALK, TERRAIN, TERRAIN, ROAD, VOID)
 #                 fine  middle coarse  (share of brightness per standard deviation of noise)
 MATERIAL_NOISE = ((0.09, 0.045, 0.07), (0.07, 0.05, 0.05), (0.24, 0.16, 0.10), (0.16, 0.12, 0.10), (0.20, 0.06, 0.05), (0.10, 0.06, 0.07))
 FAR_Z = 700.0
+_QUARTER = [(float(np.cos(a)), float(np.sin(a))) for a in np.linspace(0, np.pi / 2, 6)]
 
 
 @dataclass(frozen=True)
@@ -184,11 +185,11 @@ class Ground:
         walk = max(1.5, side.sidewalk)
         self.paint([(sign * half, z0 - walk), (sign * 160, z0 - walk), (sign * 160, z1 + walk), (sign * half, z1 + walk)], PAVING)
         radius = float(self.rng.uniform(1.5, 5.0))
-        turn = np.linspace(0, np.pi / 2, 6)
         for grow, color, label, material in ((0.2, self.palette.kerb, SIDEWALK, PAVING), (0.0, self.palette.of(road), ROAD, road)):
             # The corner's arc has its centre on the pavement, `radius` from both kerbs.
-            near = [(sign * (half + radius - (radius - grow) * np.cos(a)), z0 - radius + (radius - grow) * np.sin(a)) for a in turn]
-            far = [(sign * (half + radius - (radius - grow) * np.cos(a)), z1 + radius - (radius - grow) * np.sin(a)) for a in turn[::-1]]
+            bend = radius - grow
+            near = [(sign * (half + radius - bend * cos), z0 - radius + bend * sin) for cos, sin in _QUARTER]
+            far = [(sign * (half + radius - bend * cos), z1 + radius - bend * sin) for cos, sin in reversed(_QUARTER)]
             inner = sign * (half - 0.3)
             outline = [(inner, z0 - radius), *near, (sign * 160, z0 - grow), (sign * 160, z1 + grow), *far, (inner, z1 + radius)]
             self.paint(outline, material, color, label)
@@ -244,6 +245,8 @@ class Ground:
 
 def _limited(pixels: list[tuple[float, float]]) -> list[tuple[float, float]]:
     limit = LIMIT_PX
+    if not pixels or max(map(max, pixels)) <= limit and min(map(min, pixels)) >= -limit:  # nearly always
+        return pixels
     return [(bounded(x, -limit, limit), bounded(y, -limit, limit)) for x, y in pixels]
 
 

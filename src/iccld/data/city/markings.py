@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from iccld.data.city.camera import bounded
 from iccld.data.city.ground import Ground
 
 Rgb = tuple[float, float, float]
+
+_TURN = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+_ROUND = list(zip(np.cos(_TURN).tolist(), np.sin(_TURN).tolist(), strict=True))
 
 
 def draw_markings(ground: Ground, rng: np.random.Generator, world: str) -> None:
@@ -127,9 +131,9 @@ def _junction(ground: Ground, rng: np.random.Generator, z0: float, z1: float, ze
         ground.mark([(low, z0 - 1.2), (high, z0 - 1.2), (high, z0 - 0.8), (low, z0 - 0.8)], paint)
     if rng.random() < 0.2:  # yellow box: no stopping
         step = float(rng.uniform(1.2, 2.0))
-        for a in np.arange(-half - (z1 - z0), half, step):
+        for a in np.arange(-half - (z1 - z0), half, step).tolist():
             for direction in (-1, 1):
-                u0, u1 = np.clip([a, a + (z1 - z0)], -half, half)
+                u0, u1 = bounded(a, -half, half), bounded(a + (z1 - z0), -half, half)
                 if u1 - u0 > 0.5:
                     p, q = (direction * u0, z0 + u0 - a), (direction * u1, z0 + u1 - a)
                     ground.mark([(p[0] - 0.07, p[1]), (p[0] + 0.07, p[1]), (q[0] + 0.07, q[1]), (q[0] - 0.07, q[1])], yellow, 0.8)
@@ -142,7 +146,7 @@ def _zebra(ground: Ground, z: float, paint: Rgb, rng: np.random.Generator) -> No
             ground.mark([(-half, edge), (half, edge), (half, edge + 0.2), (-half, edge + 0.2)], paint)
         return
     width = float(rng.choice([0.4, 0.5, 0.6]))
-    for u in np.arange(-half + 0.3, half - 0.3, 2 * width):
+    for u in np.arange(-half + 0.3, half - 0.3, 2 * width).tolist():
         ground.mark([(u, z), (u, z + depth), (u + width, z + depth), (u + width, z)], paint)
 
 
@@ -175,7 +179,7 @@ def _hatching(ground: Ground, rng: np.random.Generator, paint: Rgb) -> None:
     z, length, wide = float(rng.uniform(5, 30)), float(rng.uniform(8, 20)), float(rng.uniform(0.8, 1.8))
     ground.mark([(0.0, z), (0.12, z), (wide / 2, z + length), (wide / 2 - 0.12, z + length)], paint)
     ground.mark([(0.0, z), (-0.12, z), (-wide / 2, z + length), (-wide / 2 + 0.12, z + length)], paint)
-    for k in np.arange(z + 2, z + length, 1.6):
+    for k in np.arange(z + 2, z + length, 1.6).tolist():
         w = wide / 2 * (k - z) / length
         ground.mark([(-w, k), (-w, k + 0.35), (w, k + 0.9), (w, k + 0.55)], paint)
 
@@ -209,12 +213,11 @@ def _wear(ground: Ground, rng: np.random.Generator) -> None:
         for _ in range(4):
             du, dz = float(rng.normal(0, 0.35)), float(rng.uniform(0.3, 1.6))
             ground.mark([(u, z), (u + 0.04, z), (u + du + 0.04, z + dz), (u + du, z + dz)], _scaled(asphalt, 0.55), 0.6)
-            u, z = float(np.clip(u + du, -half, half)), z + dz
-    turn = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+            u, z = bounded(u + du, -half, half), z + dz
     for _ in range(int(rng.integers(0, 4))):  # manholes
         u, z, r = float(rng.uniform(-half + 0.5, half - 0.5)), float(rng.uniform(3, 25)), 0.33
-        ground.mark(np.stack([u + r * np.cos(turn), z + r * np.sin(turn)], axis=1), _scaled(asphalt, float(rng.uniform(0.5, 1.2))))
-        ground.mark(np.stack([u + 0.27 * np.cos(turn), z + 0.27 * np.sin(turn)], axis=1), _scaled(asphalt, 0.75))
+        ground.mark([(u + r * cos, z + r * sin) for cos, sin in _ROUND], _scaled(asphalt, float(rng.uniform(0.5, 1.2))))
+        ground.mark([(u + 0.27 * cos, z + 0.27 * sin) for cos, sin in _ROUND], _scaled(asphalt, 0.75))
 
 
 def _scaled(color: Rgb, factor: float) -> Rgb:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from iccld.data.city.camera import Camera
+from iccld.data.city.camera import Camera, bounded
 from iccld.data.city.canvas import Canvas
 from iccld.data.city.figures import Body, Clothes, clothes, garment, head, shaded
 from iccld.data.city.light import Light
@@ -35,7 +35,7 @@ def draw_person(
     if pose is not None and pose not in POSES:
         raise ValueError(f"unknown pose {pose!r}; known: {', '.join(POSES)}")
     is_child = rng.random() < 0.12
-    height = float(rng.uniform(1.1, 1.5) if is_child else np.clip(rng.normal(1.71, 0.09), 1.5, 1.95))
+    height = float(rng.uniform(1.1, 1.5) if is_child else bounded(rng.normal(1.71, 0.09), 1.5, 1.95))
     height = height if height_m is None else height_m
     drawn_pose = POSES[int(rng.choice(3, p=(0.33, 0.63, 0.04)))]
     pose = drawn_pose if pose is None else pose
@@ -202,7 +202,7 @@ def draw_rider(
         raise ValueError(f"unknown kind {kind!r} for a rider; known: bicycle, motorcycle")
     stage = Stage(canvas, camera, position, heading_rad, light)
     look = clothes(rng)
-    height = float(np.clip(rng.normal(1.73, 0.08), 1.5, 1.95))
+    height = float(bounded(rng.normal(1.73, 0.08), 1.5, 1.95))
     turn = float(rng.uniform(0, 2 * math.pi))
     cycle = bicycle_look(rng) if kind == "bicycle" else motorcycle_look(rng)
     lean = float(rng.normal(0, 0.03))

@@ -220,9 +220,9 @@ def _blocks(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
         plan.house(_make_house(plan, _front(plan, side, line, z, z + width), style, floors, "flat", 18.0, _roof_color(rng)))
         z += width + float(rng.choice([0.0, rng.uniform(2, 9)]))
     if setback > 2.5:
-        for z in np.arange(z0 + 2, z1, float(rng.uniform(6, 14))):
+        for z in np.arange(z0 + 2, z1, float(rng.uniform(6, 14))).tolist():
             if rng.random() < 0.6:
-                plan.tree(plan.street.at(side.sign * (side.building_line + setback * 0.5), float(z)), float(rng.uniform(4, 10)))
+                plan.tree(plan.street.at(side.sign * (side.building_line + setback * 0.5), z), float(rng.uniform(4, 10)))
         if rng.random() < 0.35:
             plan.barrier(
                 side, side.building_line + 0.2, z0, z1, str(rng.choice(["hedge", "railing", "wall"])), float(rng.uniform(0.6, 1.4))

@@ -164,5 +164,6 @@ def _bonnet(canvas: Canvas, rng: np.random.Generator, chance: float) -> None:
     tone = rng.uniform(8, 70) * rng.uniform(0.85, 1.15, 3)
     canvas.fill(outline, (tone[0], tone[1], tone[2]), VOID, 1.5, color2=(tone[0] * 0.6, tone[1] * 0.6, tone[2] * 0.6))
     glow = [(float(a), float(b)) for a, b in np.stack([x, y + rise * 0.25], axis=1)]
+    bright = np.minimum(255, tone * 1.8)
     for p, q in itertools.pairwise(glow):
-        canvas.line(p, q, max(0.5, rise * 0.08), tuple(np.minimum(255, tone * 1.8)), None)
+        canvas.line(p, q, max(0.5, rise * 0.08), bright, None)

@@ -84,7 +84,7 @@ def _shrunk(kind: str, level: int) -> FloatMap:
 def sample_material(kind: str, shape: tuple[int, int], ppm: float, rng: np.random.Generator) -> FloatMap:
     """A piece (h, w) of a wall material at `ppm` pixels a metre, from a random place."""
     scale = 32 / ppm
-    level = int(bounded(np.log2(max(1.0, scale)), 0, 4))
+    level = int(bounded(float(np.log2(max(1.0, scale))), 0, 4))
     return sample_tile(_shrunk(kind, level), shape, scale / (1 << level), rng)
 
 

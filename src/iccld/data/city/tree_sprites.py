@@ -113,7 +113,7 @@ def _bare(rng: np.random.Generator, number: int) -> TreeSprite:
 
     def grow(x: float, y: float, angle: float, length: float, width: float, level: int) -> None:
         bend = float(rng.normal(0, 0.12))
-        x1, y1 = x + length * np.sin(angle + bend), y - length * np.cos(angle + bend)
+        x1, y1 = x + length * float(np.sin(angle + bend)), y - length * float(np.cos(angle + bend))
         strength = 255 if width > 1.2 else int(255 * max(0.4, width / 1.2))
         cv2.line(ink, (int(x * 8), int(y * 8)), (int(x1 * 8), int(y1 * 8)), strength, max(1, round(width)), cv2.LINE_AA, 3)
         if level == 0:

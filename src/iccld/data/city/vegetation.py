@@ -64,7 +64,7 @@ def draw_tree(
     depth = float(foot[0, 2])
     if depth < 0.8:
         return
-    x, y = camera.camera_to_pixel(foot)[0]
+    x, y = camera.camera_to_pixel(foot)[0].tolist()
     tall = height * camera.focal_px / depth
     wide = tall * aspect
     if tall < 2 or x + wide / 2 < 0 or x - wide / 2 > canvas.size[1]:
@@ -83,7 +83,7 @@ def draw_tree(
     mix[:, 0], mix[:, 3] = lit_leaf / 255, (lit_bark - lit_leaf) / 255
     tone, alpha, outline, wood = cv2.split(packed)
     colors = cv2.transform(_WOOD_SHARES, mix)  # for every share of bark: a table costs a fifth of the matrix on every pixel
-    base = cv2.LUT(cv2.cvtColor(wood, cv2.COLOR_GRAY2RGB), colors)
+    base = cv2.applyColorMap(wood, colors.reshape(256, 1, 3))
     paint = cv2.multiply(base, cv2.cvtColor(tone, cv2.COLOR_GRAY2RGB), scale=1 / 128)
     view = canvas.color[top:bottom, left:right]
     weight = cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB)

@@ -53,12 +53,8 @@ def car_paint(rng: np.random.Generator) -> Rgb:
         r, g, b = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.4, 0.9), rng.uniform(0.3, 0.9))
         return (255 * r, 255 * g, 255 * b)
     color = _PAINTS[min(int(np.searchsorted(_SHARES, rng.random() * _SHARES[-1])), len(_PAINTS) - 1)][1]
-    jitter = rng.normal(0, 6, 3) + rng.normal(0, 10)
-    return (
-        float(np.clip(color[0] + jitter[0], 8, 250)),
-        float(np.clip(color[1] + jitter[1], 8, 250)),
-        float(np.clip(color[2] + jitter[2], 8, 250)),
-    )
+    r, g, b = (np.asarray(color) + (rng.normal(0, 6, 3) + rng.normal(0, 10))).clip(8, 250).tolist()
+    return (r, g, b)
 
 
 def _trim(rng: np.random.Generator, name: str, light: Light) -> Trim:
