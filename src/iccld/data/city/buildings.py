@@ -39,15 +39,15 @@ class House:
 
 def clip_to_view(camera: Camera, p: Point, q: Point) -> tuple[float, float] | None:
     """The part (from, to), shares of p..q, of a ground segment that can be seen, with some margin; None when nothing."""
-    ends = camera.to_camera(np.array([[p[0], 1.0, p[1]], [q[0], 1.0, q[1]]]))
+    (px, _, pz), (qx, _, qz) = camera.to_camera(np.array([(p[0], 1.0, p[1]), (q[0], 1.0, q[1])])).tolist()
     width = camera.size[1]
     slope_left = (camera.cx + 0.25 * width) / camera.focal_px
     slope_right = (width - camera.cx + 0.25 * width) / camera.focal_px
     low, high = 0.0, 1.0
     for a, b in (
-        (ends[0, 2] - 0.5, ends[1, 2] - 0.5),
-        (ends[0, 0] + slope_left * ends[0, 2], ends[1, 0] + slope_left * ends[1, 2]),
-        (slope_right * ends[0, 2] - ends[0, 0], slope_right * ends[1, 2] - ends[1, 0]),
+        (pz - 0.5, qz - 0.5),
+        (px + slope_left * pz, qx + slope_left * qz),
+        (slope_right * pz - px, slope_right * qz - qx),
     ):
         if a < 0 and b < 0:
             return None
@@ -55,7 +55,7 @@ def clip_to_view(camera: Camera, p: Point, q: Point) -> tuple[float, float] | No
             low = max(low, a / (a - b))
         elif b < 0:
             high = min(high, a / (a - b))
-    return (float(low), float(high)) if high - low > 1e-4 else None
+    return (low, high) if high - low > 1e-4 else None
 
 
 def between(p: Point, q: Point, share: float) -> Point:
@@ -65,8 +65,8 @@ def between(p: Point, q: Point, share: float) -> Point:
 
 def wall_quad(camera: Camera, p: Point, q: Point, low: float, high: float) -> tuple[FloatArray, FloatArray]:
     """Corners (4, 2) px (upper left, upper right, lower right, lower left) and depths (4,) m of an upright rectangle over p..q."""
-    world = np.array([[p[0], high, p[1]], [q[0], high, q[1]], [q[0], low, q[1]], [p[0], low, p[1]]])
-    inside = camera.to_camera(world)
+    (px, pz), (qx, qz) = p, q
+    inside = camera.to_camera(np.array([(px, high, pz), (qx, high, qz), (qx, low, qz), (px, low, pz)]))
     return camera.camera_to_pixel(inside), inside[:, 2]
 
 
@@ -124,8 +124,8 @@ def _facade(canvas: Canvas, camera: Camera, rng: np.random.Generator, house: Hou
     if part is None:
         return
     a, b = between(p, q, part[0]), between(p, q, part[1])
-    depths = camera.depth_of(np.array([[a[0], 1.0, a[1]], [b[0], 1.0, b[1]]]))
-    near, far = max(0.5, float(depths.min())), max(0.5, float(depths.max()))
+    depths = camera.depth_of(np.array([(a[0], 1.0, a[1]), (b[0], 1.0, b[1])])).tolist()
+    near, far = max(0.5, min(depths)), max(0.5, max(depths))
     quad, depth = wall_quad(camera, a, b, 0.0, house.height)
     if abs(quad[1, 0] - quad[0, 0]) < 5:  # a sliver: wall and windows in one colour
         blend = [0.72 * w + 0.28 * g for w, g in zip(house.style.wall, house.style.glass, strict=True)]
@@ -147,10 +147,11 @@ def _plain_wall(canvas: Canvas, camera: Camera, rng: np.random.Generator, a: Poi
         return
     a, b = between(a, b, part[0]), between(a, b, part[1])
     quad, depth = wall_quad(camera, a, b, max(0.0, house.party - 0.5), house.height)
-    if abs(quad[1, 0] - quad[0, 0]) < 12 or float(depth.mean()) > 70:  # too small for its texture to be seen
-        canvas.fill(quad, shade(house.style.wall, outward(a, b), light), BUILDING, float(depth.mean()))
+    middle = float(depth.mean())
+    if abs(quad[1, 0] - quad[0, 0]) < 12 or middle > 70:  # too small for its texture to be seen
+        canvas.fill(quad, shade(house.style.wall, outward(a, b), light), BUILDING, middle)
         return
-    ppm = min(8.0, resolution(camera, float(depth.mean())))
+    ppm = min(8.0, resolution(camera, middle))
     length = math.hypot(b[0] - a[0], b[1] - a[1])
     shape = (int(bounded(house.height * ppm, 3, 200)), int(bounded(length * ppm, 3, 200)))
     kind = "concrete" if house.style.material == "glass" else house.style.material
@@ -179,22 +180,22 @@ def _roof(
         slopes = [(p_out, mid, mid_back, back_p, -1.0), (q_out, mid, mid_back, back_q, 1.0)]
         slopes.sort(key=lambda s: -math.hypot(*s[0]))
         for low, ridge, ridge_back, low_back, _ in slopes:
-            quad = np.array([at(low, h - 0.1), at(ridge, top), at(ridge_back, top), at(low_back, h - 0.1)])
+            quad = [at(low, h - 0.1), at(ridge, top), at(ridge_back, top), at(low_back, h - 0.1)]
             canvas.fill3d(camera, quad, shade(house.roof_color, (0, 0.8, -0.3), light), BUILDING)
         front = shade(house.style.wall, (nx, 0.0, nz), light)
-        canvas.fill3d(camera, np.array([at(p, h - 0.2), at(mid, top), at(q, h - 0.2)]), front, BUILDING)
+        canvas.fill3d(camera, [at(p, h - 0.2), at(mid, top), at(q, h - 0.2)], front, BUILDING)
     else:
         ridge_p, ridge_q = between(p, back_p, 0.5), between(q, back_q, 0.5)
         for a, ridge, b in ((p, ridge_p, back_p), (q, ridge_q, back_q)):
-            canvas.fill3d(camera, np.array([at(a, h - 0.2), at(ridge, top), at(b, h - 0.2)]), side, BUILDING)
-        quad = np.array([at(p_out, h - 0.15), at(q_out, h - 0.15), at(ridge_q, top), at(ridge_p, top)])
+            canvas.fill3d(camera, [at(a, h - 0.2), at(ridge, top), at(b, h - 0.2)], side, BUILDING)
+        quad = [at(p_out, h - 0.15), at(q_out, h - 0.15), at(ridge_q, top), at(ridge_p, top)]
         color = shade(house.roof_color, (nx * 0.6, 0.8, nz * 0.6), light)
         canvas.fill3d(camera, quad, color, BUILDING)
         far = camera.pixels_per_metre(max(0.5, float(camera.depth_of(np.array([at(p, h)]))[0])))
         for k in (0.25, 0.5, 0.75) if far > 12 else ():  # courses of tiles
             low, high = between(p_out, ridge_p, k), between(q_out, ridge_q, k)
             y = h - 0.15 + (house.rise + 0.15) * k
-            stripe = np.array([at(low, y), at(high, y), at(high, y + 0.07), at(low, y + 0.07)])
+            stripe = [at(low, y), at(high, y), at(high, y + 0.07), at(low, y + 0.07)]
             canvas.fill3d(camera, stripe, tuple(0.85 * c for c in color), None, alpha=0.6)  # type: ignore[arg-type]
     if house.chimney:
         share = float(rng.choice([0.08, 0.92, 0.5]))
@@ -202,7 +203,7 @@ def _roof(
         for a, b in (((-0.4, -0.35), (0.4, -0.35)), ((-0.4, 0.35), (-0.4, -0.35)), ((0.4, -0.35), (0.4, 0.35))):
             u, v = (foot[0] + a[0], foot[1] + a[1]), (foot[0] + b[0], foot[1] + b[1])
             if _faces(u, v):
-                stack = np.array([at(u, h + 0.4), at(u, top + 1.1), at(v, top + 1.1), at(v, h + 0.4)])
+                stack = [at(u, h + 0.4), at(u, top + 1.1), at(v, top + 1.1), at(v, h + 0.4)]
                 canvas.fill3d(camera, stack, shade(tuple(0.85 * c for c in house.style.wall), outward(u, v), light), BUILDING)  # type: ignore[arg-type]
 
 
@@ -219,10 +220,10 @@ def _awning(canvas: Canvas, camera: Camera, rng: np.random.Generator, house: Hou
         s, t = k / stripes, (k + 1) / stripes
         top = [(*between(a, b, s), high), (*between(a, b, t), high)]
         low = [(*between(a_out, b_out, t), high - 0.7), (*between(a_out, b_out, s), high - 0.7)]
-        canvas.fill3d(camera, np.array([(x, y, z) for x, z, y in top + low]), shade(color, (normal[0], 0.8, normal[1]), light), BUILDING)
+        canvas.fill3d(camera, [(x, y, z) for x, z, y in top + low], shade(color, (normal[0], 0.8, normal[1]), light), BUILDING)
         hem = [(x, y - 0.22, z) for x, z, y in low]
         edge = [(x, y, z) for x, z, y in low]
-        canvas.fill3d(camera, np.array([*edge, *hem[::-1]]), shade(color, (normal[0], 0.0, normal[1]), light), BUILDING)
+        canvas.fill3d(camera, [*edge, *hem[::-1]], shade(color, (normal[0], 0.0, normal[1]), light), BUILDING)
 
 
 def draw_skyline(canvas: Canvas, camera: Camera, rng: np.random.Generator, light: Light, haze: Rgb, distance: float) -> None:
@@ -234,16 +235,16 @@ def draw_skyline(canvas: Canvas, camera: Camera, rng: np.random.Generator, light
         color = hsv(float(rng.uniform(0, 60)), float(rng.uniform(0, 0.3)), float(rng.uniform(0.35, 0.8)))
         tint = tuple(c * 0.55 * light.factor((0, 0, -1)) + h * 0.45 for c, h in zip(color, haze, strict=True))
         z = distance + float(rng.uniform(-20, 20))
-        quad = np.array([(x, 0.0, z), (x, height, z), (x + width, height, z), (x + width, 0.0, z)])
+        quad = [(x, 0.0, z), (x, height, z), (x + width, height, z), (x + width, 0.0, z)]
         canvas.fill3d(camera, quad, (tint[0], tint[1], tint[2]), BUILDING)
         if rng.random() < 0.4:
-            peak = np.array([(x, height, z), (x + width / 2, height + 4, z), (x + width, height, z)])
+            peak = [(x, height, z), (x + width / 2, height + 4, z), (x + width, height, z)]
             canvas.fill3d(camera, peak, (tint[0] * 0.8, tint[1] * 0.7, tint[2] * 0.7), BUILDING)
         for _ in range(min(3, int(height / 4))):
             wy = float(rng.uniform(1, height))
             canvas.fill3d(
                 camera,
-                np.array([(x + 1, wy, z), (x + 1, wy + 1.3, z), (x + width - 1, wy + 1.3, z), (x + width - 1, wy, z)]),
+                [(x + 1, wy, z), (x + 1, wy + 1.3, z), (x + width - 1, wy + 1.3, z), (x + width - 1, wy, z)],
                 (70, 75, 85),
                 alpha=0.25,
             )

@@ -66,10 +66,9 @@ class Camera:
 
     def camera_to_pixel(self, points: FloatArray) -> FloatArray:
         """Camera axes (N, 3) -> pixels (N, 2) x, y; z is clipped at NEAR_M."""
-        scale = self.focal_px / np.maximum(points[:, 2], NEAR_M)
-        out = np.empty((len(points), 2))
-        out[:, 0] = self.cx + points[:, 0] * scale
-        out[:, 1] = self.cy - points[:, 1] * scale
+        out: FloatArray = points[:, :2] * (self.focal_px / np.maximum(points[:, 2:], NEAR_M))
+        out[:, 0] += self.cx
+        np.subtract(self.cy, out[:, 1], out=out[:, 1])
         return out
 
     def project(self, points: FloatArray) -> FloatArray:

@@ -57,7 +57,7 @@ class Canvas:
     def roi(self, points: FloatArray, margin: int = 2) -> tuple[int, int, int, int] | None:
         """Bounding box x0, y0, x1, y1 (exclusive end) of points (N, 2) clipped to the canvas, or None when outside."""
         height, width = self.size
-        xs, ys = np.asarray(points).T.tolist()
+        xs, ys = points.T.tolist()
         x0, y0, x1, y1 = min(xs), min(ys), max(xs), max(ys)
         left, top = max(0, int(x0) - margin), max(0, int(y0) - margin)
         right, bottom = min(width, int(x1) + margin + 1), min(height, int(y1) + margin + 1)
@@ -108,8 +108,7 @@ class Canvas:
         if color2 is None:
             patch = target.copy()
             cv2.fillPoly(patch, [fixed], _scalar(color), cv2.LINE_AA, SHIFT, offset)
-            cv2.addWeighted(patch, alpha, target, 1 - alpha, 0, dst=patch)
-            target[...] = patch
+            cv2.addWeighted(patch, alpha, target, 1 - alpha, 0, dst=target)
             return
         mask = np.zeros((bottom - top, right - left), np.uint8)
         cv2.fillPoly(mask, [fixed], 255, cv2.LINE_AA, SHIFT, offset)
@@ -164,7 +163,7 @@ class Canvas:
             patch = view.copy()
             local_a, local_b = (a[0] - left * scale, a[1] - top * scale), (b[0] - left * scale, b[1] - top * scale)
             cv2.line(patch, local_a, local_b, _scalar(color), 1, cv2.LINE_AA, SHIFT)
-            view[...] = cv2.addWeighted(patch, width, view, 1 - width, 0)
+            cv2.addWeighted(patch, width, view, 1 - width, 0, dst=view)
         if train_id is not None:
             cv2.line(self.label, a, b, int(train_id), 1, cv2.LINE_8, SHIFT)
             if depth is not None:
@@ -250,7 +249,7 @@ class Canvas:
             shape = cv2.warpPerspective(alpha.astype(np.float32), matrix, size, flags=cv2.INTER_LINEAR)
             mask = np.asarray(cv2.multiply(mask, shape, dtype=cv2.CV_8U), np.uint8)
         view = self.color[top:bottom, left:right]
-        view[...] = cv2.blendLinear(warped, view, mask.astype(np.float32), cv2.bitwise_not(mask).astype(np.float32))
+        cv2.blendLinear(warped, view, mask.astype(np.float32), cv2.bitwise_not(mask).astype(np.float32), dst=view)
         if train_id is not None:
             inside = (outline if is_filled else mask) > 127
             put(self.label[top:bottom, left:right], train_id, inside)

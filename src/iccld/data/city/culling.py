@@ -125,9 +125,9 @@ class Cover:
         is_larger = bottom - top > old_bottom - old_top
         self.top[left:right] = np.where(is_joined, np.minimum(top, old_top), np.where(is_larger, top, old_top))
         self.bottom[left:right] = np.where(is_joined, np.maximum(bottom, old_bottom), np.where(is_larger, bottom, old_bottom))
-        self._top, self._bottom = self.top.tolist(), self.bottom.tolist()
+        self._top[left:right], self._bottom[left:right] = self.top[left:right].tolist(), self.bottom[left:right].tolist()
 
 
 def _bounds(pixels: FloatArray) -> Box:
-    (x0, y0), (x1, y1) = pixels.min(axis=0).tolist(), pixels.max(axis=0).tolist()
-    return x0, y0, x1, y1
+    xs, ys = pixels.T.tolist()
+    return min(xs), min(ys), max(xs), max(ys)

@@ -95,13 +95,22 @@ def sample_tile(tile: FloatMap, shape: tuple[int, int], scale: float, rng: np.ra
     need_h, need_w = max(1, int(np.ceil(h * scale))), max(1, int(np.ceil(w * scale)))
     y, x = int(rng.integers(side)), int(rng.integers(side))
     if y + need_h > side or x + need_w > side:
-        rows, columns = np.arange(y, y + need_h) % side, np.arange(x, x + need_w) % side
-        crop = tile[rows][:, columns]
+        crop = _span(_span(tile, y, need_h).T, x, need_w).T
     else:
         crop = tile[y : y + need_h, x : x + need_w]
     if crop.shape == (h, w):
         return crop
     return np.asarray(cv2.resize(crop, (w, h), interpolation=cv2.INTER_AREA if scale > 2 else cv2.INTER_LINEAR))
+
+
+def _span(tile: FloatMap, start: int, count: int) -> FloatMap:
+    """Rows start .. start + count of a periodic tile, as slices: an index for every row and column costs several times more."""
+    side = len(tile)
+    pieces, end = [tile[start : start + count]], start + count
+    for _ in range(side, end, side):
+        pieces.append(tile[: end - side])
+        end -= side
+    return np.concatenate(pieces)
 
 
 def tinted(tone: FloatMap, color: tuple[float, float, float]) -> Image:
