@@ -18,7 +18,9 @@ from iccld.data import open_dataset
 from iccld.data.city import WORLDS, generate, render_scene
 from iccld.data.city.buildings import clip_to_view
 from iccld.data.city.camera import NEAR_M, Camera, clip_near
-from iccld.data.city.canvas import FAR_M, Canvas
+from iccld.data.city.canvas import FAR_M, Canvas, put
+from iccld.data.city.texture import sample_tile
+from iccld.data.city.vegetation import bark_and_leaf
 from iccld.data.city.writers import scene_seed
 from iccld.errors import ConfigError, DataError
 from iccld.labels import CITYSCAPES_IDS, SYNTHIA_IDS
@@ -94,6 +96,34 @@ def test_canvas_plane_depth_follows_the_wall() -> None:
     canvas.fill3d(camera, wall, (100, 100, 100), 2)
     x, y = camera.project(np.array([[-3.0, 1.5, 10.0]]))[0]
     assert canvas.depth[round(y), round(x)] == pytest.approx(10.0, rel=0.04)
+
+
+def test_put_is_numpys_masked_assignment() -> None:
+    rng = np.random.default_rng(0)
+    for dtype, values in ((np.uint8, 7), (np.float32, 1 / 3), (np.float32, rng.random((20, 30), np.float32))):
+        canvas = rng.integers(0, 99, (40, 50)).astype(dtype)
+        expected, inside = canvas.copy(), rng.random((20, 30)) < 0.4
+        expected[5:25, 10:40][inside] = values if isinstance(values, (int, float)) else values[inside]
+        put(canvas[5:25, 10:40], values, inside)
+        np.testing.assert_array_equal(canvas, expected)
+
+
+def test_sample_tile_wraps_around_both_edges() -> None:
+    tile = np.arange(64, dtype=np.float32).reshape(8, 8)
+    for seed in range(40):
+        y, x = (int(np.random.default_rng(seed).integers(8, size=2)[i]) for i in range(2))
+        rows, columns = np.arange(y, y + 21) % 8, np.arange(x, x + 13) % 8
+        np.testing.assert_array_equal(sample_tile(tile, (21, 13), 1.0, np.random.default_rng(seed)), tile[rows][:, columns])
+
+
+def test_tree_colors_by_table_are_the_matrix_on_every_pixel() -> None:
+    rng = np.random.default_rng(0)
+    wood = rng.integers(0, 256, (31, 47), np.uint8)
+    mix = np.zeros((3, 4))
+    mix[:, 0], mix[:, 3] = rng.uniform(0.1, 1.0, 3), rng.uniform(-1.0, 1.0, 3)
+    full = np.full_like(wood, 255)
+    expected = cv2.transform(cv2.merge([full, full, full, wood]), mix)
+    np.testing.assert_array_equal(bark_and_leaf(wood, mix), expected)
 
 
 @pytest.mark.parametrize("world", WORLDS)

@@ -68,13 +68,13 @@ def _beam(
 ) -> None:
     """A bar between two points in own axes."""
     pixels, depth = stage.pixels([a, b])
-    if depth.min() < 0.6:
+    near, far = depth.tolist()
+    if min(near, far) < 0.6:
         return
     focal = stage.camera.focal_px
-    width, width2 = (max(2 * radius * focal / float(d), 0.5) for d in depth)
-    stage.canvas.line(
-        pixels[0], pixels[1], width, stage.lit(color, stage.light.factor((0.0, 0.4, -0.6))), train_id, float(depth.mean()), width2_px=width2
-    )
+    width, width2 = max(2 * radius * focal / near, 0.5), max(2 * radius * focal / far, 0.5)
+    lit = stage.lit(color, stage.light.factor((0.0, 0.4, -0.6)))
+    stage.canvas.line(pixels[0], pixels[1], width, lit, train_id, (near + far) / 2, width2_px=width2)
 
 
 def draw_street_light(
@@ -283,10 +283,11 @@ def _bars(stage: Stage, ends: list[tuple[float, float, float]], radius: float, c
     """Many bars of a fence: pairs of ends in own axes."""
     if not ends:
         return
-    pixels, depth = stage.pixels(ends)
+    corners, depths = stage.pixels(ends)
+    pixels, depth = corners.tolist(), depths.tolist()
     height, width = stage.canvas.size
     lit = stage.lit(color, stage.light.factor((0.5, 0.5, -0.5)))
-    px = (2 * radius * stage.camera.focal_px / np.maximum(depth, 0.6)).tolist()
+    px = (2 * radius * stage.camera.focal_px / np.maximum(depths, 0.6)).tolist()
     shapes: list[FloatArray] = []
     fars: list[float] = []
     for i in range(0, len(ends), 2):
@@ -301,10 +302,10 @@ def _bars(stage: Stage, ends: list[tuple[float, float, float]], radius: float, c
         ):
             continue
         if px[i] > 1.3:
-            shapes.append(bar_outline(pixels[i : i + 2], px[i] - 0.8))
-            fars.append(float(depth[i]))
+            shapes.append(bar_outline(corners[i : i + 2], px[i] - 0.8))
+            fars.append(depth[i])
         else:
-            stage.canvas.line(a, b, max(px[i], 0.4), lit, FENCE, float(depth[i]))
+            stage.canvas.line(a, b, max(px[i], 0.4), lit, FENCE, depth[i])
     if shapes:
         stage.fill(shapes, [lit] * len(shapes), fars, [True] * len(shapes), FENCE)
 

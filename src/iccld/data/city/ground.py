@@ -245,7 +245,7 @@ class Ground:
 
 def _limited(pixels: list[tuple[float, float]]) -> list[tuple[float, float]]:
     limit = LIMIT_PX
-    if not pixels or max(map(max, pixels)) <= limit and min(map(min, pixels)) >= -limit:  # nearly always
+    if not pixels or (max(map(max, pixels)) <= limit and min(map(min, pixels)) >= -limit):  # nearly always
         return pixels
     return [(bounded(x, -limit, limit), bounded(y, -limit, limit)) for x, y in pixels]
 

@@ -34,12 +34,13 @@ def upright(
 ) -> None:
     """A vertical round bar from height y0 to y1, metres, lit on the sun's side.  Nothing nearer than 0.6 m is drawn."""
     pixels, depth = stage.pixels([(x, y0, 0.0), (x, y1, 0.0)])
-    if depth.min() < 0.6:
+    foot, top = depth.tolist()
+    if min(foot, top) < 0.6:
         return
-    far = float(depth.mean())
+    far = (foot + top) / 2
     focal = stage.camera.focal_px
-    width = max(2 * radius * focal / float(depth[0]), 0.45)
-    width2 = max(2 * (radius if top_radius is None else top_radius) * focal / float(depth[1]), 0.45)
+    width = max(2 * radius * focal / foot, 0.45)
+    width2 = max(2 * (radius if top_radius is None else top_radius) * focal / top, 0.45)
     light = stage.light
     dim = stage.lit(color, light.ambient * 0.85 + light.intensity * 0.15)
     if width < 2.5:

@@ -68,7 +68,9 @@ def draw_sky(canvas: Canvas, camera: Camera, rng: np.random.Generator, sky: Sky)
     # Below the horizon, wherever the roll may carry it, the sky is one colour.
     height = int(min(full, max(8.0, camera.horizon_y + abs(math.tan(camera.roll)) * width + 4)))
     step = 2  # clouds are soft: half resolution costs a quarter
-    rows, columns = np.mgrid[0:height:step, 0:width:step].astype(np.float32)
+    # One column of rows and one row of columns: most of the sky depends on the height alone.
+    rows = np.arange(0, height, step, dtype=np.float32)[:, None]
+    columns = np.arange(0, width, step, dtype=np.float32)[None]
     up = (camera.horizon_y - rows) / camera.focal_px  # tangent of elevation
     share = np.clip(up / 0.75, 0, 1)[..., None] ** 0.7
     paint = np.asarray(sky.horizon, np.float32) * (1 - share) + np.asarray(sky.top, np.float32) * share
@@ -78,15 +80,16 @@ def draw_sky(canvas: Canvas, camera: Camera, rng: np.random.Generator, sky: Sky)
         across = (columns - camera.cx) / camera.focal_px * distance
         ox, oy = (float(v) for v in rng.uniform(0, 256, 2))
         scale = float(rng.uniform(14, 34))
-        shape = lookup(noise_tile(31, 1.5), across * scale + ox, distance * scale * 1.3 + oy) + 0.35 * lookup(
-            noise_tile(32, 1.0), across * scale * 3.1 + oy, distance * scale * 4 + ox
+        ahead = np.asarray(np.repeat(distance, columns.size, axis=1), np.float32)
+        shape = lookup(noise_tile(31, 1.5), across * scale + ox, ahead * scale * 1.3 + oy) + 0.35 * lookup(
+            noise_tile(32, 1.0), across * scale * 3.1 + oy, ahead * scale * 4 + ox
         )
         edge = 0.9 if sky.kind in {"clear", "broken"} else 1.8
         amount = np.clip((shape - (1.1 - 2.2 * sky.cover)) / edge, 0, 1)[..., None] * (0.55 if sky.kind == "clear" else 0.9)
         under = np.clip(1 - 0.16 * (shape[..., None] - 0.5), 0.8, 1.05)
         paint = paint * (1 - amount) + np.asarray(sky.cloud, np.float32) * under * amount
-    small = np.clip(paint, 0, 255).astype(np.uint8)
+    small = np.broadcast_to(np.clip(paint, 0, 255).astype(np.uint8), (rows.size, columns.size, 3))
     canvas.color[height:] = np.asarray(sky.horizon, np.uint8)
-    canvas.color[:height] = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    canvas.color[:height] = cv2.resize(np.ascontiguousarray(small), (width, height), interpolation=cv2.INTER_LINEAR)
     canvas.label[...] = SKY
     canvas.depth[...] = FAR_M

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -37,9 +39,6 @@ def _grain() -> FloatArray:
 _GRAIN = _grain()
 
 
-_YZX, _ZXY = [1, 2, 0], [2, 0, 1]
-
-
 class Decal(tuple[Point, ...]):
     """A face that lies on another one of the same thing: it needs colour, the label is there already."""
 
@@ -57,9 +56,9 @@ class Stage:
     ) -> None:
         sin, cos = math.sin(heading_rad), math.cos(heading_rad)
         self.canvas, self.camera, self.light = canvas, camera, light
-        self.rotation = np.array([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]])
+        self.turn = (cos, sin)
         x, z = float(position[0]), float(position[1])
-        self.origin = np.array([x, base, z], np.float64)
+        self.origin: Point = (x, base, z)
         self.viewer: Point = (-cos * x + sin * z, camera.height_m - base, -sin * x - cos * z)
         self.touched: list[float] = [1e9, 1e9, -1e9, -1e9]  # x0, y0, x1, y1 px of what was painted
         # Own axes -> camera axes: three rows of factors of x, y, z, 1.
@@ -67,6 +66,12 @@ class Stage:
         self.depth = self.rows[2][3]
         sx, sy, sz = light.direction
         self.sun: Point = (cos * sx - sin * sz, sy, sin * sx + cos * sz)
+
+    @cached_property
+    def rotation(self) -> FloatArray:
+        """World axes -> own axes (3, 3)."""
+        cos, sin = self.turn
+        return np.array([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]])
 
     @property
     def scale(self) -> float:
@@ -114,7 +119,7 @@ class Stage:
 
     def _darken(self, ground: Sequence[Sequence[float]], share: float) -> None:
         """Multiply the colour within a ground polygon (N, 2) in own axes x, z by `share`."""
-        cos, sin, (x0, y0, z0) = float(self.rotation[0, 0]), float(self.rotation[2, 0]), self.origin.tolist()
+        (cos, sin), (x0, y0, z0) = self.turn, self.origin
         pixels, _ = self.camera.outline([(x * cos + z * sin + x0, y0, z * cos - x * sin + z0) for x, z in ground])
         self.canvas.fill(pixels, (0.0, 0.0, 0.0), alpha=1 - share)
 
@@ -192,7 +197,9 @@ class Stage:
         counts = np.array([len(face[0]) for face in faces])
         end = np.cumsum(counts)
         start = end - counts
-        own = np.array([point for face in faces for point in face[0]])  # (V, 3)
+        flat = itertools.chain.from_iterable
+        numbers = flat(flat(face[0] for face in faces))
+        own = np.fromiter(numbers, np.float64, 3 * int(end[-1])).reshape(-1, 3)  # (V, 3), in half the time of np.array
         rows = np.array(self.rows)
         in_camera = own @ rows[:, :3].T + rows[:, 3]
         if float(in_camera[:, 2].min()) < NEAR_M:
@@ -200,7 +207,8 @@ class Stage:
         # Outward normals: away from the inside point, or towards the viewer for faces with two sides.
         a, b, c = own[start], own[start + counts // 3], own[start + 2 * counts // 3]
         u, v = b - a, c - a
-        normal = u[:, _YZX] * v[:, _ZXY] - u[:, _ZXY] * v[:, _YZX]
+        (ux, uy, uz), (vx, vy, vz) = u.T, v.T
+        normal = np.stack([uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx], axis=1)
         viewer = np.array(self.viewer)
         toward = np.einsum("ij,ij->i", normal, viewer - (a + c) / 2)
         inside = np.array([face[2] or self.viewer for face in faces])
@@ -222,7 +230,8 @@ class Stage:
         for i, color in zip(order, colors, strict=True):
             j, k = first[i], last[i]
             shown.append((j, k, color, (depth[j] + depth[j + (k - j) // 2]) / 2, train_id is not None and type(faces[i][0]) is not Decal))
-        (x0, y0), (x1, y1) = pixels.min(axis=0).tolist(), pixels.max(axis=0).tolist()
+        xs, ys = pixels.T.tolist()
+        x0, y0, x1, y1 = min(xs), min(ys), max(xs), max(ys)
         pixels = np.minimum(np.maximum(pixels, -LIMIT_PX), LIMIT_PX)
         self._fill_fixed((pixels * (1 << SHIFT) + 0.5).astype(np.int32), (x0, y0, x1, y1), shown, train_id or 0)
         return True

@@ -94,23 +94,18 @@ def sample_tile(tile: FloatMap, shape: tuple[int, int], scale: float, rng: np.ra
     side = len(tile)
     need_h, need_w = max(1, int(np.ceil(h * scale))), max(1, int(np.ceil(w * scale)))
     y, x = int(rng.integers(side)), int(rng.integers(side))
-    if y + need_h > side or x + need_w > side:
-        crop = _span(_span(tile, y, need_h).T, x, need_w).T
-    else:
-        crop = tile[y : y + need_h, x : x + need_w]
+    crop = _span(_span(tile, y, need_h, 0), x, need_w, 1)
     if crop.shape == (h, w):
         return crop
     return np.asarray(cv2.resize(crop, (w, h), interpolation=cv2.INTER_AREA if scale > 2 else cv2.INTER_LINEAR))
 
 
-def _span(tile: FloatMap, start: int, count: int) -> FloatMap:
-    """Rows start .. start + count of a periodic tile, as slices: an index for every row and column costs several times more."""
-    side = len(tile)
-    pieces, end = [tile[start : start + count]], start + count
-    for _ in range(side, end, side):
-        pieces.append(tile[: end - side])
-        end -= side
-    return np.concatenate(pieces)
+def _span(tile: FloatMap, start: int, count: int, axis: int) -> FloatMap:
+    """Rows (axis 0) or columns (1) start .. start + count of a periodic tile: few slices instead of an index for each."""
+    side, end = tile.shape[axis], start + count
+    bounds = [(max(0, start - i), min(side, end - i)) for i in range(0, end, side)]
+    pieces = [tile[a:b] if axis == 0 else tile[:, a:b] for a, b in bounds]
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=axis)
 
 
 def tinted(tone: FloatMap, color: tuple[float, float, float]) -> Image:

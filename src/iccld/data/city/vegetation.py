@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 
 from iccld.data.city.buildings import Point, between, clip_to_view, lit, outward, resolution, wall_quad
-from iccld.data.city.camera import Camera, bounded
+from iccld.data.city.camera import Camera, FloatArray, bounded
 from iccld.data.city.canvas import Canvas, put
 from iccld.data.city.layout import VEGETATION
 from iccld.data.city.light import Light
-from iccld.data.city.texture import hsv, noise_tile, sample_tile, tinted
+from iccld.data.city.texture import Image, hsv, noise_tile, sample_tile, tinted
 from iccld.data.city.tree_sprites import SIZE, packed_sprite
 
 Rgb = tuple[float, float, float]
@@ -40,9 +40,16 @@ def make_season(rng: np.random.Generator, world: str) -> Season:
     )[int(pick)]
 
 
-# Every share of bark in a tree's colour, as draw_tree's matrix takes it: (1, 256, 4), three times 255 and the share.
 _WOOD_SHARES = np.full((1, 256, 4), 255, np.uint8)
 _WOOD_SHARES[0, :, 3] = np.arange(256)
+
+
+def bark_and_leaf(wood: Image, mix: FloatArray) -> Image:
+    """Colours (h, w, 3) of the shares of bark (h, w): `mix` (3, 4) times (255, 255, 255, share).
+
+    The matrix fills a table of all shares: that takes a fifth of the time of the matrix on every pixel."""
+    colors = cv2.transform(_WOOD_SHARES, mix)
+    return np.asarray(cv2.applyColorMap(wood, colors.reshape(256, 1, 3)), np.uint8)
 
 
 def draw_tree(
@@ -82,9 +89,7 @@ def draw_tree(
     mix = np.zeros((3, 4))
     mix[:, 0], mix[:, 3] = lit_leaf / 255, (lit_bark - lit_leaf) / 255
     tone, alpha, outline, wood = cv2.split(packed)
-    colors = cv2.transform(_WOOD_SHARES, mix)  # for every share of bark: a table costs a fifth of the matrix on every pixel
-    base = cv2.applyColorMap(wood, colors.reshape(256, 1, 3))
-    paint = cv2.multiply(base, cv2.cvtColor(tone, cv2.COLOR_GRAY2RGB), scale=1 / 128)
+    paint = cv2.multiply(bark_and_leaf(np.asarray(wood, np.uint8), mix), cv2.cvtColor(tone, cv2.COLOR_GRAY2RGB), scale=1 / 128)
     view = canvas.color[top:bottom, left:right]
     weight = cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB)
     cv2.add(cv2.multiply(paint, weight, scale=1 / 255), cv2.multiply(view, cv2.bitwise_not(weight), scale=1 / 255), dst=view)

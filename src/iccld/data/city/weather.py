@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from iccld.data.city.camera import Camera
-from iccld.data.city.canvas import Canvas
+from iccld.data.city.canvas import Canvas, put
 from iccld.data.city.layout import ROAD, SIDEWALK, SKY
 from iccld.data.city.texture import FloatMap, Image, noise_tile
 
@@ -106,11 +106,11 @@ def add_air(canvas: Canvas, camera: Camera, look: Look, rng: np.random.Generator
         _reflect(canvas, camera, look, rng)
     if look.haze > 0.0005:
         clear = cv2.exp(np.minimum(canvas.depth, 260) * np.float32(-look.haze))
-        clear[(canvas.label == SKY) & (clear < 0.75 - 12 * look.haze)] = max(0.0, 0.75 - 12 * look.haze)
+        put(clear, max(0.0, 0.75 - 12 * look.haze), (canvas.label == SKY) & (clear < 0.75 - 12 * look.haze))
         weight = cv2.convertScaleAbs(clear, alpha=255)
-        weight = cv2.merge([weight, weight, weight])
+        weight = cv2.cvtColor(weight, cv2.COLOR_GRAY2RGB)
         veil = cv2.LUT(cv2.bitwise_not(weight), _ramp(look.haze_color))
-        canvas.color[...] = cv2.add(cv2.multiply(canvas.color, weight, scale=1 / 255), veil)
+        cv2.add(cv2.multiply(canvas.color, weight, scale=1 / 255), veil, dst=canvas.color)
 
 
 def _ramp(color: Rgb) -> Image:
@@ -185,7 +185,7 @@ def _sensor(image: Image, look: Look, rng: np.random.Generator) -> Image:
     height, width = image.shape[:2]
     if look.vignette > 0.02:
         fall = 1 - _corners(height, width) * np.float32(look.vignette * 0.45)
-        image = np.asarray(cv2.multiply(image, cv2.merge([fall, fall, fall]), dtype=cv2.CV_8U), np.uint8)
+        image = np.asarray(cv2.multiply(image, cv2.cvtColor(fall, cv2.COLOR_GRAY2RGB), dtype=cv2.CV_8U), np.uint8)
     if look.noise > 0.3:
         sheet = _grain(height, width)
         places = [(int(rng.integers(_GRAIN)), int(rng.integers(_GRAIN))) for _ in range(3)]
