@@ -206,8 +206,10 @@ def distance(first: MethodRun, second: MethodRun) -> float:
     return largest
 
 
-@pytest.mark.parametrize("accelerator", [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=NEEDS_GPU)])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "accelerator"),
+    [pytest.param("iccld", "cpu", marks=pytest.mark.slow), *(pytest.param(name, "cuda", marks=NEEDS_GPU) for name in METHODS)],
+)
 def test_fault_13_resumed_is_no_further_off_than_a_run_that_is_repeated(
     method: str, accelerator: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
