@@ -50,6 +50,7 @@ class Recorder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @pytest.hookimpl(trylast=True)  # after the marks have taken out what does not run here, which is not planned then
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Sorted by number; within a number by file, so that fixtures of a module are made once."""
         chosen = [(number, item) for item in items if (number := number_of(item.name)) is not None]
