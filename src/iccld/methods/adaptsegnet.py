@@ -98,6 +98,7 @@ class AdaptSegNet(SegmenterMethod[Settings]):
         weights = ((1.0, settings.adversarial_weight), (settings.auxiliary_weight, settings.auxiliary_adversarial_weight))
         losses: dict[str, Tensor] = {}
         total = torch.zeros((), device=image.device)
+        # One level or two: the tuples of weights and names are as long as the most.
         for logits, discriminator, (weight, adversarial), name in zip(levels, self.discriminators, weights, ("", "_aux"), strict=False):
             logits_source, logits_target = logits.chunk(2)
             loss_source = cross_entropy(logits_source, source.label, class_weight=classes)

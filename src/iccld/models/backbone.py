@@ -119,7 +119,7 @@ class BackboneEncoder(nn.Module):
         maps = dict(zip(self.backbone.strides, self.backbone(image), strict=True))
         levels: dict[int, Tensor] = {}
         x = image
-        for stride, block in zip(self.strides, self.stem, strict=False):
+        for stride, block in zip(self.strides, self.stem, strict=False):  # the stem ends where the backbone begins
             levels[stride] = x = block(x)
         levels |= {int(stride): project(maps[int(stride)]) for stride, project in self.lateral.items()}
         merged: Tensor | None = None

@@ -167,7 +167,7 @@ def _column(run: Run, i: int, palette: list[list[int]], width: int) -> dict[str,
 def class_legend(run: Run, width: int, font: Any) -> Image.Image:
     """A strip of class colours and names, wrapped to the width."""
     space = mapping(run.pictures.get("label_space"))
-    entries = list(zip(space.get("names") or [], space.get("palette") or [], strict=False))
+    entries = list(zip(space.get("names") or [], space.get("palette") or [], strict=False))  # what a damaged record has of both
     places, x, y = [], 12, 8
     for name, colour in entries:
         length = 18 + round(font.getlength(str(name))) + 16

@@ -82,11 +82,16 @@ def run_stages(
                 is_scored=stage.name in scored,
             )
             if on_stage_end is not None:
-                is_left = engine.is_first and not _done_unless_stopped(partial(on_stage_end, stage.name, method, results[stage.name]))
-                if engine.any_rank(is_left):
-                    raise Preempted(f"stopped after stage {stage.name}, before its scores were written; go on with --resume auto")
+                _end_stage(partial(on_stage_end, stage.name, method, results[stage.name]), stage.name, engine)
     assert method is not None
     return RunResult(method, results)
+
+
+def _end_stage(on_stage_end: Callable[[], None], name: str, engine: Engine) -> None:
+    """Rank 0 tells of the stage's end, unless it is asked to stop meanwhile: then every rank raises `Preempted`."""
+    is_left = engine.is_first and not _done_unless_stopped(on_stage_end)
+    if engine.any_rank(is_left):
+        raise Preempted(f"stopped after stage {name}, before its scores were written; go on with --resume auto")
 
 
 def _done_unless_stopped(work: Callable[[], None]) -> bool:

@@ -67,7 +67,7 @@ def _solid(ground: Ground, u: float, width: float, paint: Rgb, alpha: float = 1.
         if (np.sign(u) in j.sides and abs(u) > 1.5) or len(j.sides) == 2:
             edges += [j.z0 - 1, j.z1 + 1]
     edges.append(min(150.0, ground.street.end))
-    for z0, z1 in zip(edges[::2], edges[1::2], strict=False):
+    for z0, z1 in zip(edges[::2], edges[1::2], strict=True):
         if z1 > z0 and z1 > 0.5:
             ground.mark(ground.strip(u - width / 2, u + width / 2, z0, z1), paint, alpha)
 
