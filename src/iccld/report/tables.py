@@ -56,6 +56,7 @@ def class_colours(run: Run) -> dict[str, str]:
         if shipped is None:
             return {}
         names, palette = list(shipped.names), shipped.palette.tolist()
+    # Shorter lists are a damaged record's: what it has of both is shown.
     return {str(name): "rgb({},{},{})".format(*(int(c) for c in colour[:3])) for name, colour in zip(names, palette, strict=False)}
 
 
@@ -134,7 +135,7 @@ def histogram_table(run: Run) -> tuple[list[Stage], list[HistogramRow], list[str
     for stage in run.main_stages:
         lines = [line for line in stage.training if _histogram(line)][-10:]
         if lines:
-            columns = zip(*(_histogram(line) for line in lines), strict=False)
+            columns = zip(*(_histogram(line) for line in lines), strict=False)  # a damaged line may hold fewer classes
             found.append((stage, [100 * sum(column) / len(lines) for column in columns]))
     if not found:
         return [], [], []

@@ -64,14 +64,14 @@ def run_stages(
             results[stage.name] = train_stage(
                 method,
                 stage,
-                _loader_of(loader_factory, stage.name),
+                partial(loader_factory, stage.name),
                 engine=engine,
                 run=run,
                 seed=seed,
                 log_every=log_every,
                 checkpoint_every=checkpoint_every,
                 evaluate_every=evaluate_every,
-                on_evaluate=None if on_evaluate is None else _evaluation_of(on_evaluate, stage.name),
+                on_evaluate=None if on_evaluate is None else partial(on_evaluate, stage.name),
                 resume=resume,
                 progress=progress,
                 order=order,
@@ -102,11 +102,3 @@ def _done_unless_stopped(work: Callable[[], None]) -> bool:
     except Stopped:
         return False
     return True
-
-
-def _loader_of(factory: Callable[[str, int, int], Iterable[DomainBatch]], name: str) -> Callable[[int, int], Iterable[DomainBatch]]:
-    return lambda start, end: factory(name, start, end)
-
-
-def _evaluation_of(evaluate: Callable[[str, Method, int], Evaluation], name: str) -> Callable[[Method, int], Evaluation]:
-    return lambda method, iteration: evaluate(name, method, iteration)
