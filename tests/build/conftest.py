@@ -48,8 +48,12 @@ class Workshop:
     def adapt(self, name: str, changes: dict[str, Any] | None = None, *arguments: str) -> int:
         """The exit code of `iccld adapt` with the shared settings, whole sections of them replaced."""
         file = self.root / f"{name}.yaml"
-        file.write_text(yaml.safe_dump({**copy.deepcopy(self.settings), **(changes or {})}), encoding="utf-8")
+        self.write(file, changes)
         return main(["adapt", "--config", str(file), *arguments])
+
+    def write(self, file: Path, changes: dict[str, Any] | None = None) -> None:
+        """The shared settings as a configuration file, whole sections of them replaced."""
+        file.write_text(yaml.safe_dump({**copy.deepcopy(self.settings), **(changes or {})}), encoding="utf-8")
 
     def digests(self, name: str, stages: tuple[str, ...] = STAGES) -> dict[str, str]:
         """SHA-256 of every tensor file of each stage's last checkpoint."""

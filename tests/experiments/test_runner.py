@@ -16,7 +16,7 @@ import pytest
 
 from iccld.errors import Preempted
 from iccld.experiments.runner import run_units
-from iccld.experiments.units import Unit, costs, is_finished, seconds_left, share_done
+from iccld.experiments.units import Unit, costs, is_finished, seconds_left, share_done, share_trained
 from iccld.machine import available_cores
 
 FAKE = (sys.executable, "-S", str(Path(__file__).with_name("fake_training.py")))
@@ -109,6 +109,15 @@ def test_progress_is_read_off_the_metrics(tmp_path: Path) -> None:
     assert share_done(one) == pytest.approx(12 / 40)
     (tmp_path / "metrics.jsonl").write_text('{"stage": "step1", "iteration": 30}\n{"stage": "step2", "iteration": 5}\n')
     assert share_done(one) == pytest.approx(35 / 40)
+    (tmp_path / "summary.json").write_text(json.dumps({"stages": {"step1": {"iterations": 30}, "step2": {"iterations": 10}}}))
+    assert share_done(one) == 1.0
+
+
+def test_a_trained_unit_has_its_scores_before_it(tmp_path: Path) -> None:
+    one = Unit("a", "a", tmp_path, "", {"step1": 30, "step2": 10}, seconds=100.0, scoring_seconds=40.0)
+    (tmp_path / "metrics.jsonl").write_text('{"stage": "step2", "iteration": 10}\n')
+    assert share_trained(one) == 1.0
+    assert share_done(one) == pytest.approx(0.6)
     (tmp_path / "summary.json").write_text(json.dumps({"stages": {"step1": {"iterations": 30}, "step2": {"iterations": 10}}}))
     assert share_done(one) == 1.0
 

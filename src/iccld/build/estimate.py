@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import torch
 
 from iccld.batch import DomainBatch
-from iccld.build.objects import ingredients, method_settings, optimisations, registered_method
+from iccld.build.alignment import GAP_ROWS, PICTURES
+from iccld.build.cost import seconds_per_picture
+from iccld.build.objects import ingredients, method_settings, optimisations, registered_method, scoring_predictor
 from iccld.build.source import SOURCE
 from iccld.config import Config, DomainConfig, parse_size
+from iccld.data import open_dataset
 from iccld.labels import get_label_space
-from iccld.methods.method import Method, Stage
+from iccld.methods.method import DiffusionMethod, Method, Stage
 from iccld.training.allocator import keep_freed_memory
 from iccld.training.engine import Engine
 
@@ -22,27 +26,31 @@ TIMED_STEPS = 2
 WARMUP_STEPS = 5
 """Steps before the timed ones where a budget is fixed by time."""
 
-EVALUATION_SHARE = 0.12
-"""Time for scoring, pictures and checkpoints, on top of the steps."""
+REST_SHARE = 0.05
+"""Time for checkpoints, pictures and the report, on top of steps and scores."""
 
 BYTES_PER_PIXEL = 1.9
 """A generated scene on disk, image and label, in bytes per pixel."""
 
 
 def estimate(config: Config) -> dict[str, float]:
-    """seconds, memory_gib and disk_gib of the training, from a few steps of each stage on random pictures of the crop's size.
+    """seconds, scoring_seconds, memory_gib and disk_gib of the training, from a few steps and predictions of each stage on random pictures.
 
-    Reading and drawing of data is not in the seconds; memory is this process's peak with the pictures held in memory.
+    scoring_seconds is a part of the seconds.  Reading and drawing of data is in neither; memory is this process's peak with the pictures
+    held in memory.
     """
     engine = _engine(config)
-    seconds, checkpoint_bytes = 0.0, 0
+    splits = _scored_splits(config)
+    seconds, scoring, checkpoint_bytes = 0.0, 0.0, 0
     for stage, method, batch in _ready_stages(config, engine):
         seconds += stage.iterations * _mean_step_seconds(stage, method, batch, engine)
+        scoring += _scoring_seconds(config, stage, method, splits, engine)
         checkpoint_bytes += _checkpoint_bytes(method) * (config.runtime.keep_last + 1)
     scenes = [domain for domain in (config.source, config.target, config.val) if domain.path is None and domain.generate.num]
     scene_bytes = sum(domain.generate.num * BYTES_PER_PIXEL * _area(domain.generate.size) for domain in scenes)
     return {
-        "seconds": seconds * (1 + EVALUATION_SHARE),
+        "seconds": (seconds + scoring) * (1 + REST_SHARE),
+        "scoring_seconds": scoring,
         "memory_gib": engine.peak_memory_gib() + _cached_bytes(config) / 2**30,
         "disk_gib": (checkpoint_bytes + scene_bytes) / 2**30,
     }
@@ -78,6 +86,40 @@ def _ready_stages(config: Config, engine: Engine) -> Iterator[tuple[Stage, Metho
         method.setup(engine)
         method.start_round([batch])
         yield stage, method, batch
+
+
+def _scored_splits(config: Config) -> dict[str, tuple[int, tuple[int, int]]]:
+    """`val` and `source_val` as far as there are any: number of pictures, and the size (H, W) of the first."""
+    splits = {}
+    for name, domain in (("val", config.val), ("source_val", config.source)):
+        num, size = domain.generate.num, parse_size(domain.generate.size)
+        if domain.path is not None:
+            dataset = open_dataset(Path(domain.path), domain.format, domain.split, get_label_space(config.label_space), domain.classes)
+            height, width, _ = dataset.read_image(0).shape
+            num, size = len(dataset), (height, width)
+        num = config.source.holdout if name == "source_val" else num
+        if num:
+            splits[name] = num, size
+    return splits
+
+
+def _scoring_seconds(
+    config: Config, stage: Stage, method: Method, splits: Mapping[str, tuple[int, tuple[int, int]]], engine: Engine
+) -> float:
+    """Scoring a stage, at its end and on the way, at the speed of one picture of each split."""
+    predictor = scoring_predictor(config, method, method.headline_weights, engine)
+    every = config.runtime.evaluate_every
+    between = (stage.iterations - 1) // every if every else 0
+    at_end = {"val": 2 if method.ema_networks() else 1, "source_val": 1}
+    pictures = {name: num * (between + at_end[name]) for name, (num, _) in splits.items()}
+    seconds = sum(pictures[name] * seconds_per_picture(predictor, size) for name, (_, size) in splits.items())
+    if isinstance(method, DiffusionMethod):
+        seconds += (GAP_ROWS + 2 * PICTURES) * seconds_per_picture(predictor, parse_size(config.size.target))
+        compared = min(splits["val"][0], config.evaluation.compare_images) if "val" in splits else 0
+        for steps in config.evaluation.compare_steps if compared else ():
+            sampler = scoring_predictor(config, method, method.headline_weights, engine, steps)
+            seconds += compared * seconds_per_picture(sampler, splits["val"][1])
+    return seconds
 
 
 def _area(size: str) -> int:

@@ -24,7 +24,10 @@ from iccld.errors import ConfigError, UnmetNeedError
 from iccld.labels import LabelSpace, get_label_space
 from iccld.methods import METHODS, Registered
 from iccld.methods.ingredients import Ingredients, Optimisation, Views
+from iccld.methods.method import DiffusionMethod, Method
+from iccld.predictor import Predictor
 from iccld.progress import say
+from iccld.training.engine import Engine
 
 WEIGHT_RANGE = (0.2, 5.0)
 """Class weights stay inside: a class of a few pixels must not drown the rest."""
@@ -204,6 +207,16 @@ def ingredients(config: Config, label_space: LabelSpace, class_weight: torch.Ten
         class_weight=class_weight,
         seed=config.seed,
     )
+
+
+def scoring_predictor(config: Config, method: Method, weights: str, engine: Engine, sampler_steps: int | None = None) -> Predictor:
+    """The predictor as a run scores it: the engine's precision, the configuration's window.  sampler_steps: of a diffusion stage."""
+    predictor = method.predictor(weights, sampler_steps) if isinstance(method, DiffusionMethod) else method.predictor(weights)
+    predictor.precision = engine.precision
+    if config.evaluation.window != "whole":
+        predictor.window = parse_size(config.evaluation.window)
+        predictor.stride = config.evaluation.stride or None
+    return predictor
 
 
 def class_weights(counts: Any, exponent: float) -> torch.Tensor | None:

@@ -15,7 +15,16 @@ from iccld.build.alignment import alignment, identity_gap
 from iccld.build.cost import milliseconds_per_image, num_parameters
 from iccld.build.load import LABEL_SPACE
 from iccld.build.networks import keep_architecture
-from iccld.build.objects import class_weights, ingredients, method_settings, open_data, optimisations, pair_dataset, registered_method
+from iccld.build.objects import (
+    class_weights,
+    ingredients,
+    method_settings,
+    open_data,
+    optimisations,
+    pair_dataset,
+    registered_method,
+    scoring_predictor,
+)
 from iccld.build.provenance import environment
 from iccld.build.remedies import memory_explained, scoring_remedies, training_remedies
 from iccld.build.source import SOURCE, TrainedSource, find_source, restored_source
@@ -160,12 +169,7 @@ class _Run:
     # --- scores ------------------------------------------------------------------------------------------------------
 
     def _predictor(self, method: Method, weights: str) -> Predictor:
-        predictor = method.predictor(weights)
-        predictor.precision = self.engine.precision
-        if self.config.evaluation.window != "whole":
-            predictor.window = parse_size(self.config.evaluation.window)
-            predictor.stride = self.config.evaluation.stride or None
-        return predictor
+        return scoring_predictor(self.config, method, weights, self.engine)
 
     def _evaluate(self, stage: str, method: Method, iteration: int) -> list[dict[str, Any]]:
         """Headline weights on the validation split; at the stage's end also the others, and the source's held-out part."""
@@ -242,8 +246,7 @@ class _Run:
         by_steps = {}
         count = min(len(self.data.val), self.config.evaluation.compare_images)
         for steps in self.config.evaluation.compare_steps if count else ():
-            predictor = method.predictor(method.headline_weights, steps)
-            predictor.precision = self.engine.precision
+            predictor = scoring_predictor(self.config, method, method.headline_weights, self.engine, steps)
             scores = evaluate(predictor, self.data.val, self.space, title=f"Scoring {steps} DDIM steps", limit=count)
             by_steps[str(steps)] = scores.miou
         return told | {"miou_by_steps": by_steps, "miou_by_steps_images": count}

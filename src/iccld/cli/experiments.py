@@ -90,7 +90,7 @@ class State:
         for name in ("recipe", "name", "seed", "runtime", "source_checkpoint"):
             kept.pop(name)
         settings = json.loads(json.dumps({**kept, **more}))
-        self.values = read_json(self.path) or {"settings": settings, "estimates": {}, "iterations": {}}
+        self.values = read_json(self.path) or {"settings": settings}
         difference = _first_difference(self.values["settings"], settings)
         if difference is not None:
             raise ConfigError(f"{out} holds this experiment with another {difference}; choose another --out, or the same settings")
@@ -101,10 +101,11 @@ class State:
 
     def remembered(self, group: str, key: str, make: Callable[[], Any]) -> Any:
         """The value of an earlier call, or a new one, kept at once."""
-        if key not in self.values[group]:
-            self.values[group][key] = make()
+        known = self.values.setdefault(group, {})
+        if key not in known:
+            known[key] = make()
             self.save()
-        return self.values[group][key]
+        return known[key]
 
 
 def units_of(planned: Sequence[Planned], state: State, no_estimate: bool, jobs: int) -> list[Unit]:
@@ -116,9 +117,10 @@ def units_of(planned: Sequence[Planned], state: State, no_estimate: bool, jobs: 
     for one in planned:
         is_source = one.config.source_checkpoint is None
         stages = {"source": one.config.stages.source.iterations} if is_source else after_source(one.config)
-        seconds = None if no_estimate else state.remembered("estimates", one.kind, partial(_estimate, one, jobs))
+        times = None if no_estimate else state.remembered("times", one.kind, partial(_estimate, one, jobs))
         name = f"source-{one.config.name}" if is_source else one.config.name
-        found.setdefault(one.run, Unit(name, one.title, one.run, dump_config(one.config), stages, one.needs, seconds))
+        unit = Unit(name, one.title, one.run, dump_config(one.config), stages, one.needs)
+        found.setdefault(one.run, unit if times is None else replace(unit, **times))
     return list(found.values())
 
 
@@ -182,12 +184,13 @@ def finish(document: Document, out: Path, failures: Mapping[str, str]) -> int:
     return 0
 
 
-def _estimate(planned: Planned, jobs: int) -> float | None:
-    """Seconds, or None where the run cannot even be timed: its failure is told when it is trained."""
+def _estimate(planned: Planned, jobs: int) -> dict[str, float] | None:
+    """seconds and scoring_seconds of a unit, or None where the run cannot even be timed: its failure is told when it is trained."""
     from iccld import build
 
     try:
-        return round(build.estimate(on_its_share(planned.config, jobs))["seconds"], 1)
+        estimate = build.estimate(on_its_share(planned.config, jobs))
+        return {key: round(estimate[key], 1) for key in ("seconds", "scoring_seconds")}
     except Exception as error:  # a method that fails must not stop the others, whatever it raises
         say(f"warning: {planned.title} could not be timed ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
         return None

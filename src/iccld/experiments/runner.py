@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iccld.errors import Preempted
-from iccld.experiments.units import Unit, costs, is_finished, seconds_left, share_done
+from iccld.experiments.units import Unit, costs, is_finished, seconds_left, share_done, share_trained
 from iccld.machine import available_cores
 from iccld.progress import duration, say
 from iccld.training.signals import StopRequest, stop_on_signals
@@ -160,8 +160,14 @@ class _Watch:
         now = time.monotonic()
         if now - self.spoke >= SPEAK_SECONDS:
             self.spoke = now
-            shares = ", ".join(f"{unit.title}: {share_done(unit):.0%}" for unit in units)
+            shares = ", ".join(f"{unit.title}: {_progress(unit)}" for unit in units)
             say(f"  {shares}, {duration(now - self.started)} elapsed{self.left()}")
+
+
+def _progress(unit: Unit) -> str:
+    """`40%` of the training, or that it is over and the last stage is being scored, which of many denoising steps takes minutes."""
+    share = share_trained(unit)
+    return f"{share:.0%}" if share < 1 else "trained, scoring"
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

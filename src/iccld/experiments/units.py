@@ -17,7 +17,8 @@ class Unit:
     """One run of an experiment.
 
     name: unique, and a file name.  title: for people.  run: its directory.  config: its configuration as YAML.  stages: those it trains,
-    with their iterations, in order.  needs: the unit whose source stage it starts from.  seconds: estimated; None where not estimated.
+    with their iterations, in order.  needs: the unit whose source stage it starts from.  seconds: estimated, None where not
+    estimated; scoring_seconds of them go into scores.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Unit:
     stages: Mapping[str, int]
     needs: str | None = None
     seconds: float | None = None
+    scoring_seconds: float = 0.0
 
     @property
     def iterations(self) -> int:
@@ -44,9 +46,15 @@ def is_finished(unit: Unit) -> bool:
 
 
 def share_done(unit: Unit) -> float:
-    """Share of a unit's iterations that lie behind it, 0..1, read off the end of metrics.jsonl."""
+    """Share of a unit's work that lies behind it, 0..1: its iterations, and once it is finished its scores."""
     if is_finished(unit):
         return 1.0
+    scoring = unit.scoring_seconds / unit.seconds if unit.seconds else 0.0
+    return (1 - scoring) * share_trained(unit)
+
+
+def share_trained(unit: Unit) -> float:
+    """Share of a unit's iterations that lie behind it, 0..1, read off the end of metrics.jsonl."""
     before = 0
     stage, iteration = _position(unit.run / "metrics.jsonl")
     for name, iterations in unit.stages.items():

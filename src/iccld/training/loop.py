@@ -37,7 +37,7 @@ class StageResult:
 
     iterations: int
     seconds: float
-    """Wall time in seconds, evaluations and saving included, summed over resumes."""
+    """Wall time of training in seconds, saving included and evaluations not, summed over resumes."""
     peak_memory_gib: float
     best: dict[str, Any] | None
     """{"miou": percent, "iteration": int} of the best evaluation, None without one."""
@@ -210,6 +210,7 @@ class _StageLoop:
         """Evaluate on rank 0 and write the lines; returns whether this is the best so far.  Asked to stop, it saves and leaves without."""
         is_better = is_left = False
         answer: Evaluation = None
+        began = time.monotonic()
         if self.engine.is_first and self.on_evaluate is not None:
             with _training_flags_kept([*self.method.networks().values(), *self.method.ema_networks().values()]):
                 try:
@@ -217,6 +218,7 @@ class _StageLoop:
                         answer = self.on_evaluate(self.method, self.iteration)
                 except Stopped:
                     is_left = True
+        self.started += time.monotonic() - began  # training time stands still meanwhile
         if self.engine.any_rank(is_left):
             self._save()
             self.engine.barrier()
