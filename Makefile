@@ -32,10 +32,10 @@ faults: .venv/.stamp-dev
 .venv/bin/python:
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "error: $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
-# torch first, everything else after it, so that nothing replaces it. hatchling builds the package here instead of in an environment of
-# its own, which would take pip another four seconds.
+# torch first, everything else after it, so that nothing replaces it. hatchling (with editables) builds the package here instead of in an
+# environment of its own, which would take pip another four seconds.
 .venv/.stamp-torch: constraints.txt | .venv/bin/python
-	$(PIP) torch hatchling
+	$(PIP) torch hatchling editables
 	@touch $@
 
 .venv/.stamp-demo: pyproject.toml constraints.txt .venv/.stamp-torch
