@@ -91,15 +91,15 @@ def _ready_stages(config: Config, engine: Engine) -> Iterator[tuple[Stage, Metho
 def _scored_splits(config: Config) -> dict[str, tuple[int, tuple[int, int]]]:
     """`val` and `source_val` as far as there are any: number of pictures, and the size (H, W) of the first."""
     splits = {}
-    for name, domain in (("val", config.val), ("source_val", config.source)):
+    domains = {"val": config.val} | ({"source_val": config.source} if config.source.holdout else {})
+    for name, domain in domains.items():
         num, size = domain.generate.num, parse_size(domain.generate.size)
         if domain.path is not None:
             dataset = open_dataset(Path(domain.path), domain.format, domain.split, get_label_space(config.label_space), domain.classes)
             height, width, _ = dataset.read_image(0).shape
             num, size = len(dataset), (height, width)
-        num = config.source.holdout if name == "source_val" else num
         if num:
-            splits[name] = num, size
+            splits[name] = config.source.holdout if name == "source_val" else num, size
     return splits
 
 
