@@ -45,6 +45,14 @@ CATALOGUE: dict[int, str] = {
     38: "a value of the wrong type or range",
     39: "two settings that contradict each other",
     40: "the hub cannot be reached",
+    50: "masks, depth or painted labels among the pictures",
+    51: "a split that was asked for and is not there",
+    52: "data that changed under a run",
+    53: "16-bit pictures of narrow range",
+    54: "one class, nothing labelled, or a class without a source pixel",
+    55: "files left out",
+    57: "a data error in the middle of training",
+    58: "a refused start",
 }
 
 

@@ -67,7 +67,8 @@ def open_data(config: Config) -> Data:
         if path is None:
             return None
         form = domain.format if domain.path is not None else domain.generate.layout
-        dataset = open_dataset(path, form, domain.split, space, domain.classes, labels=labels)
+        is_asked = domain.path is not None and domain.split != ("val" if domain is config.val else "train")
+        dataset = open_dataset(path, form, domain.split, space, domain.classes, labels=labels, is_asked=is_asked)
         for note in dataset.notes:
             say(note)
         return dataset

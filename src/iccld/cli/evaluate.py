@@ -11,6 +11,7 @@ from iccld.cli.run_folder import open_predictor, read_json, refuse_other_than_ru
 from iccld.config import read_config
 from iccld.errors import ConfigError, DataError
 from iccld.labels import LabelSpace, get_label_space
+from iccld.progress import say
 
 if TYPE_CHECKING:
     from iccld.data import Dataset
@@ -111,7 +112,10 @@ def _open(arguments: Namespace, label_space: LabelSpace) -> Dataset:
     from iccld.data import open_dataset
 
     split = arguments.split or "val"
-    return open_dataset(arguments.data, arguments.format, split, label_space, arguments.classes)
+    dataset = open_dataset(arguments.data, arguments.format, split, label_space, arguments.classes, is_asked=arguments.split is not None)
+    for note in dataset.notes:
+        say(note)
+    return dataset
 
 
 def _refuse_missing(data: Path) -> None:

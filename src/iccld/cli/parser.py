@@ -10,11 +10,11 @@ from typing import Any, NoReturn
 
 from iccld import __version__
 from iccld.config import nearest, parse_size
+from iccld.config.domains import FORMATS
 from iccld.errors import ConfigError
 from iccld.progress import set_quiet
 
 Command = Callable[[argparse.Namespace, list[str]], int]
-FORMATS = ("auto", "gta5", "synthia", "cityscapes", "folder")
 LAYOUTS = ("gta5", "synthia", "cityscapes", "folder")
 WORLDS = ("sim", "camera")
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from iccld.config.checks import require, require_at_least, require_one_of, require_size
 
+FORMATS = ("auto", "gta5", "synthia", "cityscapes", "folder", "voc", "kitti", "acdc", "bdd100k", "mapillary", "idd", "carla")
+"""Layouts on disk that `iccld.data` reads."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig:
@@ -41,7 +44,7 @@ class DomainConfig:
     """Folder with the pictures; None where they are generated (or, for `val`, where there is no validation)."""
 
     format: str = "auto"
-    """Layout on disk: auto, gta5, synthia, cityscapes or folder."""
+    """Layout on disk: auto finds out; gta5, synthia, cityscapes, folder and others (docs/data.md) say which it has to be."""
 
     split: str = "train"
     """Part of the data, where the layout has parts (cityscapes: train, val)."""
@@ -53,7 +56,7 @@ class DomainConfig:
     """Scenes to draw; in use when its `num` is above 0."""
 
     def __post_init__(self) -> None:
-        require_one_of(self, "format", ("auto", "gta5", "synthia", "cityscapes", "folder"))
+        require_one_of(self, "format", FORMATS)
         require(bool(self.split), "split is empty; name a part such as train or val")
         require(not (self.path and self.generate.num), "path and generate.num are both given; set generate.num to 0 to read the path")
 

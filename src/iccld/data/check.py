@@ -57,6 +57,7 @@ class CheckReport:
     problems: list[str]
     """One line each: unpaired, unreadable, unknown id, sizes that differ, odd sizes."""
     notes: list[str]
+    layout: str = ""
 
     @property
     def ok(self) -> bool:
@@ -80,6 +81,7 @@ class CheckReport:
         return {
             "root": str(self.root),
             "format": self.format,
+            "layout": self.layout,
             "label_space": self.label_space.name,
             "num_images": self.num_images,
             "num_labelled": self.num_labelled,
@@ -136,6 +138,7 @@ def check_dataset(dataset: FileDataset, workers: int | None = None, progress: Pr
         num_ignored_pixels=num_ignored,
         problems=problems,
         notes=list(dataset.notes),
+        layout=dataset.layout,
     )
 
 

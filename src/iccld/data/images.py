@@ -11,35 +11,44 @@ import stat
 import struct
 import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from iccld.data import jpeg, png
 from iccld.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
-"""Pictures, by lower-case suffix."""
+"""Pictures that are always read, by lower-case suffix."""
+HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".avif"})
+"""Pictures that are read where the extra `heif` (pillow-heif) is installed."""
 MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp"})
 """Formats that keep ids exact."""
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"})
+"""Films, which `predict` reads where the extra `video` (av) is installed."""
+DESCRIPTIONS = frozenset({".yaml", ".yml", ".md", ".json", ".txt", ".csv", ".html"})
+"""Files that describe a data set and are not expected to be pictures."""
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 """What a file may be, whatever its suffix says.  Pillow knows forty more; some start other programs, and few are tested against damage."""
 MAX_PIXELS = 1 << 26
 """Largest picture decoded, 8192x8192: with the decoder's own buffers, less than 1 GiB."""
 MAX_PIXELS_WIDE = 1 << 25
-"""The same for WebP and for 16-bit colour, whose decoders need 16-20 bytes a pixel."""
+"""The same for WebP, HEIC, AVIF and 16-bit colour, whose decoders need 16-20 bytes a pixel."""
 MAX_FILE_BYTES = 1 << 29
 MAX_SCANNED_PIXELS = 1 << 30
 """Pixels times scans of a progressive JPEG: about 4 s.  33 bytes a scan are enough to keep a decoder busy for hours."""
 BAND_PIXELS = 1 << 20
 """Pixels converted at a time, so that a large picture is not held three times."""
+
+HEIF_FORMATS = ("HEIF", "AVIF")
 
 # MAX_PIXELS decides, not Pillow's warning.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -147,12 +156,39 @@ def read_depth(path: Path | str) -> npt.NDArray[np.float32]:
     return np.array(depth, dtype=np.float32)
 
 
+def picture_suffixes() -> frozenset[str]:
+    """The lower-case suffixes of pictures that can be read with what is installed."""
+    return IMAGE_SUFFIXES | HEIF_SUFFIXES if find_spec("pillow_heif") else IMAGE_SUFFIXES
+
+
+@contextmanager
+def opened_header(path: Path | str) -> Iterator[Image.Image]:
+    """A picture with its header read and found sane, not decoded.  DataError as for `read_image`."""
+    with _opened(path) as opened:
+        yield opened.image
+
+
+def upright_size(path: Path | str) -> tuple[int, int]:
+    """(H, W) of a picture once upright, from its header alone.  DataError as for `read_image`."""
+    with _opened(path) as opened:
+        height, width = opened.size
+        return (width, height) if _orientation(opened) >= 5 else (height, width)
+
+
 def find_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
     """Files below `folder` with one of the lower-case `suffixes`, sorted by their relative path.
 
     Links are followed, loops of links are not; hidden files and folders are left out.  DataError for a folder that cannot be listed.
     """
+    return _walk(folder, lambda path: path.suffix.lower() in suffixes)
 
+
+def other_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
+    """The files that `find_files` leaves out, apart from hidden ones and those that describe a data set."""
+    return _walk(folder, lambda path: path.suffix.lower() not in suffixes | DESCRIPTIONS)
+
+
+def _walk(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
     def refuse(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
             raise DataError(f"{error.filename}: cannot be listed: {error.strerror}; files in it would be missed")
@@ -166,7 +202,7 @@ def find_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
             continue
         visited.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        found += [Path(directory, name) for name in files if not name.startswith(".") and Path(name).suffix.lower() in suffixes]
+        found += [path for name in files if not name.startswith(".") and wanted(path := Path(directory, name))]
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
@@ -184,8 +220,10 @@ def _opened(path: Path | str) -> Iterator[_Opened]:
             # One reading serves the checksums and two decoders; the other formats are read piece by piece.
             data = file.read() if file.read(2) in (png.SIGNATURE[:2], b"\xff\xd8") and file.seek(0) == 0 else b""
             header = png.read_header(data) if data.startswith(png.SIGNATURE[:2]) else None
+            file.seek(4)
+            formats = _with_heif(path) if file.read(4) == b"ftyp" else FORMATS
             file.seek(0)
-            with Image.open(BytesIO(data) if data else file, formats=FORMATS) as image:
+            with Image.open(BytesIO(data) if data else file, formats=formats) as image:
                 opened = _Opened(path, image, data, header)
                 _refuse_bombs(opened)
                 yield opened
@@ -205,6 +243,18 @@ def _opened(path: Path | str) -> Iterator[_Opened]:
         raise DataError(f"{path}: truncated or corrupt: {_one_line(error)}") from None
 
 
+def _with_heif(path: Path | str) -> tuple[str, ...]:
+    """The formats of HEIC and AVIF files, whose readers are imported here and nowhere else."""
+    try:
+        import pillow_heif
+    except ImportError:
+        raise DataError(f"{path}: HEIC and AVIF pictures need pillow-heif; pip install 'iccld[heif]', or save it as JPEG or PNG") from None
+    pillow_heif.register_heif_opener()
+    if not features.check("avif") and hasattr(pillow_heif, "register_avif_opener"):
+        pillow_heif.register_avif_opener()
+    return HEIF_FORMATS
+
+
 def _refuse_irregular(path: Path | str) -> None:
     """Opening a pipe waits for a writer, and a device may never end: neither is opened."""
     status = os.stat(path)
@@ -218,7 +268,8 @@ def _refuse_irregular(path: Path | str) -> None:
 def _refuse_bombs(opened: _Opened) -> None:
     """Few bytes may ask for much memory or time: what the header asks for is looked at before it is given."""
     width, height = opened.image.size
-    wide = opened.image.format == "WEBP" or (opened.png is not None and opened.png.bits == 16 and opened.png.color_type > 0)
+    is_wide_png = opened.png is not None and opened.png.bits == 16 and opened.png.color_type > 0
+    wide = is_wide_png or opened.image.format in {"WEBP", *HEIF_FORMATS}
     limit = MAX_PIXELS_WIDE if wide else MAX_PIXELS
     if width * height > limit:
         raise DataError(f"{opened.path}: {width}x{height} pixels are more than the limit of {limit}; make it smaller")

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from iccld.data.images import IMAGE_SUFFIXES, read_image
+from iccld.data.images import picture_suffixes, read_image
 from iccld.errors import ConfigError, DataError
 from iccld.evaluation.evaluate import device_of, evaluation_mode
 from iccld.labels import LabelSpace
@@ -205,4 +205,4 @@ def _nothing_found(paths: Sequence[Path | str], refused: Sequence[tuple[Path, st
         return f"{refused[0][0]}: {refused[0][1]}"
     if not paths:
         return "no picture to predict: name at least one file or folder"
-    return f"{paths[0]}: no pictures found in {len(paths)} folder(s); expected {', '.join(sorted(IMAGE_SUFFIXES))} files"
+    return f"{paths[0]}: no pictures found in {len(paths)} folder(s); expected {', '.join(sorted(picture_suffixes()))} files"
