@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -20,6 +20,7 @@ from iccld.data import FileDataset, open_dataset
 from iccld.data.check import cache_folder, class_statistics
 from iccld.data.pairs import PairDataset
 from iccld.data.rare_class import rare_class_sampler
+from iccld.data.wide import Range, chosen_range, narrow_warning
 from iccld.errors import ConfigError, UnmetNeedError
 from iccld.labels import LabelSpace, get_label_space
 from iccld.methods import METHODS, Registered
@@ -58,9 +59,14 @@ def domain_path(domain: DomainConfig) -> Path | None:
     return generate(scenes.world, scenes.layout, scenes.num, parse_size(scenes.size), scenes.seed, out, split=domain.split)
 
 
-def open_data(config: Config) -> Data:
-    """Open (and where asked, draw) the domains.  What a reader noticed is said once."""
+def open_data(config: Config, ranges: Mapping[str, Range] | None = None) -> Data:
+    """Open (and where asked, draw) the domains.  What a reader noticed is said once.
+
+    ranges: of 16-bit pictures, by domain, as an earlier start of the run found them; otherwise they are taken from the data.
+    """
     space = get_label_space(config.label_space)
+    if config.val.scaling != "full":
+        raise ConfigError(f"val.scaling is {config.val.scaling}, but val is read as the target is; set target.scaling")
 
     def opened(domain: DomainConfig, labels: bool) -> FileDataset | None:
         path = domain_path(domain)
@@ -76,6 +82,16 @@ def open_data(config: Config) -> Data:
     source, target = opened(config.source, True), opened(config.target, False)
     if source is None or target is None:
         raise ConfigError("source and target both need a path (or generate.num scenes)")
+    ranges = ranges or {
+        "source": chosen_range(config.source.scaling, source.image_paths),
+        "target": chosen_range(config.target.scaling, target.image_paths),
+    }
+    source, target = replace(source, wide=ranges["source"]), replace(target, wide=ranges["target"])
+    for name, dataset in (("source", source), ("target", target)):
+        if narrow := narrow_warning(dataset.image_paths, dataset.wide, f"{name} pictures"):
+            say(narrow)
+    val = opened(config.val, True)
+    val = None if val is None else replace(val, wide=ranges["target"])
     holdout = config.source.holdout
     source_val = None
     if holdout:
@@ -85,7 +101,7 @@ def open_data(config: Config) -> Data:
         source = source.subset(range(len(source) - holdout))
     if "depth" in registered_method(config.method).needs:
         _require_depth(config.method, {"source": source, "target": target})
-    return Data(source, target, opened(config.val, True), source_val, space)
+    return Data(source, target, val, source_val, space)
 
 
 def unmet_need(config: Config) -> str | None:

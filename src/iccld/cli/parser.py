@@ -154,7 +154,11 @@ def _add_dataset(leaf: Parser, required: bool) -> None:
     leaf.add_argument("--data", type=Path, required=required, metavar="PATH", help="folder of the dataset")
     leaf.add_argument("--format", choices=FORMATS, default="auto", help="its layout (default: found by looking)")
     leaf.add_argument("--split", metavar="S", help="its part, e.g. val")
-    leaf.add_argument("--classes", type=Path, metavar="FILE", help="dataset YAML naming the mask ids of a folder")
+    if leaf.prog.endswith(" evaluate"):
+        words = "score these classes alone, e.g. road,car; or a dataset YAML naming the mask ids of a folder (may be given twice)"
+        leaf.add_argument("--classes", action="append", metavar="C,C|FILE", help=words)
+    else:
+        leaf.add_argument("--classes", type=Path, metavar="FILE", help="dataset YAML naming the mask ids of a folder")
     leaf.add_argument("--label_space", metavar="L", help="cityscapes19, cityscapes16, cityscapes13, camvid11 or a YAML file")
 
 

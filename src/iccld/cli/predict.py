@@ -16,15 +16,17 @@ def predict(arguments: Namespace, _: list[str]) -> int:
         raise ConfigError("--expect counts a submission's pictures; add --format submission or leave it out")
     refuse_other_than_run(arguments.run)
     from iccld.predict import predict_paths, predict_submission
+    from iccld.predict.submission import NUM_TEST
 
-    predictor = open_predictor(arguments)
+    predictor, standing = open_predictor(arguments)
+    origin = {"run": str(arguments.run), **standing.as_dict()}
     choices = (str(getattr(arguments, name)) for name in ("stage", "weights", "sampler_steps", "size", "window", "stride"))
     model = " ".join([weights_identity(arguments.run), *choices])
     if arguments.format == "submission":
-        asked = {} if arguments.expect is None else {"num": arguments.expect}
-        report = predict_submission(predictor, arguments.paths, arguments.out, model=model, **asked)
+        num = NUM_TEST if arguments.expect is None else arguments.expect
+        report = predict_submission(predictor, arguments.paths, arguments.out, num=num, model=model, origin=origin, wide=standing.wide)
     else:
-        report = predict_paths(predictor, arguments.paths, arguments.out, model=model)
+        report = predict_paths(predictor, arguments.paths, arguments.out, model=model, origin=origin, wide=standing.wide)
     for path, reason in report.failed:
         # Reasons of the readers name their file; those of the search do not.
         print_error(reason if str(path) in reason else f"{path}: {reason}")

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from iccld.config import parse_size, read_config
 from iccld.errors import CheckpointError, ConfigError
+from iccld.progress import say
 
 if TYPE_CHECKING:
     from iccld.predictor import Predictor
+    from iccld.runs import Standing
 
 
 def refuse_other_than_run(run: Path) -> None:
@@ -43,14 +45,20 @@ def weights_identity(run: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def open_predictor(arguments: Namespace) -> Predictor:
-    """The predictor that `--stage --weights --sampler_steps --size --window --stride` ask for."""
+def open_predictor(arguments: Namespace) -> tuple[Predictor, Standing]:
+    """The predictor that `--stage --weights --sampler_steps --size --window --stride` ask for, and how far its run has come.
+
+    A run that is not finished is said to be so.
+    """
     from iccld.doctor import require_matching_torchvision
 
     require_matching_torchvision()
-    from iccld.runs import load_predictor
+    from iccld.runs import load_with_standing
 
-    predictor: Predictor = load_predictor(arguments.run, arguments.stage, arguments.weights, arguments.sampler_steps)
+    predictor, standing = load_with_standing(arguments.run, arguments.stage, arguments.weights, arguments.sampler_steps)
+    if not standing.is_finished:
+        where = f"these are the weights of stage {standing.stage} after iteration {standing.iteration} of {standing.iterations}"
+        say(f"warning: {arguments.run} is not finished: {where}")
     evaluation = read_config(arguments.run / "config.yaml").evaluation
     if arguments.size is not None:
         predictor.working_size = arguments.size
@@ -62,4 +70,4 @@ def open_predictor(arguments: Namespace) -> Predictor:
         if predictor.window is None:
             raise ConfigError(f"--stride {arguments.stride} has no window to move; add --window HxW")
         predictor.stride = arguments.stride
-    return predictor
+    return predictor, standing

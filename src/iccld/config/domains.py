@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from iccld.config.checks import require, require_at_least, require_one_of, require_size
@@ -52,10 +53,15 @@ class DomainConfig:
     classes: str | None = None
     """Dataset YAML naming the mask ids of a `folder`; None reads dataset.yaml in the folder."""
 
+    scaling: str = "full"
+    """16-bit pictures: full divides by 257; 12bit (9 to 16) and percentiles of the data spread what is used.  val takes target's."""
+
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     """Scenes to draw; in use when its `num` is above 0."""
 
     def __post_init__(self) -> None:
+        known = self.scaling in ("full", "percentiles") or re.fullmatch(r"(9|1[0-6])bit", self.scaling)
+        require(bool(known), f"scaling is {self.scaling!r}; use full, percentiles, or the bits that the camera has, such as 12bit")
         require_one_of(self, "format", FORMATS)
         require(bool(self.split), "split is empty; name a part such as train or val")
         require(not (self.path and self.generate.num), "path and generate.num are both given; set generate.num to 0 to read the path")
@@ -76,3 +82,15 @@ class SourceConfig(DomainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(self, 0, "holdout")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValConfig(DomainConfig):
+    """Labelled pictures of the target domain."""
+
+    split: str = "val"
+    """Part of the data, where the layout has parts; a section of a file that leaves it out means val, not train."""
+
+
+LATER = {"scaling": "full"}
+"""Settings of the domains that earlier runs do not know, and what these runs were."""

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from iccld.config.checks import parse_size, require, require_at_least, require_one_of, require_share, require_size
-from iccld.config.domains import DomainConfig, SourceConfig
+from iccld.config.domains import LATER as LATER_DOMAIN
+from iccld.config.domains import DomainConfig, SourceConfig, ValConfig
 from iccld.config.network import NetworkConfig
 
 
@@ -304,7 +305,7 @@ class Config:
     target: DomainConfig = field(default_factory=DomainConfig)
     """The unlabelled domain; its labels, where there are any, are never read."""
 
-    val: DomainConfig = field(default_factory=lambda: DomainConfig(split="val"))
+    val: ValConfig = field(default_factory=ValConfig)
     """Labelled pictures of the target domain that score the run; optional."""
 
     size: WorkingSize = field(default_factory=WorkingSize)
@@ -356,4 +357,6 @@ def comparable(config: Config) -> dict[str, Any]:
     """Every setting, as nested dictionaries; those of `LATER` only where they differ, so that earlier runs still compare equal."""
     kept = asdict(config)
     kept["network"] = {name: value for name, value in kept["network"].items() if name not in LATER or value != LATER[name]}
+    for domain in ("source", "target", "val"):
+        kept[domain] = {name: value for name, value in kept[domain].items() if name not in LATER_DOMAIN or value != LATER_DOMAIN[name]}
     return kept

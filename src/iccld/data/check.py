@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iccld.data.dataset import FileDataset, size_mismatch
+from iccld.data.wide import narrow_warning
 from iccld.errors import DataError
 from iccld.labels import LabelSpace
 from iccld.machine import available_cores
@@ -137,9 +138,17 @@ def check_dataset(dataset: FileDataset, workers: int | None = None, progress: Pr
         counts=counts,
         num_ignored_pixels=num_ignored,
         problems=problems,
-        notes=list(dataset.notes),
+        notes=[*dataset.notes, *_warnings(dataset, counts if num_labelled else None, num_ignored)],
         layout=dataset.layout,
     )
+
+
+def _warnings(dataset: FileDataset, counts: Counts | None, num_ignored: int) -> list[str]:
+    narrow = narrow_warning(dataset.image_paths, dataset.wide)
+    notes = [] if narrow is None else [narrow]
+    if counts is not None and not counts.any() and num_ignored:
+        notes.append(f"warning: none of the masks' pixels is labelled; all {num_ignored} are ignored: check the ids of the classes")
+    return notes
 
 
 def class_statistics(dataset: FileDataset, workers: int | None = None, progress: Progress = progress) -> Counts:

@@ -73,6 +73,8 @@ class FileDataset:
     label_folder: str = ""
     """Where labels were expected, for messages."""
     read_mask: Callable[[Path], npt.NDArray[Any]] = images.read_palette_indices
+    wide: tuple[int, int] = images.FULL_RANGE
+    """The values of 16-bit pictures that become black and white."""
     layout: str = ""
     """What the layout is called, where that says more than `format`."""
 
@@ -104,7 +106,7 @@ class FileDataset:
 
     def read_image(self, index: int) -> UInt8Array:
         """(H, W, 3) uint8 RGB."""
-        return images.read_image(self.image_paths[index])
+        return images.read_image(self.image_paths[index], self.wide)
 
     def read_label(self, index: int) -> UInt8Array:
         """(H, W) uint8 train ids of `label_space`, 255 = ignore.  DataError without a mask or with an unknown id."""

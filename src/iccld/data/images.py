@@ -45,6 +45,8 @@ MAX_PIXELS_WIDE = 1 << 25
 MAX_FILE_BYTES = 1 << 29
 MAX_SCANNED_PIXELS = 1 << 30
 """Pixels times scans of a progressive JPEG: about 4 s.  33 bytes a scan are enough to keep a decoder busy for hours."""
+FULL_RANGE = (0, 65535)
+"""What 16 bits can hold."""
 BAND_PIXELS = 1 << 20
 """Pixels converted at a time, so that a large picture is not held three times."""
 
@@ -74,10 +76,11 @@ class _Opened:
         return self.image.size[1], self.image.size[0]
 
 
-def read_image(path: Path | str) -> UInt8Array:
+def read_image(path: Path | str, wide: tuple[int, int] = FULL_RANGE) -> UInt8Array:
     """Any common picture -> (H, W, 3) uint8 RGB, upright.
 
-    Grey is repeated, palettes and CMYK are converted, 16 bits are scaled by 1/257, the first frame of an animation is taken.
+    Grey is repeated, palettes and CMYK are converted, the first frame of an animation is taken.  wide: the values of 16-bit pictures that
+    become 0 and 255 (what lies outside is cut off); the full range divides by 257.
     Alpha is dropped: a transparent pixel keeps its stored colour.  EXIF orientation is applied.
     DataError: missing, no regular file, truncated, corrupt, no picture, too many pixels, or 32-bit values outside 0..65535.
     """
@@ -85,7 +88,18 @@ def read_image(path: Path | str) -> UInt8Array:
         if opened.image.format == "TIFF":
             opened.image.load()  # Pillow turns TIFFs itself, and then forgets the orientation
         orientation = _orientation(opened)
-        return _upright(_rgb(opened), orientation)
+        return _upright(_rgb(opened, wide), orientation)
+
+
+def read_wide(path: Path | str) -> npt.NDArray[np.uint16] | None:
+    """A 16-bit picture's values as stored, (H, W) or (H, W, C); None for any other.  DataError as for `read_image`."""
+    with _opened(path) as opened:
+        image, header = opened.image, opened.png
+        if header is not None and header.bits == 16 and header.color_type in (2, 6):
+            return np.asarray(png.decode(opened.data, header)[..., :3])
+        if image.mode in _WIDE_GREY or (image.mode == "I" and (header is None or header.bits == 16)):
+            return np.asarray(image).clip(0, 65535).astype(np.uint16)
+        return None
 
 
 def read_palette_indices(path: Path | str) -> npt.NDArray[Any]:
@@ -115,7 +129,7 @@ def read_mask(path: Path | str, size: tuple[int, int] | None = None) -> StoredMa
             _refuse_inexact(opened)
             if opened.png is not None and opened.png.bits == 16:
                 raise DataError(f"{path}: colours of 16 bits; masks in colours have 8 bits a channel")
-            return StoredMask(_rgb(opened), None)
+            return StoredMask(_rgb(opened, FULL_RANGE), None)
         colors = opened.image.getpalette("RGB") if opened.image.mode == "P" else None
         palette = None if colors is None else np.zeros((256, 3), dtype=np.uint8)
         if palette is not None and colors is not None:
@@ -317,11 +331,11 @@ def _ids(opened: _Opened) -> npt.NDArray[Any]:
     raise DataError(f"{opened.path}: a mask of mode {image.mode} holds colours, not ids; expected a palette or single-channel file")
 
 
-def _rgb(opened: _Opened) -> UInt8Array:
+def _rgb(opened: _Opened, wide: tuple[int, int]) -> UInt8Array:
     """(H, W, 3) as stored, not turned yet."""
     image, header, (height, width) = opened.image, opened.png, opened.size
     if header is not None and header.color_type in (2, 6) and header.bits == 16:
-        return _scaled_to_8_bit(png.decode(opened.data, header)[..., :3], opened.path)
+        return _scaled_to_8_bit(png.decode(opened.data, header)[..., :3], opened.path, wide)
     if header is not None and header.color_type == 2 and "transparency" not in image.info:
         return png.decode(opened.data, header)
     if opened.data and header is None and image.mode in {"RGB", "L"}:
@@ -337,7 +351,7 @@ def _rgb(opened: _Opened) -> UInt8Array:
     for top in range(0, height, rows):
         band = image.crop((0, top, width, min(top + rows, height)))
         if image.mode in {"I", "F"} | _WIDE_GREY:
-            pixels[top : top + rows] = _scaled_to_8_bit(np.asarray(band), opened.path)[..., None]
+            pixels[top : top + rows] = _scaled_to_8_bit(np.asarray(band), opened.path, wide)[..., None]
         else:
             # Premultiplied colours are divided by their alpha first.
             band = band.convert({"RGBa": "RGBA", "La": "LA"}.get(band.mode, band.mode))
@@ -378,13 +392,17 @@ def _orientation(opened: _Opened) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _scaled_to_8_bit(values: npt.NDArray[Any], path: Path | str) -> UInt8Array:
-    """16 bits to 8, rounded: 0..65535 / 257.  DataError for floats and for integers outside that range."""
+def _scaled_to_8_bit(values: npt.NDArray[Any], path: Path | str, wide: tuple[int, int]) -> UInt8Array:
+    """16 bits to 8, rounded: `wide` to 0..255.  DataError for floats and for integers outside 0..65535."""
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
         raise DataError(f"{path}: 32-bit values have no defined brightness; save the picture with 8 or 16 bits")
+    low, high = wide
     scaled = np.empty(values.shape, dtype=np.uint8)
     for row, line in enumerate(values):  # row by row: the sum needs 32 bits
-        scaled[row] = (line.astype(np.uint32) + 128) // 257
+        if wide == FULL_RANGE:
+            scaled[row] = (line.astype(np.uint32) + 128) // 257
+        else:
+            scaled[row] = ((line.clip(low, high).astype(np.uint32) - low) * 510 + (high - low)) // (2 * (high - low))
     return scaled
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from iccld.data.images import picture_suffixes, read_image
+from iccld.data.images import FULL_RANGE, picture_suffixes, read_image
 from iccld.errors import ConfigError, DataError
 from iccld.evaluation.evaluate import device_of, evaluation_mode
 from iccld.labels import LabelSpace
@@ -59,12 +59,15 @@ def predict_paths(
     batch: int = 1,
     model: str = "",
     shard: tuple[int, int] | None = None,
+    origin: Mapping[str, Any] | None = None,
+    wide: tuple[int, int] = FULL_RANGE,
 ) -> PredictReport:
     """Write the masks of files and folders (searched recursively) below `out`, and an index `predictions.json` beside them.
 
     raw_ids: (K or 256,) train id -> id to write, by default those of the label space.  overlay_alpha: weight of the colours, 0..1.
     batch: pictures of one size predicted together.  model: whatever identifies the weights and their settings; when it changes, finished
     pictures are done again.  shard: (index, count), this process's part of the list; its index is `predictions-<index>-of-<count>.json`.
+    origin: which run and weights these are, for the index.  wide: the values of 16-bit pictures that become black and white.
     A bad picture is reported and the rest goes on.  Raises DataError when there is no picture at all, or `out` cannot be written.
     """
     table = _raw_table(raw_ids, predictor.label_space)
@@ -75,11 +78,11 @@ def predict_paths(
     found, refused = find_pictures(paths, out)
     if not found:
         raise DataError(_nothing_found(paths, refused))
-    index = PredictionIndex(out, settings, shard)
+    index = PredictionIndex(out, settings, shard, origin)
     jobs = name_outputs(found, index.names)
     jobs = jobs[shard[0] :: shard[1]] if shard else jobs
     writer = OutputWriter(out, predictor.label_space, table, overlay_alpha)
-    return predict_jobs(predictor, writer, index, jobs, refused, batch)
+    return predict_jobs(predictor, writer, index, jobs, refused, batch, wide)
 
 
 def predict_jobs(
@@ -89,6 +92,7 @@ def predict_jobs(
     jobs: Sequence[Job],
     failed: Sequence[tuple[Path, str]] = (),
     batch: int = 1,
+    wide: tuple[int, int] = FULL_RANGE,
 ) -> PredictReport:
     """Predict the jobs that the index does not know as finished, and save the index.  failed: inputs that failed already."""
     finished = {job for job in jobs if index.is_done(job)}
@@ -104,7 +108,7 @@ def predict_jobs(
             torch.inference_mode(),
             progress("Predicting", total=len(waiting)) as bar,
         ):
-            _Line(predictor, writer, index, report, pool, bar).run(waiting, batch)
+            _Line(predictor, writer, index, report, pool, bar, wide).run(waiting, batch)
     finally:
         index.save(report.failed)
     return report
@@ -114,9 +118,17 @@ class _Line:
     """Decoding and compressing run in threads beside the network; everything that is counted is counted in the caller's thread."""
 
     def __init__(
-        self, predictor: Predictor, writer: Writer, index: PredictionIndex, report: PredictReport, pool: ThreadPoolExecutor, bar: Bar
+        self,
+        predictor: Predictor,
+        writer: Writer,
+        index: PredictionIndex,
+        report: PredictReport,
+        pool: ThreadPoolExecutor,
+        bar: Bar,
+        wide: tuple[int, int],
     ) -> None:
         self.predictor = predictor
+        self.wide = wide
         self.device = device_of(predictor)
         self.writer = writer
         self.index = index
@@ -146,7 +158,7 @@ class _Line:
         """Chunks of `batch` jobs; the next chunk is decoded while the present one is predicted."""
         ahead: list[tuple[Job, Future[UInt8Array]]] | None = None
         for start in range(0, len(jobs), batch):
-            chunk = [(job, self.pool.submit(read_image, job.path)) for job in jobs[start : start + batch]]
+            chunk = [(job, self.pool.submit(read_image, job.path, self.wide)) for job in jobs[start : start + batch]]
             if ahead is not None:
                 yield ahead
             ahead = chunk

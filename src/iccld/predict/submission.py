@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from iccld.data.images import FULL_RANGE
 from iccld.errors import ConfigError, DataError
 from iccld.labels import CITYSCAPES19, LabelSpace
 from iccld.labels import raw_ids as default_raw_ids
@@ -58,9 +59,17 @@ class SubmissionWriter:
 
 
 def predict_submission(
-    predictor: Predictor, paths: Sequence[Path | str], out: Path | str, *, num: int = NUM_TEST, batch: int = 1, model: str = ""
+    predictor: Predictor,
+    paths: Sequence[Path | str],
+    out: Path | str,
+    *,
+    num: int = NUM_TEST,
+    batch: int = 1,
+    model: str = "",
+    origin: Mapping[str, Any] | None = None,
+    wide: tuple[int, int] = FULL_RANGE,
 ) -> PredictReport:
-    """Predict `num` pictures of Cityscapes into `out`, resumable as `predict_paths` is.  model: what identifies the weights.
+    """Predict `num` pictures of Cityscapes into `out`, resumable as `predict_paths` is, whose arguments these are.
 
     Everything is checked before the first prediction: DataError for another number of pictures, other names or sizes than Cityscapes', and
     for other PNG files below `out`, which the server would count too.  ConfigError for classes that are none of Cityscapes'.
@@ -72,8 +81,8 @@ def predict_submission(
     out = Path(out)
     jobs = submission_jobs(paths, out, num)
     writer = SubmissionWriter(out, space)
-    index = PredictionIndex(out, {"model": model, "submission": ENDING, "label_space": list(space.names)}, None)
-    return predict_jobs(predictor, writer, index, jobs, batch=batch)
+    index = PredictionIndex(out, {"model": model, "submission": ENDING, "label_space": list(space.names)}, None, origin)
+    return predict_jobs(predictor, writer, index, jobs, batch=batch, wide=wide)
 
 
 def submission_jobs(paths: Sequence[Path | str], out: Path, num: int) -> list[Job]:

@@ -36,6 +36,7 @@ from iccld.measure.remedies import memory_explained, scoring_remedies, training_
 from iccld.methods.common.protocol import SOURCE, DiffusionMethod, Method, Stage
 from iccld.predictor import Predictor
 from iccld.progress import say, set_quiet
+from iccld.runs.data import RANGES, data_digest, read_ranges, refuse_other_data, refuse_unlearnable
 from iccld.runs.load import LABEL_SPACE
 from iccld.runs.provenance import environment
 from iccld.runs.source import TrainedSource, find_source, restored_source
@@ -92,11 +93,13 @@ class _Run:
 
     def __init__(self, engine: Engine, config: Config, run: Path, on_stage: StageCallback | None) -> None:
         self.engine, self.config, self.run, self.on_stage = engine, config, run, on_stage
+        ranges = read_ranges(run) if config.runtime.resume == "auto" else None
         if engine.is_first:
-            self.data = open_data(config)  # draws generated scenes once, for all ranks
+            self.data = open_data(config, ranges)  # draws generated scenes once, for all ranks
+            refuse_unlearnable(self.data)  # and counts their classes once
         engine.barrier()
         if not engine.is_first:
-            self.data = open_data(config)
+            self.data = open_data(config, ranges)
         self.space = self.data.label_space
         self.pairs = pair_dataset(config, self.data, engine.rank, engine.world_size)
         if shortage := shared_memory_shortage(self.pairs.batch_bytes * engine.world_size, config.runtime.workers):
@@ -108,11 +111,12 @@ class _Run:
         self.previous: Method | None = None
         if self.source is not None:
             self.previous = restored_source(self._take_source_stage(), self.source, engine)
-        self.fingerprint = fingerprint(config, self.space, self.source)
+        self.fingerprint = fingerprint(config, self.space, self.source) | {"data": data_digest(self.data)}
         self.summary: dict[str, Any] = {}
         self.told_before: dict[str, Any] = {}
 
     def train(self) -> Path:
+        refuse_other_data(self.run, self.fingerprint["data"], len(self.stages) + (self.source is not None))
         checkpoint.refuse_other_configuration(self.run, self.fingerprint)
         if self.config.runtime.resume == "auto":
             self.told_before = _read_json(self.run / "summary.json").get("stages", {})
@@ -264,6 +268,7 @@ class _Run:
         if config.label_space not in LABEL_SPACES:
             (self.run / LABEL_SPACE).write_bytes(Path(config.label_space).read_bytes())
         keep_architecture(config.network, self.run)
+        write_json(self.run / RANGES, {"source": self.data.source.wide, "target": self.data.target.wide}, indent=None)
         told = environment(engine.device.type, engine.precision)
         if {stage.name for stage in self.stages} <= self.told_before.keys():
             told = _read_json(self.run / "environment.json") or told  # nothing left to train: where it was trained stays true
