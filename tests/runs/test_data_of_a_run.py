@@ -1,4 +1,5 @@
-"""The data a run sees: is there anything to learn, are they those of the earlier start, and is the scaling kept (faults 52, 53, 54)."""
+"""The data a run sees: is there anything to learn, are they those of the earlier start, is the scaling kept, and what ends where
+(faults 52, 53, 54, 57, 58)."""
 
 from __future__ import annotations
 
@@ -196,3 +197,76 @@ def test_named_classes_are_scored_of_the_whole_prediction(bench: Bench, capsys: 
     only.write_text("classes: [{name: road}]")
     assert main([*score, "--label_space", str(only)]) == 2
     assert "'road' is the only class" in error_line(capsys)
+
+
+# --- stops ----------------------------------------------------------------------------------------------------------------
+
+
+def test_fault_58_a_refused_start_leaves_nothing_and_the_corrected_command_starts(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.adapt("--source.holdout", "6") == 2
+    assert "source.holdout is 6 of 6 pictures" in error_line(capsys)
+    assert not (bench.root / "runs").exists()
+    write_domain(bench.source, 6, (0,))
+    assert bench.adapt() == 3
+    assert not (bench.root / "runs").exists()
+    write_domain(bench.source, 6)
+    assert bench.adapt() == 0
+
+
+def test_fault_58_a_folder_without_a_configuration_is_free_and_keeps_what_it_holds(bench: Bench) -> None:
+    bench.run.mkdir(parents=True)
+    (bench.run / ".lock").touch()
+    (bench.run / "notes.txt").write_text("mine")
+    assert bench.adapt("--source.holdout", "6") == 2
+    assert [path.name for path in bench.run.iterdir()] == ["notes.txt"]
+    assert bench.adapt() == 0
+    assert bench.adapt() == 2  # now there is a run
+
+
+def test_a_small_source_is_told_before_the_estimate(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    (bench.root / "own.yaml").write_text(yaml.safe_dump({**bench.settings, "source": {"path": str(bench.source), "holdout": 48}}))
+    assert main(["adapt", "--config", str(bench.root / "own.yaml")]) == 2
+    told = capsys.readouterr().err
+    assert "source.holdout is 48 of 6 pictures; leave some to train on, e.g. 1" in told
+    assert "estimate:" not in told
+
+
+def test_fault_57_sizes_are_compared_before_the_first_step(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("L", (50, 64), 1).save(bench.source / "masks" / "3.png")
+    assert bench.adapt() == 3
+    line = error_line(capsys)
+    assert "images/3.png: is 96x64, but" in line
+    assert "masks/3.png is 50x64 (1 of 6 source pairs)" in line
+    assert not bench.run.exists()
+    assert bench.adapt("--runtime.data_errors", "skip") == 0
+    assert "warning: 1 of 6 source pictures are left out" in capsys.readouterr().err
+
+
+def break_target(bench: Bench) -> None:
+    """Its header is whole, and so is nothing else: seen when it is read."""
+    path = bench.target / "images" / "2.png"
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def test_fault_57_a_data_error_in_the_middle_saves_first_and_resumes(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = (bench.target / "images" / "2.png").read_bytes()
+    break_target(bench)
+    runtime = {**bench.settings["runtime"], "checkpoint_every": 100}
+    stages = {**bench.settings["stages"], "source": {"iterations": 6}}
+    assert bench.adapt(stages=stages, runtime=runtime) == 3
+    line = error_line(capsys)
+    assert "images/2.png" in line
+    assert "is saved after iteration" in line
+    assert "--resume auto --runtime.data_errors skip" in line
+    assert len(list((bench.run / "checkpoints" / "source").iterdir())) == 1
+    (bench.target / "images" / "2.png").write_bytes(whole)
+    assert bench.adapt("--resume", "auto", stages=stages, runtime=runtime) == 0
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_fault_57_skipping_goes_on_counts_and_tells_at_the_end(bench: Bench, workers: int, capsys: pytest.CaptureFixture[str]) -> None:
+    break_target(bench)
+    runtime = {**bench.settings["runtime"], "data_errors": "skip", "workers": workers}
+    assert bench.adapt(stages={**bench.settings["stages"], "source": {"iterations": 6}}, runtime=runtime) == 0
+    assert "warning: 1 target pictures could not be read and were left out, such as 2" in capsys.readouterr().err
+    assert json.loads((bench.run / "summary.json").read_text())["skipped_pictures"] == {"target": ["2"]}

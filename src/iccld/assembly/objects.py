@@ -18,6 +18,7 @@ from iccld.city import generate
 from iccld.config import Config, DomainConfig, StageConfig, nearest, parse_size
 from iccld.data import FileDataset, open_dataset
 from iccld.data.check import cache_folder, class_statistics
+from iccld.data.images import FULL_RANGE
 from iccld.data.pairs import PairDataset
 from iccld.data.rare_class import rare_class_sampler
 from iccld.data.wide import Range, chosen_range, narrow_warning
@@ -59,7 +60,13 @@ def domain_path(domain: DomainConfig) -> Path | None:
     return generate(scenes.world, scenes.layout, scenes.num, parse_size(scenes.size), scenes.seed, out, split=domain.split)
 
 
-def open_data(config: Config, ranges: Mapping[str, Range] | None = None) -> Data:
+def refuse_unusable_data(config: Config) -> None:
+    """What `open_data` refuses, without a word otherwise; scenes that would have to be drawn first are not looked at."""
+    if all(domain.path is not None for domain in (config.source, config.target) if domain.is_given):
+        open_data(config, {"source": FULL_RANGE, "target": FULL_RANGE}, tells=False)
+
+
+def open_data(config: Config, ranges: Mapping[str, Range] | None = None, tells: bool = True) -> Data:
     """Open (and where asked, draw) the domains.  What a reader noticed is said once.
 
     ranges: of 16-bit pictures, by domain, as an earlier start of the run found them; otherwise they are taken from the data.
@@ -75,7 +82,7 @@ def open_data(config: Config, ranges: Mapping[str, Range] | None = None) -> Data
         form = domain.format if domain.path is not None else domain.generate.layout
         is_asked = domain.path is not None and domain.split != ("val" if domain is config.val else "train")
         dataset = open_dataset(path, form, domain.split, space, domain.classes, labels=labels, is_asked=is_asked)
-        for note in dataset.notes:
+        for note in dataset.notes if tells else ():
             say(note)
         return dataset
 
@@ -88,7 +95,7 @@ def open_data(config: Config, ranges: Mapping[str, Range] | None = None) -> Data
     }
     source, target = replace(source, wide=ranges["source"]), replace(target, wide=ranges["target"])
     for name, dataset in (("source", source), ("target", target)):
-        if narrow := narrow_warning(dataset.image_paths, dataset.wide, f"{name} pictures"):
+        if tells and (narrow := narrow_warning(dataset.image_paths, dataset.wide, f"{name} pictures")):
             say(narrow)
     val = opened(config.val, True)
     val = None if val is None else replace(val, wide=ranges["target"])
@@ -96,7 +103,7 @@ def open_data(config: Config, ranges: Mapping[str, Range] | None = None) -> Data
     source_val = None
     if holdout:
         if holdout >= len(source):
-            raise ConfigError(f"source.holdout is {holdout} of {len(source)} pictures; leave some to train on")
+            raise ConfigError(f"source.holdout is {holdout} of {len(source)} pictures; leave some to train on, e.g. {len(source) // 5}")
         source_val = source.subset(range(len(source) - holdout, len(source)))
         source = source.subset(range(len(source) - holdout))
     if "depth" in registered_method(config.method).needs:
@@ -264,4 +271,5 @@ def pair_dataset(config: Config, data: Data, rank: int = 0, world_size: int = 1,
         world_size=world_size,
         cache_bytes=cache_bytes,
         with_depth="depth" in registered_method(config.method).needs,
+        skip_errors=config.runtime.data_errors == "skip",
     )

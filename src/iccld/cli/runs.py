@@ -55,15 +55,17 @@ def _train(config: Config, print_config: bool, estimates: bool = True) -> int:
         return 0
     require_data(config)
     run = Path(config.runtime.out) / config.name
-    if config.runtime.resume == "none" and run.is_dir() and any(run.iterdir()):
+    if config.runtime.resume == "none" and (run / "config.yaml").exists():
         raise ConfigError(f"run {run} exists; go on with --resume auto, or choose another --name")
     refuse_unwritable(run)
     from iccld.doctor import require_matching_torchvision
 
     require_matching_torchvision()
     from iccld import measure, runs
+    from iccld.assembly.objects import refuse_unusable_data
 
     if estimates and not any((run / "checkpoints").glob("*/*/manifest.json")):  # a resumed run was estimated when it began
+        refuse_unusable_data(config)
         for line in memory_lines(config):
             say(line)
         say(_estimate_line(measure.estimate(config)))

@@ -261,10 +261,14 @@ class RuntimeConfig:
     resume: str = "none"
     """none refuses an existing run, auto goes on where it stopped."""
 
+    data_errors: str = "stop"
+    """Pictures that cannot be used: stop saves and ends the run, skip goes on without them and counts them at the end."""
+
     def __post_init__(self) -> None:
         require_one_of(self, "device", ("auto", "cpu", "cuda"))
         require_one_of(self, "precision", ("auto", "fp32", "bf16"))
         require_one_of(self, "resume", ("none", "auto"))
+        require_one_of(self, "data_errors", ("stop", "skip"))
         require_at_least(self, 1, "devices", "log_every", "checkpoint_every", "keep_last")
         require_at_least(self, 0, "workers", "threads", "evaluate_every", "max_skips")
         require(self.clip_norm > 0, f"clip_norm is {self.clip_norm}; use a number above 0")

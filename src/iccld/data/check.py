@@ -116,7 +116,7 @@ def check_dataset(dataset: FileDataset, workers: int | None = None, progress: Pr
     size_of: list[tuple[int, int] | None] = []
     problems = list(dataset.problems)
     num_ignored = num_labelled = 0
-    looks = _in_parallel(lambda index: _look(dataset, index), len(dataset), workers, progress, "Checking files")
+    looks = in_parallel(lambda index: _look(dataset, index), len(dataset), workers, progress, "Checking files")
     for row, look in enumerate(looks):
         size_of.append(look.size)
         problems += look.problems
@@ -167,7 +167,7 @@ def class_statistics(dataset: FileDataset, workers: int | None = None, progress:
     def count(index: int) -> Counts:
         return _count(dataset.read_label(index))[:num_classes]
 
-    counts = np.stack(list(_in_parallel(count, len(dataset), workers, progress, "Counting classes")))
+    counts = np.stack(list(in_parallel(count, len(dataset), workers, progress, "Counting classes")))
     _write_cache(file, counts)
     return counts
 
@@ -218,7 +218,7 @@ def _odd_sizes(dataset: FileDataset, sizes: list[tuple[int, int] | None], tally:
     return problems
 
 
-def _in_parallel(work: Callable[[int], Result], total: int, workers: int | None, progress: Progress, title: str) -> Iterator[Result]:
+def in_parallel(work: Callable[[int], Result], total: int, workers: int | None, progress: Progress, title: str) -> Iterator[Result]:
     """work(0..total-1), in order, in threads; the first exception ends it.  A few results exist at a time, however many there are."""
     num_workers = workers or available_cores()
     pool = ThreadPoolExecutor(max_workers=num_workers)

@@ -50,7 +50,8 @@ class PairDataset(TorchDataset[DomainBatch]):
     source needs labels; target is never asked for any.  source_size, target_size: (H, W) that pictures are resized to (antialiased;
     labels and depth to the nearest pixel).  rare_class: replaces the source's order by draws from (seed, position).
     target_valid: (H, W) bool of any size, the target pixels that may teach, the same for every picture (bonnet, lens).
-    cache_bytes: resized pictures kept in memory, shared by forked workers; 0 for none.
+    cache_bytes: resized pictures kept in memory, shared by forked workers; 0 for none.  skip_errors: pictures that cannot be read are
+    replaced by the next; their batches' source_index and target_index then differ from `indices`.
     DataError: a source without labels, a domain without depth when with_depth, and whatever reading a file raises.
     """
 
@@ -69,6 +70,7 @@ class PairDataset(TorchDataset[DomainBatch]):
         with_depth: bool = False,
         target_valid: npt.NDArray[np.bool_] | None = None,
         cache_bytes: int = 1 << 30,
+        skip_errors: bool = False,
     ) -> None:
         if batch_size < 1 or seed < 0 or not 0 <= rank < world_size or min(source_size + target_size) < 1:
             asked = f"batch_size {batch_size}, seed {seed}, rank {rank} of {world_size}, sizes {source_size} and {target_size}"
@@ -80,6 +82,7 @@ class PairDataset(TorchDataset[DomainBatch]):
         self.rare_class = rare_class
         self.rank, self.world_size = rank, world_size
         self.with_depth = with_depth
+        self.skip_errors = skip_errors
         self.target_valid = None
         if target_valid is not None:
             self.target_valid = torch.from_numpy(_nearest(target_valid.astype(np.uint8), target_size) > 0)
@@ -118,8 +121,8 @@ class PairDataset(TorchDataset[DomainBatch]):
     def __getitem__(self, iteration: int) -> DomainBatch:
         """This rank's batch: images (B, 3, H, W) uint8, labels (B, H, W) uint8, depth (B, H, W) float32 metres."""
         source_index, target_index = self.indices(iteration)
-        sources = [self._load(SOURCE, index) for index in source_index]
-        targets = [self._load(TARGET, index) for index in target_index]
+        source_index, sources = self._load_all(SOURCE, source_index)
+        target_index, targets = self._load_all(TARGET, target_index)
         valid = self.target_valid
         drawn = self._drawn(self._positions(iteration))
         return DomainBatch(
@@ -137,6 +140,22 @@ class PairDataset(TorchDataset[DomainBatch]):
     def _in_order(self, domain: int, position: int, count: int) -> int:
         epoch, offset = divmod(position, count)
         return int(_epoch_order(self.seed, domain, epoch, count)[offset])
+
+    def _load_all(self, domain: int, indices: list[int]) -> tuple[list[int], list[Maps]]:
+        """The pictures at these positions; with skip_errors, the next one that can be read takes the place of one that cannot."""
+        if not self.skip_errors:
+            return indices, [self._load(domain, index) for index in indices]
+        count = len(self.source if domain == SOURCE else self.target)
+        loaded = [self._load_next(domain, index, count) for index in indices]
+        return [index for index, _ in loaded], [maps for _, maps in loaded]
+
+    def _load_next(self, domain: int, index: int, count: int) -> tuple[int, Maps]:
+        for place in range(index, index + count):
+            try:
+                return place % count, self._load(domain, place % count)
+            except DataError as error:
+                failed = error
+        raise failed
 
     def _load(self, domain: int, index: int) -> Maps:
         cache = self._caches[domain]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from iccld.assembly.objects import Data
 from iccld.data import FileDataset
 from iccld.data.check import class_statistics
+from iccld.data.sizes import mismatched
 from iccld.data.wide import Range
 from iccld.errors import CheckpointError, DataError
 from iccld.labels import LabelSpace
@@ -41,6 +43,42 @@ def refuse_unlearnable(data: Data) -> None:
         for name in names:
             if name not in present:
                 say(f"warning: class '{name}' occurs in no source picture, so it will not be learned; leave it out, or add pictures of it")
+
+
+def with_equal_sizes(data: Data, skips: bool) -> Data:
+    """The data without the pairs whose sizes differ, told from their headers; DataError naming the first, unless `skips`.
+
+    With `skips`, validation pictures that cannot be read are left out as well: there are few of them, and they score every stage.
+    """
+
+    def kept(role: str, dataset: FileDataset | None) -> FileDataset | None:
+        if dataset is None or not dataset.has_labels:
+            return dataset
+        bad = mismatched(dataset)
+        if role == "val" and skips:
+            bad |= {index: line for index in range(len(dataset)) if (line := fault(dataset, index))}
+        if not bad:
+            return dataset
+        first = next(iter(bad.values()))
+        if not skips:
+            raise DataError(f"{first} ({len(bad)} of {len(dataset)} {role} pairs); mend or remove them, or set --runtime.data_errors skip")
+        if len(bad) == len(dataset):
+            raise DataError(f"{first}; no {role} picture is left")
+        say(f"warning: {len(bad)} of {len(dataset)} {role} pictures are left out, such as: {first}")
+        return dataset.subset([index for index in range(len(dataset)) if index not in bad])
+
+    source = kept("source", data.source)
+    assert source is not None
+    return replace(data, source=source, source_val=kept("source", data.source_val), val=kept("val", data.val))
+
+
+def fault(dataset: FileDataset, index: int) -> str | None:
+    """Why a picture or its mask cannot be used; None where it can."""
+    try:
+        dataset[index]
+    except DataError as error:
+        return str(error)
+    return None
 
 
 def data_digest(data: Data) -> dict[str, Any]:

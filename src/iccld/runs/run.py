@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from itertools import count as numbers
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from iccld.data.pairs import PairDataset, pair_loader
 from iccld.data.patience import shared_memory_shortage
 from iccld.errors import ConfigError
 from iccld.evaluation import Record, convention_of, evaluate, own_means
+from iccld.evaluation.evaluate import spread
 from iccld.labels import LABEL_SPACES, LabelSpace
 from iccld.measure.alignment import alignment, identity_gap
 from iccld.measure.cost import milliseconds_per_image, num_parameters
@@ -36,14 +37,14 @@ from iccld.measure.remedies import memory_explained, scoring_remedies, training_
 from iccld.methods.common.protocol import SOURCE, DiffusionMethod, Method, Stage
 from iccld.predictor import Predictor
 from iccld.progress import say, set_quiet
-from iccld.runs.data import RANGES, data_digest, read_ranges, refuse_other_data, refuse_unlearnable
-from iccld.runs.load import LABEL_SPACE
+from iccld.runs.data import RANGES, data_digest, fault, read_ranges, refuse_other_data, refuse_unlearnable, with_equal_sizes
+from iccld.runs.load import CONFIG, LABEL_SPACE
 from iccld.runs.provenance import environment
 from iccld.runs.source import TrainedSource, find_source, restored_source
 from iccld.training import checkpoint
 from iccld.training.allocator import keep_freed_memory
 from iccld.training.engine import Engine
-from iccld.training.lock import lock_run
+from iccld.training.lock import LOCK_NAME, lock_run
 from iccld.training.loop import StageResult
 from iccld.training.stages import run_stages
 
@@ -81,11 +82,27 @@ def _adapt_rank(engine: Engine, config: Config, on_stage: StageCallback | None) 
     if not engine.is_first:
         set_quiet(True)
     run = Path(config.runtime.out) / config.name
+    made = [folder for folder in (run, *run.parents) if not folder.exists()]
     if engine.is_first:
         run.mkdir(parents=True, exist_ok=True)
     engine.barrier()
     with lock_run(run) if engine.is_first else nullcontext():
-        return _Run(engine, config, run, on_stage).train()
+        try:
+            return _Run(engine, config, run, on_stage).train()
+        except BaseException:
+            if engine.is_first:
+                _leave_nothing(run, made)
+            raise
+
+
+def _leave_nothing(run: Path, made: Sequence[Path]) -> None:
+    """Take away what a refused start has made; a run that has begun has its config.yaml, and stays."""
+    if (run / CONFIG).exists():
+        return
+    with suppress(OSError):  # a folder that holds something else stays
+        (run / LOCK_NAME).unlink(missing_ok=True)
+        for folder in made:
+            folder.rmdir()
 
 
 class _Run:
@@ -93,13 +110,15 @@ class _Run:
 
     def __init__(self, engine: Engine, config: Config, run: Path, on_stage: StageCallback | None) -> None:
         self.engine, self.config, self.run, self.on_stage = engine, config, run, on_stage
+        skips = config.runtime.data_errors == "skip"
+        self.skipped: dict[str, set[str]] = {"source": set(), "target": set()}
         ranges = read_ranges(run) if config.runtime.resume == "auto" else None
         if engine.is_first:
-            self.data = open_data(config, ranges)  # draws generated scenes once, for all ranks
+            self.data = with_equal_sizes(open_data(config, ranges), skips)  # draws generated scenes once, for all ranks
             refuse_unlearnable(self.data)  # and counts their classes once
         engine.barrier()
         if not engine.is_first:
-            self.data = open_data(config, ranges)
+            self.data = with_equal_sizes(open_data(config, ranges), skips)
         self.space = self.data.label_space
         self.pairs = pair_dataset(config, self.data, engine.rank, engine.world_size)
         if shortage := shared_memory_shortage(self.pairs.batch_bytes * engine.world_size, config.runtime.workers):
@@ -125,6 +144,7 @@ class _Run:
             self._open_summary()
         with memory_explained(lambda: training_remedies(self.config, self.engine)):
             self._run_stages()
+        self._tell_skipped()
         return self.run
 
     def _run_stages(self) -> None:
@@ -163,7 +183,30 @@ class _Run:
             if name == stage:
                 break
             before += optimisation.iterations
-        return pair_loader(self.pairs, before + start, before + end, self.config.runtime.workers)
+        batches = pair_loader(self.pairs, before + start, before + end, self.config.runtime.workers)
+        return self._noting_skipped(batches, before + start) if self.pairs.skip_errors else batches
+
+    def _noting_skipped(self, batches: Iterable[DomainBatch], start: int) -> Iterator[DomainBatch]:
+        """The batches, remembering the pictures in whose place others came."""
+        for iteration, batch in enumerate(batches, start):
+            planned = self.pairs.indices(iteration)
+            for role, dataset, wanted, given in (
+                ("source", self.data.source, planned[0], batch.source_index),
+                ("target", self.data.target, planned[1], batch.target_index),
+            ):
+                self.skipped[role] |= {dataset.names[index] for index, taken in zip(wanted, given.tolist(), strict=True) if index != taken}
+            yield batch
+
+    def _tell_skipped(self) -> None:
+        """At the end: how many pictures could not be read, by domain, and the first of them."""
+        for role, names in self.skipped.items():
+            if names:
+                say(
+                    f"warning: {len(names)} {role} pictures could not be read and were left out, such as {min(names)}; see iccld data check"
+                )
+        if any(self.skipped.values()) and self.engine.is_first:
+            self.summary["skipped_pictures"] = {role: sorted(names) for role, names in self.skipped.items() if names}
+            write_json(self.run / "summary.json", self.summary)
 
     def _describe(self, batch: DomainBatch) -> str:
         source = [str(self.data.source.image_paths[i]) for i in batch.source_index.tolist()]
@@ -221,12 +264,19 @@ class _Run:
         if isinstance(method, DiffusionMethod):
             told |= self._diffusion_scores(stage, method)
         predictor = self._predictor(method, headline)
-        shown = self.data.val if self.data.val is not None else self.data.target
+        shown = self.data.val if self.data.val is not None else self._target_to_show()
         told["parameters"] = num_parameters(predictor)
         told["milliseconds_per_image"] = round(milliseconds_per_image(predictor, shown), 1)
         if self.on_stage is not None:
             self.on_stage(self.run, stage, predictor, shown, self.space)
         self._tell(stage, told)
+
+    def _target_to_show(self) -> FileDataset:
+        target = self.data.target
+        if not self.pairs.skip_errors:
+            return target
+        indices = spread(len(target), 2 * self.config.evaluation.num_pictures + 1)
+        return target.subset([index for index in indices if fault(target, index) is None] or indices)
 
     def _tell(self, stage: str, told: dict[str, Any]) -> None:
         """The stage's part of summary.json, written last: what is there needs no scoring again."""
@@ -264,7 +314,9 @@ class _Run:
 
     def _open_summary(self) -> None:
         config, engine = self.config, self.engine
-        (self.run / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        val = self.data.val
+        sizes = {(0, 0)} if val is None else {val.read_image(0).shape[:2]}
+        (self.run / CONFIG).write_text(dump_config(config), encoding="utf-8")
         if config.label_space not in LABEL_SPACES:
             (self.run / LABEL_SPACE).write_bytes(Path(config.label_space).read_bytes())
         keep_architecture(config.network, self.run)
@@ -273,8 +325,6 @@ class _Run:
         if {stage.name for stage in self.stages} <= self.told_before.keys():
             told = _read_json(self.run / "environment.json") or told  # nothing left to train: where it was trained stays true
         write_json(self.run / "environment.json", told)
-        val = self.data.val
-        sizes = {(0, 0)} if val is None else {val.read_image(0).shape[:2]}
         window = config.evaluation.window
         self.summary = {
             "method": config.method,

@@ -153,7 +153,7 @@ class _StageLoop:
         label = f"Training {self.stage.name}" + (f" from {start}" if start else "")
         shows = progress and self.engine.is_first
         with progress_bar(label, total=end - start) if shows else nullcontext(_Silent()) as bar:
-            for batch in loader_factory(start, end):
+            for batch in self._saved_on_data_errors(loader_factory(start, end)):
                 if self.iteration > 0 and self.method.starts_round(self.iteration):
                     self._start_round(targets)
                 self._step(self.engine.to_device(batch))
@@ -164,6 +164,23 @@ class _StageLoop:
                     break
         if self.iteration != end:
             raise DataError(f"stage {self.stage.name}: the loader gave {self.iteration - start} batches of {end - start}")
+
+    def _saved_on_data_errors(self, batches: Iterable[DomainBatch]) -> Iterator[DomainBatch]:
+        """The batches; what was trained is saved before the error of a file that cannot be read goes on its way."""
+        arriving = iter(batches)
+        while True:
+            try:
+                batch = next(arriving)
+            except StopIteration:
+                return
+            except DataError as error:
+                raise self._saved_for(error) from error
+            yield batch
+
+    def _saved_for(self, error: DataError) -> DataError:
+        self._save()
+        remedy = "mend the file and go on with --resume auto, or go on without it with --resume auto --runtime.data_errors skip"
+        return DataError(f"{error} (stage {self.stage.name} is saved after iteration {self.iteration}); {remedy}")
 
     def _step(self, batch: DomainBatch) -> None:
         engine, name, iteration = self.engine, self.stage.name, self.iteration
@@ -218,6 +235,8 @@ class _StageLoop:
                         answer = self.on_evaluate(self.method, self.iteration)
                 except Stopped:
                     is_left = True
+                except DataError as error:
+                    raise self._saved_for(error) from error
         self.started += time.monotonic() - began  # training time stands still meanwhile
         if self.engine.any_rank(is_left):
             self._save()
