@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from iccld.data.city.barriers import draw_fence, draw_wall
+from iccld.data.city.barriers import draw_fence, draw_hoarding, draw_wall
 from iccld.data.city.buildings import House, Point, draw_house
 from iccld.data.city.camera import Camera, bounded
 from iccld.data.city.canvas import Canvas
@@ -25,7 +25,7 @@ from iccld.data.city.vegetation import Season, draw_hedge, draw_tree
 from iccld.data.city.vehicles import draw_vehicle
 
 Draw = Callable[[], None]
-_OPAQUE = ("wall", "wood")
+_OPAQUE = ("wall", "wood", "panels", "hoarding")
 Patch = tuple[int, float, float, float, float, int]
 
 
@@ -95,13 +95,22 @@ class Plan:
             if side.sign > 0:
                 p, q = q, p
             far = max(math.hypot(*p), math.hypot(*q))
-            room = Wall(p, q, height if kind in _OPAQUE else 1.12 * height, kind in _OPAQUE)
+            room = Wall(p, q, height if kind in _OPAQUE else 2.0 * height if kind == "hedged" else 1.12 * height, kind in _OPAQUE)
             self.add(far, partial(self._draw_barrier, p, q, kind, height, seed), room)
 
     def _draw_barrier(self, p: Point, q: Point, kind: str, height: float, seed: int) -> None:
         rng = Dice(seed)  # one seed, so that the pieces match
         if kind == "wall":
             draw_wall(self.canvas, self.camera, rng, p, q, height, self.light)
+        elif kind == "railed":  # a low wall that carries a railing
+            low = height * float(rng.uniform(0.3, 0.6))
+            draw_wall(self.canvas, self.camera, rng, p, q, low, self.light)
+            draw_fence(self.canvas, self.camera, rng, p, q, height - low, self.light, "railing", low)
+        elif kind == "hedged":  # a low wall under a hedge
+            draw_hedge(self.canvas, self.camera, rng, self.season, p, q, height * float(rng.uniform(1.1, 1.8)), self.light)
+            draw_wall(self.canvas, self.camera, rng, p, q, height * float(rng.uniform(0.4, 0.7)), self.light)
+        elif kind == "hoarding":
+            draw_hoarding(self.canvas, self.camera, rng, p, q, height, self.light)
         elif kind == "hedge":
             draw_hedge(self.canvas, self.camera, rng, self.season, p, q, height, self.light)
         else:
@@ -149,8 +158,8 @@ def _terrace(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None
     line = side.building_line + setback
     plan.patches.append((side.sign, side.building_line - 0.05, line + 16, z0, z1, PAVING if setback < 1.5 or rng.random() < 0.5 else GRASS))
     if setback > 1.0 and rng.random() < 0.7:
-        kind = str(rng.choice(["railing", "wall", "hedge"]))
-        plan.barrier(side, side.building_line + 0.1, z0, z1, kind, float(rng.uniform(0.8, 1.3)))
+        kind = str(rng.choice(["railing", "wall", "hedge", "railed", "hedged"], p=[0.2, 0.38, 0.12, 0.2, 0.1]))
+        plan.barrier(side, side.building_line + 0.1, z0, z1, kind, float(rng.uniform(0.6, 1.5)))
     style = make_style(rng, "terrace", plan.world, night)
     floors, roof, color = int(rng.choice([2, 3, 4, 5], p=[0.3, 0.4, 0.2, 0.1])), "pitched", _roof_color(rng)
     z, party = z0, 0.0
@@ -176,7 +185,8 @@ def _houses(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
     setback = float(rng.uniform(2.5, 8.0))
     line = side.building_line
     plan.patches.append((side.sign, line - 0.05, line + 30, z0, z1, GRASS if rng.random() < 0.65 else PAVING))
-    kind = str(rng.choice(["wall", "hedge", "picket", "railing", "wood", "none"], p=[0.22, 0.24, 0.1, 0.12, 0.08, 0.24]))
+    kinds = ["wall", "hedge", "picket", "railing", "wood", "panels", "railed", "hedged", "none"]
+    kind = str(rng.choice(kinds, p=[0.28, 0.16, 0.06, 0.07, 0.05, 0.05, 0.08, 0.08, 0.17]))
     style, color = make_style(rng, "houses", plan.world, night), _roof_color(rng)
     z, floors = z0, int(rng.choice([1, 2, 3], p=[0.12, 0.68, 0.2]))
     while z < z1 - 4:
@@ -243,7 +253,7 @@ def _park(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
     rng = plan.rng
     line = side.building_line
     plan.patches.append((side.sign, line - 0.05, line + 120, z0, z1, GRASS if rng.random() < 0.8 else SOIL))
-    kind = str(rng.choice(["railing", "wall", "hedge", "mesh", "none"], p=[0.28, 0.14, 0.14, 0.08, 0.36]))
+    kind = str(rng.choice(["railing", "wall", "hedge", "mesh", "railed", "panels", "none"], p=[0.2, 0.18, 0.12, 0.06, 0.08, 0.04, 0.32]))
     if kind != "none":
         plan.barrier(side, line + 0.2, z0, z1, kind, float(rng.uniform(0.7, 1.9)))
     _woods(plan, side, line + 1.5, line + 22, z0, z1, float(rng.choice([0.12, 0.3, 0.8])))
@@ -263,7 +273,7 @@ def _wall(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
     rng = plan.rng
     line = side.building_line
     plan.patches.append((side.sign, line - 0.05, line + 80, z0, z1, GRASS))
-    plan.barrier(side, line + 0.1, z0, z1, "wall", float(rng.uniform(1.0, 3.6)))
+    plan.barrier(side, line + 0.1, z0, z1, "wall", float(rng.uniform(0.9, 3.6)))
     _woods(plan, side, line + 2, line + 12, z0, z1, 0.25)
     if rng.random() < 0.5:
         style = make_style(rng, "houses", plan.world, night)
@@ -278,7 +288,7 @@ def _lot(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
     if rng.random() < 0.5:
         plan.patches.append((side.sign, line - 0.05, line + 2.0, z0, z1, GRASS))
     if rng.random() < 0.6:
-        plan.barrier(side, line + 0.2, z0, z1, str(rng.choice(["mesh", "railing", "hedge", "wood"])), float(rng.uniform(0.8, 2.0)))
+        plan.barrier(side, line + 0.2, z0, z1, str(rng.choice(["mesh", "railing", "hedge", "panels", "wall"])), float(rng.uniform(0.8, 2.0)))
     for row in (line + 4.5, line + 13):
         z = max(1.0, z0)
         while z < min(z1, 60):
@@ -299,7 +309,7 @@ def _works(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
     rng = plan.rng
     line = side.building_line
     plan.patches.append((side.sign, line - 0.05, line + 30, z0, z1, SOIL))
-    plan.barrier(side, line + 0.1, z0, z1, str(rng.choice(["wood", "mesh"])), float(rng.uniform(1.8, 2.5)))
+    plan.barrier(side, line + 0.1, z0, z1, str(rng.choice(["hoarding", "mesh", "wood"], p=[0.6, 0.25, 0.15])), float(rng.uniform(1.8, 2.6)))
     style = make_style(rng, "blocks", plan.world, night)
     plan.house(_make_house(plan, _front(plan, side, line + 4, z0, z1), style, int(rng.integers(2, 7)), "flat", 15.0, _roof_color(rng)))
 
