@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iccld.city import furniture
+from iccld.city import furniture, posters
 from iccld.city.camera import Camera
 from iccld.city.canvas import FAR_M, Canvas
 from iccld.city.light import Light
@@ -51,7 +51,11 @@ THINGS: dict[str, tuple[Draw, set[int], set[int]]] = {
     "bus stop": (furniture.draw_bus_stop, {7}, {2, 5}),
     "bin": (furniture.draw_bin, {255}, set()),
     "guard rail": (furniture.draw_guard_rail, {4}, set()),
-    "billboard": (furniture.draw_billboard, {255}, set()),
+    "billboard": (posters.draw_billboard, {7}, {5}),
+    "totem": (posters.draw_totem, {7}, {5}),
+    "banner": (posters.draw_banner, {5, 7}, set()),
+    "advertising column": (posters.draw_advertising_column, {255}, set()),
+    "hanging sign": (posters.draw_hanging_sign, {2}, set()),
 }
 
 

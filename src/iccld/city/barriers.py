@@ -12,6 +12,7 @@ from iccld.city.camera import Camera, bounded
 from iccld.city.canvas import Canvas
 from iccld.city.layout import FENCE, VEGETATION, WALL
 from iccld.city.light import Light, shade
+from iccld.city.posters import draw_poster
 from iccld.city.texture import Image, hsv, noise_tile, sample_material, sample_tile, tinted
 
 Rgb = tuple[float, float, float]
@@ -94,28 +95,6 @@ def _posters(rng: np.random.Generator, texture: Image, ppm: float, ppm_x: float)
         x += width * 1.05
 
 
-def draw_poster(rng: np.random.Generator, texture: Image, box: tuple[int, int, int, int]) -> None:
-    """A poster within `box` (x0, y0, x1, y1 px): a ground, a picture, lines of writing."""
-    x0, y0, x1, y1 = box
-    u = rng.uniform
-    paper = hsv(u(0, 360), u(0, 0.8), u(0.3, 1.0))
-    cv2.rectangle(texture, (x0, y0), (x1, y1), paper, -1)
-    w, h = x1 - x0, y1 - y0
-    if w < 4 or h < 4:
-        return
-    for _ in range(int(rng.integers(1, 4))):
-        left, top = x0 + int(u(0.05, 0.6) * w), y0 + int(u(0.05, 0.6) * h)
-        tint = hsv(u(0, 360), u(0, 0.9), u(0.1, 0.95))
-        if rng.random() < 0.4:
-            cv2.ellipse(texture, (left + w // 5, top + h // 6), (max(1, w // 5), max(1, h // 6)), 0, 0, 360, tint, -1)
-        else:
-            right, low = min(x1, left + int(u(0.15, 0.6) * w)), min(y1, top + int(u(0.08, 0.4) * h))
-            cv2.rectangle(texture, (left, top), (right, low), tint, -1)
-    ink = (20, 20, 24) if sum(paper) > 380 else (240, 240, 236)
-    for row in np.linspace(y0 + 0.65 * h, y0 + 0.92 * h, 3).tolist():
-        cv2.line(texture, (x0 + w // 8, int(row)), (x0 + int(w * u(0.4, 0.88)), int(row)), ink, max(1, h // 30))
-
-
 def _hang_ivy(canvas: Canvas, camera: Camera, rng: np.random.Generator, a: Point, b: Point, height: float, light: Light) -> None:
     """Ivy over the top of a wall: labelled vegetation where it hides the wall."""
     start = float(rng.uniform(0, 0.6))
@@ -195,7 +174,8 @@ def _pattern(rng: np.random.Generator, kind: str, rows: int, columns: int, ppm: 
         return hsv(u(15, 45), u(0.08, 0.5), u(0.25, 0.65)), tone, alpha
     if kind == "panels":  # lapped boards between posts
         alpha[...] = 1
-        tone *= (1 - 0.3 * ((np.arange(rows) / ppm) % 0.16 < 0.04))[:, None] + 0.06 * sample_tile(noise_tile(61, 1.1), (rows, columns), 1, rng)
+        tone *= 1 + 0.06 * sample_tile(noise_tile(61, 1.1), (rows, columns), 1, rng)
+        tone[(np.arange(rows) / ppm) % 0.16 < 0.04] *= 0.7
         tone[:, (x % 1.9) < 0.1] = 1.35 if rng.random() < 0.5 else 0.7
         return hsv(u(15, 40), u(0.15, 0.5), u(0.25, 0.6)), tone, alpha
     if kind == "mesh":

@@ -456,7 +456,8 @@ def _fascia(rng: np.random.Generator, panel: Panel, style: FacadeStyle, width: f
     if panel.ppm > 6:
         letters: Rgb = (245, 240, 225) if sum(style.sign) < 380 else (30, 28, 35)
         start = width * float(rng.uniform(0.08, 0.35))
-        _letters(rng, panel, start, min(0.92 * width, start + float(rng.uniform(1.2, 4.5))), top - 0.72, float(rng.uniform(0.28, 0.42)), letters)
+        end = min(0.92 * width, start + float(rng.uniform(1.2, 4.5)))
+        _letters(rng, panel, start, end, top - 0.72, float(rng.uniform(0.28, 0.42)), letters)
         if rng.random() < 0.3:
             panel.rect(0.1, top - 0.8, 0.7, top - 0.25, hsv(float(rng.uniform(0, 360)), 0.7, 0.8))
 

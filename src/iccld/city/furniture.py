@@ -1,4 +1,4 @@
-"""Street furniture: poles, street lights, bollards, bus stops, bins, guard rails, billboards; lights and signs come from signals."""
+"""Street furniture: poles, street lights, bollards, bus stops, bins, guard rails; lights, signs and posters come from their files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from iccld.city.camera import Camera, FloatArray
 from iccld.city.canvas import Canvas
 from iccld.city.light import Light
+from iccld.city.posters import draw_billboard
 from iccld.city.signals import FENCE, POLE, SIGN, VOID, draw_traffic_light, draw_traffic_sign, grey, upright
 from iccld.city.solid import Face, Quad, Rgb, Stage, box, disc_z, patch, scaled
 from iccld.city.two_wheelers import bar_outline
@@ -308,28 +309,3 @@ def _bars(stage: Stage, ends: list[tuple[float, float, float]], radius: float, c
             stage.canvas.line(a, b, max(px[i], 0.4), lit, FENCE, depth[i])
     if shapes:
         stage.fill(shapes, [lit] * len(shapes), fars, [True] * len(shapes), FENCE)
-
-
-def draw_billboard(
-    canvas: Canvas, camera: Camera, rng: np.random.Generator, position: tuple[float, float], heading_rad: float, light: Light
-) -> None:
-    """A billboard facing along the heading, on two legs or as a lit pillar (all label 255, void)."""
-    stage = Stage(canvas, camera, position, heading_rad, light)
-    if stage.depth < 1.5 or not camera.is_visible(position, 5.0):
-        return
-    is_pillar = rng.random() < 0.4
-    width, height, base = (
-        (1.3, 1.9, 0.45) if is_pillar else (float(rng.uniform(2.5, 6.0)), float(rng.uniform(1.6, 3.0)), float(rng.uniform(0.8, 2.6)))
-    )
-    for x in (-width * 0.3, width * 0.3):
-        stage.paint(box(x - 0.08, x + 0.08, 0.0, base + 0.2, -0.08, 0.08, (60, 62, 64)), VOID)
-    stage.paint(box(-width / 2 - 0.1, width / 2 + 0.1, base - 0.1, base + height + 0.1, -0.1, 0.1, (70, 72, 74)), VOID)
-    face: Quad = ((-width / 2, base, 0.11), (width / 2, base, 0.11), (width / 2, base + height, 0.11), (-width / 2, base + height, 0.11))
-    inside = (0.0, base, 0.0)
-    glow = 0.3 + 0.6 * light.night
-    colors = [(float(rng.uniform(20, 240)), float(rng.uniform(20, 240)), float(rng.uniform(20, 240))) for _ in range(4)]
-    faces: list[Face] = [(face, colors[0], inside, glow)]
-    for color in colors[1:]:
-        u0, v0 = float(rng.uniform(0.03, 0.6)), float(rng.uniform(0.03, 0.7))
-        faces.append((patch(face, u0, u0 + float(rng.uniform(0.1, 0.37)), v0, v0 + float(rng.uniform(0.06, 0.28))), color, inside, glow))
-    stage.paint(faces, VOID)

@@ -288,7 +288,8 @@ def _lot(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
     if rng.random() < 0.5:
         plan.patches.append((side.sign, line - 0.05, line + 2.0, z0, z1, GRASS))
     if rng.random() < 0.6:
-        plan.barrier(side, line + 0.2, z0, z1, str(rng.choice(["mesh", "railing", "hedge", "panels", "wall"])), float(rng.uniform(0.8, 2.0)))
+        kind = str(rng.choice(["mesh", "railing", "hedge", "panels", "wall"]))
+        plan.barrier(side, line + 0.2, z0, z1, kind, float(rng.uniform(0.8, 2.0)))
     for row in (line + 4.5, line + 13):
         z = max(1.0, z0)
         while z < min(z1, 60):

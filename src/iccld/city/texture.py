@@ -58,7 +58,7 @@ def material_tile(kind: str) -> FloatMap:
     if kind == "rubble":  # stones of every size: cells around random points
         rng = np.random.default_rng(24)
         points = rng.uniform(0, TILE, (420, 2))
-        wrapped = np.concatenate([points + (dx, dy) for dx in (-TILE, 0, TILE) for dy in (-TILE, 0, TILE)])
+        wrapped = np.concatenate([points + np.array([dx, dy]) for dx in (-TILE, 0, TILE) for dy in (-TILE, 0, TILE)])
         near = wrapped[np.all((wrapped > -30) & (wrapped < TILE + 30), axis=1)]
         y, x = np.mgrid[0:TILE, 0:TILE].astype(np.float32)
         first, second, cell = np.full_like(x, 1e9), np.full_like(x, 1e9), np.zeros_like(x)

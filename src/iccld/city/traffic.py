@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from iccld.city.culling import Extent
 from iccld.city.furniture import (
-    draw_billboard,
     draw_bin,
     draw_bollard,
     draw_bus_stop,
@@ -19,6 +20,7 @@ from iccld.city.furniture import (
 from iccld.city.layout import Side
 from iccld.city.people import draw_person, draw_rider
 from iccld.city.plots import Plan
+from iccld.city.posters import draw_advertising_column, draw_banner, draw_billboard, draw_hanging_sign, draw_totem
 from iccld.city.vehicles import draw_vehicle
 
 Spot = tuple[float, float, float]
@@ -28,7 +30,8 @@ REACH = {"car": 2.9, "truck": 6.5, "bus": 7.0, "train": 19.0, "motorcycle": 1.3,
 """Radius around each kind's middle that it keeps to, metres."""
 ROOM = {
     draw_bin: (0.8, 2.0), draw_bollard: (0.4, 1.4), draw_traffic_sign: (1.8, 5.2), draw_traffic_light: (6.0, 6.8),
-    draw_street_light: (3.3, 11.8), draw_bus_stop: (3.2, 3.3), draw_billboard: (3.3, 6.0), draw_guard_rail: (6.2, 1.2),
+    draw_street_light: (3.3, 11.8), draw_bus_stop: (3.2, 3.3), draw_billboard: (3.3, 6.2), draw_guard_rail: (6.2, 1.2),
+    draw_totem: (1.3, 6.7), draw_banner: (1.6, 7.2), draw_advertising_column: (1.0, 4.0), draw_hanging_sign: (1.3, 6.8),
 }  # fmt: skip
 """Radius and height that furniture keeps to, metres."""
 
@@ -253,8 +256,14 @@ class Traffic:
             self.thing(
                 draw_bus_stop, side, max(1.3, side.building_line - self.street.half - 1.2), 6 + spot(), -side.sign * math.pi / 2, 1.5
             )
-        if rng.random() < 0.1:
-            self.thing(draw_billboard, side, max(1.2, side.building_line - self.street.half), 8 + spot(), math.pi, 1.0)
+        back = max(1.2, side.building_line - self.street.half)
+        for draw, rate in ((draw_billboard, 0.12), (draw_totem, 0.16), (draw_banner, 0.12), (draw_advertising_column, 0.05)):
+            if rng.random() < rate:
+                self.thing(draw, side, max(0.9, back * float(rng.uniform(0.4, 1.0))), 5 + spot(), facing + float(rng.normal(0, 0.3)), 0.8)
+        for z0, z1, kind in side.plots:  # shops hang their names over the pavement
+            if kind == "terrace" and rng.random() < 0.6:
+                for z in np.arange(max(4.0, z0 + 2), min(z1, 60.0), float(rng.uniform(4, 14))).tolist():
+                    self.thing(draw_hanging_sign, side, back - 0.1, z + float(rng.uniform(0, 2)), -side.sign * math.pi / 2, 0.05)
         if rng.random() < 0.26:
             start = spot() + 3
             for k in range(int(rng.integers(1, 4))):

@@ -15,7 +15,7 @@ from iccld.city.texture import FloatMap, noise_tile
 SIZE = 224
 SIDES = {"leafy": SIZE, "bare": 384, "sparse": 384, "conifer": SIZE, "bush": SIZE, "thicket": SIZE}
 """Side of each kind's sprite, px: branches are finer than leaves."""
-NUM_SPECIMENS = 14
+SPECIMENS = {"leafy": 14, "bare": 10, "sparse": 5, "conifer": 8, "bush": 14, "thicket": 6}
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,14 @@ class TreeSprite:
 @lru_cache(maxsize=512)
 def packed_sprite(kind: str, number: int, level: int, is_mirrored: bool) -> npt.NDArray[np.uint8]:
     """(side >> level, side >> level, 4) uint8: tone x 128, alpha, outline and wood x 255; ready to be cut and scaled."""
-    sprite = tree_sprite(kind, number)
-    channels = [sprite.tone * 128, sprite.alpha * 255, sprite.outline * 255, sprite.wood * 255]
-    packed = cv2.merge([np.clip(c, 0, 255).astype(np.uint8) for c in channels])
+    if is_mirrored:
+        return np.ascontiguousarray(packed_sprite(kind, number, level, False)[:, ::-1])
     side = SIDES[kind] >> level
-    packed = cv2.resize(packed, (side, side), interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(packed[:, ::-1]) if is_mirrored else np.asarray(packed)
+    if level > 0:
+        return np.asarray(cv2.resize(packed_sprite(kind, number, level - 1, False), (side, side), interpolation=cv2.INTER_AREA))
+    sprite = tree_sprite(kind, number)
+    channels = [(sprite.tone, 128), (sprite.alpha, 255), (sprite.outline, 255), (sprite.wood, 255)]
+    return cv2.merge([cv2.convertScaleAbs(channel, alpha=scale) for channel, scale in channels])
 
 
 @lru_cache(maxsize=64)
@@ -174,10 +176,10 @@ class Habit:
 
 
 HABITS = (
-    Habit(0.2, 0.35, 0.55, (0.7, 0.88), 0.0, 7, 0.03),  # spreading: oak, plane
-    Habit(0.16, 0.9, 0.5, (0.66, 0.84), -0.07, 7, 0.024),  # upright: lime, poplar
-    Habit(0.22, 0.75, 0.6, (0.7, 0.86), 0.16, 7, 0.022),  # hanging: birch, willow
-    Habit(0.34, 0.2, 0.65, (0.5, 0.72), -0.1, 6, 0.038),  # cut back: pollard
+    Habit(0.2, 0.35, 0.55, (0.7, 0.88), 0.0, 6, 0.03),  # spreading: oak, plane
+    Habit(0.16, 0.9, 0.5, (0.66, 0.84), -0.07, 6, 0.024),  # upright: lime, poplar
+    Habit(0.22, 0.75, 0.6, (0.7, 0.86), 0.16, 6, 0.022),  # hanging: birch, willow
+    Habit(0.34, 0.2, 0.65, (0.5, 0.72), -0.1, 5, 0.038),  # cut back: pollard
     Habit(0.3, 0.8, 0.6, (0.6, 0.78), -0.05, 5, 0.017),  # young, few branches
 )
 
@@ -193,7 +195,7 @@ def _grow(rng: np.random.Generator, habit: Habit, ink: npt.NDArray[np.uint8], fo
         angle += bend + (habit.droop * math.copysign(1.0, angle) if level > 2 else 0.0)
         tip = (middle[0] + 0.5 * length * math.sin(angle), middle[1] - 0.5 * length * math.cos(angle))
         strength = 255 if width > 1.0 else int(255 * max(0.45, width))
-        for p, q in (((x, y), middle), (middle, tip)):
+        for p, q in (((x, y), middle), (middle, tip)) if level < 4 else (((x, y), tip),):
             cv2.line(ink, (int(p[0] * 8), int(p[1] * 8)), (int(q[0] * 8), int(q[1] * 8)), strength, max(1, round(width)), cv2.LINE_AA, 3)
         if level >= habit.levels:
             tips.append((tip[0], tip[1], 0.0, 0.0, float(level)))

@@ -14,7 +14,7 @@ from iccld.city.canvas import Canvas, put
 from iccld.city.layout import VEGETATION
 from iccld.city.light import Light
 from iccld.city.texture import Image, hsv, noise_tile, sample_tile, tinted
-from iccld.city.tree_sprites import NUM_SPECIMENS, SIDES, packed_sprite
+from iccld.city.tree_sprites import SIDES, SPECIMENS, packed_sprite
 
 Rgb = tuple[float, float, float]
 
@@ -66,8 +66,8 @@ def draw_tree(
     """A tree (kind: tree, conifer, bush) of `height` metres with its foot at (x, z)."""
     leaf = hsv(float(rng.uniform(*season.hue)), float(rng.uniform(*season.saturation)), float(rng.uniform(*season.value)))
     bark = hsv(float(rng.uniform(20, 40)), float(rng.uniform(0.08, 0.3)), float(rng.uniform(0.14, 0.36)))
-    number, mirror, aspect = int(rng.integers(NUM_SPECIMENS)), bool(rng.random() < 0.5), float(rng.uniform(0.75, 1.2))
     name = _sprite_name(rng, season, kind)
+    number, mirror, aspect = int(rng.integers(SPECIMENS[name])), bool(rng.random() < 0.5), float(rng.uniform(0.75, 1.2))
     side = SIDES[name]
     foot = camera.to_camera(np.array([[position[0], 0.0, position[1]]]))
     depth = float(foot[0, 2])
