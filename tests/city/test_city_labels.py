@@ -1,20 +1,44 @@
-"""What the labels of the generated city promise: branches are tree and the sky between them is sky; walls, columns, boards keep their class."""
+"""What the labels of the generated city promise: the sky between branches is sky; walls, columns and boards keep their class."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
+from iccld.city import VERSION, WORLDS, render_scene
 from iccld.city.barriers import draw_fence, draw_hoarding, draw_wall
 from iccld.city.buildings import Point, wall_quad
 from iccld.city.camera import Camera
 from iccld.city.canopies import column_places, draw_column, draw_roof
-from iccld.city.canvas import FAR_M, Canvas
+from iccld.city.canvas import FAR_M, VOID, Canvas
+from iccld.city.dice import Dice
 from iccld.city.facade import FRONTS, make_style
-from iccld.city.layout import BUILDING, FENCE, SKY, VEGETATION, WALL
+from iccld.city.furniture import draw_pylon
+from iccld.city.ground import LOT, MATERIAL_LABEL, Ground, make_palette
+from iccld.city.layout import (
+    BUILDING,
+    FENCE,
+    KINDS,
+    PERSON,
+    POLE,
+    ROAD,
+    SIDEWALK,
+    SKY,
+    TERRAIN,
+    VEGETATION,
+    WALL,
+    Side,
+    Street,
+    make_street,
+)  # fmt: skip
 from iccld.city.light import Light
+from iccld.city.people import draw_person
 from iccld.city.tree_sprites import SPECIMENS, tree_sprite
 from iccld.city.vegetation import Season, draw_tree, draw_tree_line
 
@@ -140,3 +164,102 @@ def test_every_shop_front_occurs() -> None:
     rng = np.random.default_rng(0)
     fronts = [make_style(rng, "terrace", "sim", 0.0).front for _ in range(300)]
     assert set(fronts) == set(FRONTS)
+
+
+def test_pushed_things_are_void_and_their_person_is_not() -> None:
+    seen: set[int] = set()
+    for seed in range(120):
+        canvas, camera = street()
+        draw_person(canvas, camera, np.random.default_rng(seed), (0.0, 7.0), np.pi * (seed % 2), Light(), pose="walking", height_m=1.75)
+        found = {int(v) for v in np.unique(canvas.label)} - {SKY}
+        assert PERSON in found
+        seen |= found
+    assert seen == {PERSON, VOID}
+
+
+def test_pylon_shows_the_sky_between_its_bars() -> None:
+    canvas, camera = street()
+    draw_pylon(canvas, camera, np.random.default_rng(3), (0.0, 40.0), 0.3, Light())
+    rows, columns = np.nonzero(canvas.label == POLE)
+    inside = canvas.label[rows.min() : rows.max(), columns.min() : columns.max()]
+    assert (inside == SKY).mean() > 0.3
+
+
+def ground_label(**changes: object) -> tuple[np.ndarray, Camera, Street]:
+    """Labels of the bare ground of a street, with some of its properties set."""
+    canvas, camera = street()
+    side = Side(-1, 0.0, 2.0, 6.15, ())
+    plain = Street("residential", -1.5, 0.0, 0.0, 1, 4.0, 3.0, 1, (0.0, 0.0), (side, replace(side, sign=1)), (), 100.0)
+    layout = replace(plain, **changes)  # type: ignore[arg-type]
+    rng = Dice(4)
+    Ground(canvas, camera, layout, make_palette(rng, "sim"), Light(), rng).base([])
+    return canvas.label, camera, layout
+
+
+def at(label: np.ndarray, camera: Camera, layout: Street, u: float, z: float) -> int:
+    """The label at lateral coordinate u, z metres ahead."""
+    x, ahead = layout.at(u, z)
+    column, row = camera.project(np.array([[x, 0.0, ahead]]))[0]
+    return int(label[round(row), round(column)])
+
+
+@pytest.mark.parametrize(("surface", "expected"), [("paving", SIDEWALK), ("asphalt", SIDEWALK), ("soil", TERRAIN)])
+def test_pavement_of_asphalt_is_pavement_and_of_soil_is_terrain(surface: str, expected: int) -> None:
+    side = Side(-1, 0.0, 2.0, 6.15, (), surface)
+    label, camera, layout = ground_label()
+    assert at(label, camera, layout, 5.2, 9.0) == SIDEWALK
+    label, camera, layout = ground_label(sides=(side, replace(side, sign=1)))
+    assert at(label, camera, layout, 5.2, 9.0) == expected
+    assert at(label, camera, layout, 2.0, 9.0) == ROAD
+
+
+def test_median_divides_the_road() -> None:
+    label, camera, layout = ground_label(median=2.0)
+    assert at(label, camera, layout, 0.0, 12.0) in (SIDEWALK, TERRAIN)
+    assert {at(label, camera, layout, u, 12.0) for u in (-2.5, 2.5)} == {ROAD}
+    assert layout.shift == 1.0
+
+
+def test_car_parks_are_road() -> None:
+    assert MATERIAL_LABEL[LOT] == ROAD
+
+
+def test_streets_of_every_kind_occur_in_sim_alone_and_weathers_share_the_camera_s() -> None:
+    kinds = {world: {make_street(Dice([seed, 7]), world).kind for seed in range(400)} for world in ("sim", "camera")}
+    assert kinds["sim"] == set(KINDS)
+    assert kinds["camera"] == set(KINDS) - {"bazaar", "village"}
+
+
+@pytest.mark.parametrize(("world", "low", "high"), [("camera", 75, 165), ("night", 18, 90), ("rain", 50, 150), ("fog", 60, 180)])
+def test_targets_are_bright_enough_to_see(world: str, low: float, high: float) -> None:
+    scenes = [render_scene(world, seed, (96, 192)) for seed in range(12)]
+    means = [scene.image.mean() for scene in scenes]
+    assert low < np.median(means) < high
+    assert min(means) > 0.6 * low
+    # Things can be told from what surrounds them: grey levels spread within every picture.
+    assert np.median([scene.image.mean(axis=2).std() for scene in scenes]) > 12
+
+
+def test_fog_hides_what_is_far_more_than_the_camera_s_haze() -> None:
+    def far_spread(world: str) -> float:
+        spreads = []
+        for seed in range(16):
+            scene = render_scene(world, seed, (96, 192))
+            far = (scene.depth > 40) & (scene.depth < 150)
+            if far.sum() > 200:
+                spreads.append(float(scene.image.mean(axis=2)[far].std()))
+        return float(np.median(spreads))
+
+    assert far_spread("fog") < 0.85 * far_spread("camera")
+
+
+def test_sparse_grid_of_every_world_equals_what_this_version_drew() -> None:
+    """Pictures change only together with VERSION: raise it, then write this file again (see its note)."""
+    golden = json.loads((Path(__file__).parent / "golden_scenes.json").read_text())
+    assert golden["version"] == VERSION
+    for world in WORLDS:
+        scene = render_scene(world, 77, (96, 160))
+        found = cv2.resize(scene.image, (10, 6), interpolation=cv2.INTER_AREA).mean(axis=2)
+        np.testing.assert_allclose(found, golden["grids"][world], atol=2.0)  # codecs and vector units round differently
+        shares = np.bincount(scene.label.ravel(), minlength=256)[:19] / scene.label.size
+        np.testing.assert_allclose(shares, golden["shares"][world], atol=0.004)

@@ -124,7 +124,7 @@ def draw_hoarding(canvas: Canvas, camera: Camera, rng: np.random.Generator, p: P
     ppm = resolution(camera, float(depth.min()))
     length = math.hypot(b[0] - a[0], b[1] - a[1])
     rows, columns = int(bounded(height * ppm, 3, 260)), int(bounded(length * ppm, 3, 480))
-    tone = 1 + 0.05 * sample_tile(noise_tile(61, 1.1), (rows, columns), min(4.0, 9 / ppm), rng)
+    tone = np.asarray(1 + 0.05 * sample_tile(noise_tile(61, 1.1), (rows, columns), min(4.0, 9 / ppm), rng), np.float32)
     at = (np.arange(columns) * length / columns) % panel
     tone[:, at < 0.05] *= 0.75
     texture = tinted(np.asarray(tone, np.float32), color)
@@ -154,8 +154,8 @@ def draw_fence(
     rows, columns = int(bounded(height * ppm, 4, 160)), int(bounded(length * ppm, 4, 900))
     ppm_x = columns / length
     color, texture, alpha = _pattern(rng, kind, rows, columns, ppm, ppm_x)
-    base = np.asarray(shade(color, outward(a, b), light), np.float32)
-    painted = np.clip(texture[..., None] * base, 0, 255).astype(np.uint8)
+    paint = np.asarray(shade(color, outward(a, b), light), np.float32)
+    painted = np.clip(texture[..., None] * paint, 0, 255).astype(np.uint8)
     canvas.textured_quad(quad, painted, FENCE, depth, alpha=alpha, is_filled=True)
 
 

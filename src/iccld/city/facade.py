@@ -186,13 +186,13 @@ def draw_facade(rng: np.random.Generator, style: FacadeStyle, width: float, heig
         _fascia(rng, panel, style, width, ground_floor)
     elif style.material != "glass":
         _ground_floor(rng, panel, style, width)
-    if style.clutter and ppm > 4:
+    if style.clutter and ppm > 5:
         _clutter(rng, panel, style, width, shown, ground_floor)
     if shown >= height - 0.5:  # the cornice, if it is in the picture
         panel.rect(0, height - 0.35, width, height, _tone(style.trim if style.band else style.wall, 0.9))
         panel.rect(0, height - 0.45, width, height - 0.35, _tone(style.wall, 0.55))
     panel.rect(0, 0, width, 0.25, _tone(style.wall, 0.6))
-    if ppm > 3:
+    if ppm > 5:
         _weather(rng, panel, style)
     return panel.image
 
@@ -200,8 +200,8 @@ def draw_facade(rng: np.random.Generator, style: FacadeStyle, width: float, heig
 def _weather(rng: np.random.Generator, panel: Panel, style: FacadeStyle) -> None:
     """Stains, unevenness and dirt over everything: no surface is of one colour."""
     shape = (panel.rows, panel.columns)
-    tone = sample_tile(_stains(), shape, min(6.0, 11 / panel.ppm), rng) * np.float32(0.04 + 0.1 * style.grime)
-    gain = cv2.convertScaleAbs(tone, alpha=128, beta=128)
+    strength = 128 * (0.04 + 0.1 * style.grime)
+    gain = cv2.convertScaleAbs(sample_tile(_stains(), shape, min(6.0, 11 / panel.ppm), rng), alpha=strength, beta=128)
     cv2.multiply(panel.image, cv2.cvtColor(gain, cv2.COLOR_GRAY2RGB), dst=panel.image, scale=1 / 128)
 
 
@@ -251,7 +251,7 @@ def _board(rng: np.random.Generator, panel: Panel, x: float, y: float, w: float,
     if rng.random() < 0.5:
         left, low = x + float(u(0.05, 0.5)) * w, y + float(u(0.1, 0.5)) * h
         panel.rect(left, low, left + 0.4 * w, low + 0.45 * h, hsv(u(0, 360), u(0, 0.8), u(0.2, 0.95)))
-    for row in range(1 + (h > 0.8)):
+    for row in range(1 + (h > 0.8)) if panel.ppm * h > 7 else ():
         top = y + h * (0.75 - 0.4 * row)
         _letters(rng, panel, x + 0.08 * w, x + w * float(u(0.6, 0.95)), top - 0.14 * h, 0.24 * h, ink)
 
@@ -268,8 +268,8 @@ def _letters(rng: np.random.Generator, panel: Panel, x: float, end: float, y: fl
 
 
 def _tone(color: Rgb, factor: float) -> Rgb:
-    r, g, b = (min(255.0, c * factor) for c in color)
-    return r, g, b
+    r, g, b = color[0] * factor, color[1] * factor, color[2] * factor
+    return (r if r < 255.0 else 255.0, g if g < 255.0 else 255.0, b if b < 255.0 else 255.0)
 
 
 def _window_row(rng: np.random.Generator, panel: Panel, style: FacadeStyle, width: float, y: float, window_height: float) -> None:
@@ -278,7 +278,7 @@ def _window_row(rng: np.random.Generator, panel: Panel, style: FacadeStyle, widt
     if count < 1:
         return
     start = (width - count * pitch + style.window_gap) / 2
-    fine = panel.ppm > 7
+    fine = panel.ppm > 8
     for i in range(count):
         x = start + i * pitch
         if i > 2:  # the fourth and further ones repeat
@@ -306,7 +306,7 @@ def _window(rng: np.random.Generator, panel: Panel, style: FacadeStyle, x0: floa
         panel.arch(x0, x1, y1 - 0.1, style.trim)
         panel.arch(x0 + 0.09, x1 - 0.09, y1 - 0.1, glass)
     panel.rect(x0 + 0.07, y0 + 0.07, x1 - 0.07, y1 - 0.07, glass)
-    if fine:  # the reveal's shadow
+    if panel.ppm > 9:  # the reveal's shadow
         panel.rect(x0, y1 - 0.16, x1, y1 - 0.06, _tone(glass, 0.5))
         panel.rect(x0, y0, x0 + 0.08, y1, _tone(style.trim, 0.6))
     if sky < 0.45:  # the upper part mirrors the sky
@@ -388,8 +388,11 @@ def _glazed(rng: np.random.Generator, panel: Panel, style: FacadeStyle, width: f
     if low < 0 or high - low < 4:
         return
     room = panel.image[low:high]
-    mirror = sample_tile(noise_tile(33, 1.6), room.shape[:2], 5 / panel.ppm, rng)
-    room[...] = np.clip(room + (18 + 22 * mirror)[..., None] * np.linspace(1.3, 0.5, len(room))[:, None, None], 0, 255).astype(np.uint8)
+    mirror = (
+        sample_tile(noise_tile(33, 1.6), room.shape[:2], 5 / panel.ppm, rng) * np.linspace(1.3, 0.5, len(room), dtype=np.float32)[:, None]
+    )
+    veil = cv2.convertScaleAbs(np.maximum(mirror, -0.8), alpha=22, beta=18)
+    cv2.add(room, cv2.cvtColor(veil, cv2.COLOR_GRAY2RGB), dst=room)
     for _ in range(int(width * u(1.0, 3.0))):  # goods and lights
         x, y, w, h = float(u(0, width)), float(u(0.2, top - 0.8)), float(u(0.08, 0.7)), float(u(0.08, 0.6))
         color = (250, 240, 215) if rng.random() < 0.3 else hsv(u(0, 360), u(0, 0.6), u(0.15, 0.8))

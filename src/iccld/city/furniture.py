@@ -22,6 +22,7 @@ __all__ = [
     "draw_bus_stop",
     "draw_guard_rail",
     "draw_pole",
+    "draw_pylon",
     "draw_street_light",
     "draw_traffic_light",
     "draw_traffic_sign",
@@ -309,3 +310,26 @@ def _bars(stage: Stage, ends: list[tuple[float, float, float]], radius: float, c
             stage.canvas.line(a, b, max(px[i], 0.4), lit, FENCE, depth[i])
     if shapes:
         stage.fill(shapes, [lit] * len(shapes), fars, [True] * len(shapes), FENCE)
+
+
+def draw_pylon(
+    canvas: Canvas, camera: Camera, rng: np.random.Generator, position: tuple[float, float], heading_rad: float, light: Light
+) -> None:
+    """A lattice mast of a power line or of telephones (label 5): the sky between its bars stays sky."""
+    stage = Stage(canvas, camera, position, heading_rad, light)
+    if stage.depth < 6.0 or not camera.is_visible(position, 6.0):
+        return
+    height, foot = float(rng.uniform(12, 30)), float(rng.uniform(0.7, 2.0))
+    color, thick = grey(rng), float(rng.uniform(0.05, 0.1))
+    steps = int(rng.integers(5, 9))
+    half = [foot * (1 - 0.85 * i / steps) for i in range(steps + 1)]
+    level = [height * i / steps for i in range(steps + 1)]
+    for z in (-1.0, 1.0):
+        for i in range(steps):
+            a, b = half[i], half[i + 1]
+            for x in (-1.0, 1.0):
+                _beam(stage, (x * a, level[i], z * a), (x * b, level[i + 1], z * b), thick, color, POLE)
+                _beam(stage, (x * a, level[i], z * a), (-x * b, level[i + 1], z * b), thick * 0.6, scaled(color, 0.85), POLE)
+    for share in (0.72, 0.85, 0.97)[int(rng.integers(3)) :]:
+        reach = float(rng.uniform(1.5, 4.0))
+        _beam(stage, (-reach, share * height, 0.0), (reach, share * height, 0.0), thick, color, POLE)

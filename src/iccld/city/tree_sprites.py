@@ -40,7 +40,7 @@ def packed_sprite(kind: str, number: int, level: int, is_mirrored: bool) -> npt.
         return np.asarray(cv2.resize(packed_sprite(kind, number, level - 1, False), (side, side), interpolation=cv2.INTER_AREA))
     sprite = tree_sprite(kind, number)
     channels = [(sprite.tone, 128), (sprite.alpha, 255), (sprite.outline, 255), (sprite.wood, 255)]
-    return cv2.merge([cv2.convertScaleAbs(channel, alpha=scale) for channel, scale in channels])
+    return np.asarray(cv2.merge([cv2.convertScaleAbs(channel, alpha=scale) for channel, scale in channels]), np.uint8)
 
 
 @lru_cache(maxsize=64)
@@ -157,7 +157,7 @@ def _thicket(rng: np.random.Generator, number: int) -> TreeSprite:
     alpha = np.clip(cv2.resize(ink, (SIZE, SIZE), interpolation=cv2.INTER_AREA).astype(np.float32) / 170, 0, 1)
     tone = np.clip(1 + 0.25 * np.roll(noise_tile(54, 0.5)[:SIZE, :SIZE], number * 29, axis=0), 0.5, 1.5).astype(np.float32)
     wood = np.full((SIZE, SIZE), float(rng.uniform(0.5, 1.0)), np.float32)
-    return TreeSprite(tone, alpha, np.clip(alpha * 1.45, 0, 1).astype(np.float32), wood)
+    return TreeSprite(tone, alpha.astype(np.float32), np.clip(alpha * 1.45, 0, 1).astype(np.float32), wood)
 
 
 @dataclass(frozen=True)
