@@ -245,7 +245,7 @@ def _clutter(rng: np.random.Generator, panel: Panel, style: FacadeStyle, width: 
 def _board(rng: np.random.Generator, panel: Panel, x: float, y: float, w: float, h: float) -> None:
     """A sign or poster on the building, w x h metres, its lower left corner at (x, y)."""
     u = rng.uniform
-    ground = hsv(u(0, 360), u(0.0, 0.9), u(0.25, 1.0))
+    ground = hsv(u(0, 360), 0.9 * float(rng.random()) ** 1.5, u(0.25, 1.0))
     panel.rect(x, y, x + w, y + h, ground)
     ink = (245, 243, 236) if sum(ground) < 400 else hsv(u(0, 360), u(0, 0.9), u(0.05, 0.4))
     if rng.random() < 0.5:

@@ -153,15 +153,15 @@ def _junctions(rng: np.random.Generator, kind: str, end: float) -> tuple[Junctio
 
 
 PLOT_WEIGHTS: dict[str, dict[str, float]] = {
-    "highstreet": {"terrace": 0.8, "blocks": 0.1, "park": 0.04, "wall": 0.03, "works": 0.03},
+    "highstreet": {"terrace": 0.76, "blocks": 0.08, "park": 0.1, "wall": 0.03, "works": 0.03},
     "old_town": {"terrace": 0.66, "wall": 0.12, "park": 0.14, "houses": 0.05, "works": 0.03},
-    "residential": {"houses": 0.52, "terrace": 0.2, "park": 0.17, "wall": 0.06, "lot": 0.05},
-    "avenue": {"houses": 0.2, "blocks": 0.3, "park": 0.3, "terrace": 0.15, "wall": 0.05},
-    "downtown": {"blocks": 0.68, "terrace": 0.2, "lot": 0.04, "park": 0.05, "works": 0.03},
-    "arterial": {"park": 0.5, "lot": 0.12, "wall": 0.1, "blocks": 0.08, "houses": 0.06, "market": 0.07, "station": 0.07},
-    "car_park": {"market": 0.45, "lot": 0.25, "park": 0.2, "blocks": 0.06, "station": 0.04},
-    "bazaar": {"terrace": 0.66, "wall": 0.1, "works": 0.06, "lot": 0.04, "park": 0.1, "station": 0.04},
-    "village": {"houses": 0.4, "wall": 0.22, "park": 0.24, "terrace": 0.1, "lot": 0.04},
+    "residential": {"houses": 0.5, "terrace": 0.16, "park": 0.23, "wall": 0.06, "lot": 0.05},
+    "avenue": {"houses": 0.2, "blocks": 0.24, "park": 0.36, "terrace": 0.15, "wall": 0.05},
+    "downtown": {"blocks": 0.62, "terrace": 0.2, "lot": 0.04, "park": 0.11, "works": 0.03},
+    "arterial": {"park": 0.56, "lot": 0.08, "wall": 0.1, "blocks": 0.08, "houses": 0.06, "market": 0.07, "station": 0.07},
+    "car_park": {"market": 0.4, "lot": 0.16, "park": 0.36, "blocks": 0.04, "station": 0.04},
+    "bazaar": {"terrace": 0.62, "wall": 0.12, "works": 0.06, "lot": 0.04, "park": 0.1, "station": 0.04},
+    "village": {"houses": 0.36, "wall": 0.2, "park": 0.34, "terrace": 0.1, "lot": 0.04},
 }
 for _kind, _share in (("highstreet", 0.03), ("residential", 0.02), ("avenue", 0.03)):
     PLOT_WEIGHTS[_kind] |= {"market": _share, "station": _share}

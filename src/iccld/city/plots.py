@@ -283,9 +283,9 @@ def _park(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
     kind = str(rng.choice(["railing", "wall", "hedge", "mesh", "railed", "panels", "none"], p=[0.2, 0.18, 0.12, 0.06, 0.08, 0.04, 0.32]))
     if kind != "none":
         plan.barrier(side, line + 0.2, z0, z1, kind, float(rng.uniform(0.7, 1.9)))
-    _woods(plan, side, line + 1.5, line + 22, z0, z1, float(rng.choice([0.12, 0.3, 0.8])))
+    _woods(plan, side, line + 1.5, line + 22, z0, z1, float(rng.choice([0.15, 0.4, 0.9])))
     if rng.random() < 0.6:  # a thicket closes the view
-        _woods(plan, side, line + 20, line + 48, z0, z1, 0.5)
+        _woods(plan, side, line + 20, line + 48, z0, z1, 0.3)
     if rng.random() < 0.5:
         for _ in range(int(rng.integers(2, 7))):
             at = plan.street.at(side.sign * (line + float(rng.uniform(0.8, 8))), float(rng.uniform(max(1, z0), max(2, z1))))
@@ -423,9 +423,9 @@ def _close_street(plan: Plan, night: float) -> None:
     if street.end > 170 and rng.random() < 0.7:
         return
     z = street.end + float(rng.uniform(6, 16))
-    if rng.random() < (0.7 if street.kind == "arterial" else 0.3):
+    if rng.random() < (0.75 if street.kind in {"arterial", "car_park", "village"} else 0.35):
         for _ in range(14):
-            plan.tree(street.at(float(rng.uniform(-45, 45)), z + float(rng.uniform(0, 12))), float(rng.uniform(6, 14)))
+            plan.tree(street.at(float(rng.uniform(-45, 45)), z + float(rng.uniform(0, 12))), float(rng.uniform(7, 17)))
         return
     u = -60.0
     style = make_style(rng, "terrace", plan.world, night)

@@ -112,7 +112,7 @@ class Stage:
 
     def shadow(self, half_width: float, rear: float, front: float, height: float, is_round: bool = False) -> None:
         """Darken the ground under and, in the sun, beside a thing: colour only, the label stays."""
-        if self.depth > 70.0 or self.depth < -8.0:
+        if self.depth > 55.0 or self.depth < -8.0:
             return
         middle, wide, reach_z = (rear + front) / 2, half_width * 1.06, (front - rear) * 0.51
         base = [(x * wide, middle + z * reach_z) for x, z in (_ROUND if is_round else _SQUARE)]

@@ -225,12 +225,12 @@ class Traffic:
 
     def _verge_trees(self, side: Side) -> None:
         rng = self.rng
-        chance = {"avenue": 0.7, "residential": 0.4, "arterial": 0.35, "downtown": 0.35, "highstreet": 0.15, "village": 0.3}.get(
-            self.street.kind, 0.12
+        chance = {"avenue": 0.8, "residential": 0.5, "arterial": 0.45, "downtown": 0.4, "car_park": 0.5, "village": 0.45}.get(
+            self.street.kind, 0.25
         )
         if rng.random() > chance:
             return
-        gap, height = float(rng.uniform(6, 16)), float(rng.uniform(4.5, 13))
+        gap, height = float(rng.uniform(7, 20)), float(rng.uniform(5, 15))
         u = self.street.half + (side.verge / 2 + 0.2 if side.verge > 0 else 0.6)
         z = float(rng.uniform(0, gap))
         while z < min(self.street.end, 110):
@@ -344,14 +344,14 @@ class Traffic:
                 plan.add(math.hypot(x0, z0), partial(self._wire, (x0, z0), (x1, z1), height, num))
 
     def _wire(self, p: tuple[float, float], q: tuple[float, float], height: float, num: int) -> None:
-        shares = [i / 8 for i in range(9)]
+        shares = [i / 5 for i in range(6)]
         color = tuple(45 * self.plan.light.ambient for _ in range(3))
         for k in range(num):
             y, across, sag = height - 0.35 * (k // 2), 0.35 * (k % 2), 0.5 + 0.12 * k
             points = [(p[0] + (q[0] - p[0]) * t + across, y - 4 * sag * t * (1 - t), p[1] + (q[1] - p[1]) * t) for t in shares]
             inside = self.plan.camera.to_camera(np.array(points))
             pixels = self.plan.camera.camera_to_pixel(inside).tolist()
-            for i in range(8):
+            for i in range(5):
                 if min(inside[i, 2], inside[i + 1, 2]) > 0.6:
                     width = 0.03 * self.plan.camera.pixels_per_metre(float(inside[i, 2]))
                     self.plan.canvas.line(pixels[i], pixels[i + 1], min(1.2, max(0.3, width)), (color[0], color[1], color[2]))
