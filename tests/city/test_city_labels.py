@@ -41,6 +41,8 @@ from iccld.city.light import Light
 from iccld.city.people import draw_person
 from iccld.city.tree_sprites import SPECIMENS, tree_sprite
 from iccld.city.vegetation import Season, draw_tree, draw_tree_line
+from iccld.cli import parser
+from iccld.config.domains import GenerateConfig
 
 SIZE = (240, 320)
 WHITE = (250, 250, 250)
@@ -251,6 +253,12 @@ def test_fog_hides_what_is_far_more_than_the_camera_s_haze() -> None:
         return float(np.median(spreads))
 
     assert far_spread("fog") < 0.85 * far_spread("camera")
+
+
+def test_command_line_and_configuration_know_every_world() -> None:
+    assert parser.WORLDS == WORLDS
+    for world in WORLDS:
+        assert GenerateConfig(world=world).world == world
 
 
 def test_sparse_grid_of_every_world_equals_what_this_version_drew() -> None:
