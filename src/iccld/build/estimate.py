@@ -11,7 +11,8 @@ import torch
 from iccld.batch import DomainBatch
 from iccld.build.alignment import GAP_ROWS, PICTURES
 from iccld.build.cost import seconds_per_picture
-from iccld.build.objects import ingredients, method_settings, optimisations, registered_method, scoring_predictor
+from iccld.build.objects import ingredients, make_engine, method_settings, optimisations, registered_method
+from iccld.build.scoring import scoring_predictor
 from iccld.build.source import SOURCE
 from iccld.config import Config, DomainConfig, parse_size
 from iccld.data import open_dataset
@@ -68,9 +69,7 @@ def seconds_per_step(config: Config, steps: int = 20) -> dict[str, float]:
 
 def _engine(config: Config) -> Engine:
     keep_freed_memory()
-    engine = Engine(accelerator=config.runtime.device, precision="auto", num_threads=config.runtime.threads or None)
-    engine.channels_last = engine.precision == "bf16"
-    return engine
+    return make_engine(config)
 
 
 def _ready_stages(config: Config, engine: Engine) -> Iterator[tuple[Stage, Method, DomainBatch]]:
