@@ -47,9 +47,9 @@ def open_predictor(arguments: Namespace) -> Predictor:
     from iccld.doctor import require_matching_torchvision
 
     require_matching_torchvision()
-    from iccld import build
+    from iccld.runs import load_predictor
 
-    return build.load_predictor(
+    return load_predictor(
         arguments.run,
         arguments.stage,
         arguments.weights,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from iccld.batch import DomainBatch
 from iccld.errors import ConfigError
 from iccld.machine import forced_bf16
-from iccld.methods.method import Schedule
+from iccld.methods.common.protocol import Schedule
 from iccld.training import ranks
 from iccld.training.update import Update
 
