@@ -11,11 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iccld.cli.output import write_json
-from iccld.cli.run_folder import read_json
 from iccld.cli.runs import refuse_unwritable
 from iccld.config import Config, comparable, dump_config, load_config, require_data
 from iccld.errors import ConfigError, IccldError
+from iccld.files import read_json, write_json
 from iccld.machine import available_cores
 from iccld.progress import duration, say
 

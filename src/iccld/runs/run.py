@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from itertools import count as numbers
 from pathlib import Path
@@ -29,6 +28,7 @@ from iccld.data.pairs import PairDataset, pair_loader
 from iccld.data.patience import shared_memory_shortage
 from iccld.errors import ConfigError
 from iccld.evaluation import Record, convention_of, evaluate, own_means
+from iccld.files import read_json, write_atomically, write_json
 from iccld.labels import LABEL_SPACES, LabelSpace
 from iccld.measure.alignment import alignment, identity_gap
 from iccld.measure.cost import milliseconds_per_image, num_parameters
@@ -115,7 +115,7 @@ class _Run:
     def train(self) -> Path:
         checkpoint.refuse_other_configuration(self.run, self.fingerprint)
         if self.config.runtime.resume == "auto":
-            self.told_before = _read_json(self.run / "summary.json").get("stages", {})
+            self.told_before = read_json(self.run / "summary.json").get("stages", {})
         self.engine.barrier()  # every rank has read it before the first one writes it anew
         if self.engine.is_first:
             self._open_summary()
@@ -228,7 +228,7 @@ class _Run:
         """The stage's part of summary.json, written last: what is there needs no scoring again."""
         self.summary["stages"][stage] = told
         self.summary["headline"] = {"stage": stage, "weights": told["weights"], "miou": told["miou"]}
-        write_json(self.run / "summary.json", self.summary)
+        write_json(self.run / "summary.json", self.summary, durable="folder")
         self._say_score(stage, told)
 
     def _diffusion_scores(self, stage: str, method: DiffusionMethod) -> dict[str, Any]:
@@ -260,13 +260,13 @@ class _Run:
 
     def _open_summary(self) -> None:
         config, engine = self.config, self.engine
-        (self.run / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        write_atomically(self.run / "config.yaml", dump_config(config))
         if config.label_space not in LABEL_SPACES:
-            (self.run / LABEL_SPACE).write_bytes(Path(config.label_space).read_bytes())
+            write_atomically(self.run / LABEL_SPACE, Path(config.label_space).read_bytes())
         keep_architecture(config.network, self.run)
         told = environment(engine.device.type, engine.precision)
         if {stage.name for stage in self.stages} <= self.told_before.keys():
-            told = _read_json(self.run / "environment.json") or told  # nothing left to train: where it was trained stays true
+            told = read_json(self.run / "environment.json") or told  # nothing left to train: where it was trained stays true
         write_json(self.run / "environment.json", told)
         val = self.data.val
         sizes = {(0, 0)} if val is None else {val.read_image(0).shape[:2]}
@@ -313,15 +313,3 @@ def fingerprint(config: Config, space: LabelSpace, source: TrainedSource | None 
     kept["devices"] = config.runtime.devices
     kept["classes"] = list(space.names)
     return json.loads(json.dumps(kept))  # type: ignore[no-any-return]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """summary.json or environment.json of an earlier start of this run; empty where it did not come so far."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def write_json(path: Path, values: Mapping[str, Any] | Sequence[Any], indent: int | None = 2) -> None:
-    """Write through a sibling file, so that a reader never sees half of it."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(values, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
