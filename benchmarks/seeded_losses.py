@@ -64,7 +64,7 @@ def recipe(method: str, settings: dict[str, Any], iterations: int) -> dict[str, 
         "size": {"source": "64x128", "target": "64x128", "crop": "64x64"},
         "network": {"widths": [8, 16, 16, 24, 32], "decoder_width": 16, "denoiser_widths": [16, 32]},
         "stages": {stage: {"iterations": iterations, "learning_rate": 1e-3} for stage in stages},
-        "augmentation": {"half_resolution": 0.5},
+        "augmentation": {"half_resolution": 0.5, "scale_min": 1.0},
         "sampling": {"class_balance": 0.5},
         "runtime": {"log_every": 1, "checkpoint_every": iterations, "precision": "fp32", "device": "cpu", "threads": 1},
     }
