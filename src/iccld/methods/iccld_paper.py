@@ -1,6 +1,6 @@
 """ICCLD to the letter: every place where the paper can be read in more than one way is a switch, and its default is the paper's.
 
-A number in brackets is a row of docs/readings.md and of its page in docs/decisions/.  Read with these defaults, step 2 returns the latent
+A number in brackets is a row of docs/readings.md and its section there.  Read with these defaults, step 2 returns the latent
 it is given (docs/step2.md); `iccld.py` is what measures best.  Only the mixed picture is augmented; sources are cropped and flipped.
 """
 
