@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -96,11 +98,91 @@ def test_scale_enlarges_before_cropping() -> None:
     assert abs(float((1 / step).log().mean()) - 0.5 * torch.tensor(2.0).log().item()) < 0.03  # log-uniform
 
 
-def test_too_small_a_picture_is_enlarged_until_the_crop_fits() -> None:
-    crop = random_crop(coordinates(2, 20, 20), draw(), (32, 32), scale=(0.5, 0.5), flip=0.0)
-    columns = crop.image[:, 0] * 255
-    assert crop.image.shape == (2, 3, 32, 32)
-    torch.testing.assert_close(columns[:, 16].diff(dim=1)[:, 2:-2], torch.full((2, 27), 20 / 32), atol=1e-3, rtol=0)
+def window_before_pictures_could_be_smaller(
+    seed: int, shape: tuple[int, int, int], size: tuple[int, int], scale: tuple[float, float], stretch: float
+) -> Tensor:
+    """The windows of scales from 1 up, where a crop never leaves its picture: (B, 2, 3)."""
+    draws, (batch, height, width) = draw(seed), shape
+    low, high = torch.tensor(scale).log().tolist()
+    factor = draws.uniform(batch, low=low, high=high).exp()
+    aspect = (1 + stretch * draws.uniform(batch, low=-1, high=1)).sqrt()
+    extent_y = (size[0] / (height * factor * aspect)).clamp(max=1.0)
+    extent_x = (size[1] / (width * factor / aspect)).clamp(max=1.0)
+    centre_y = (1 - extent_y) * draws.uniform(batch, low=-1, high=1)
+    centre_x = (1 - extent_x) * draws.uniform(batch, low=-1, high=1)
+    mirror = 1.0 - 2.0 * draws.chosen(batch, 0.5).float()
+    zero = torch.zeros_like(factor)
+    return torch.stack([extent_x * mirror, zero, centre_x, zero, extent_y, centre_y], 1).view(batch, 2, 3)
+
+
+@pytest.mark.parametrize("size", [(20, 30), (20, 16), (8, 12)])
+def test_scales_from_1_up_never_leave_the_picture_and_are_what_they_always_were(size: tuple[int, int]) -> None:
+    image = torch.randint(0, 256, (64, 3, 20, 30), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    crop = random_crop(image, draw(5), size, label=image[:, 0], scale=(1.0, 1.8), stretch=0.2)
+    theta = window_before_pictures_could_be_smaller(5, (64, 20, 30), size, (1.0, 1.8), 0.2)
+    grid = torch.nn.functional.affine_grid(theta, [64, 1, *size], align_corners=False)
+    options = {"padding_mode": "border", "align_corners": False}
+    assert crop.label is not None
+    assert torch.equal(crop.image, torch.nn.functional.grid_sample(image.float() / 255, grid, mode="bilinear", **options))
+    assert torch.equal(crop.label, torch.nn.functional.grid_sample(image[:, :1].float(), grid, mode="nearest", **options)[:, 0].long())
+    assert crop.valid is None
+
+
+def test_a_picture_smaller_than_the_crop_lies_at_a_random_place_and_teaches_nothing_around() -> None:
+    """At half its size a picture covers a quarter of a crop of its size: its rows and columns are whole, and 255 around them."""
+    image = coordinates(400, 20, 20)
+    depth = torch.ones(400, 20, 20)
+    crop = random_crop(image, draw(), (20, 20), label=image[:, 0], depth=depth, scale=(0.5, 0.5), stretch=0.0)
+    assert crop.label is not None
+    assert crop.valid is not None
+    assert crop.depth is not None
+    inside = crop.label != 255
+    assert torch.equal(inside, crop.valid)
+    assert torch.equal(inside, crop.depth > 0)
+    columns, rows = inside.any(1), inside.any(2)  # (B, 20) each
+    assert set(columns.sum(1).tolist()) <= {9, 10, 11}
+    assert torch.equal(inside, rows[:, :, None] & columns[:, None])
+    first_column, first_row = columns.float().argmax(1), rows.float().argmax(1)
+    for first in (first_column, first_row):
+        assert int(first.min()) == 0
+        assert int(first.max()) >= 9
+    step = (crop.image[:, 0] * 255).diff(dim=2).abs()[:, 10]  # two columns of the picture for one of the crop, and the border around
+    assert float(step.max()) == pytest.approx(2, abs=1e-3)
+    assert 0 <= float(crop.image.min()) <= float(crop.image.max()) <= 19 / 255 + 1e-6
+    small = random_crop(coordinates(2, 10, 20), draw(), (20, 20), flip=0.0)  # at scale 1, one side too short
+    assert small.valid is not None
+    assert small.valid.any(2).sum(1).tolist() == [10, 10]
+
+
+def test_a_pixel_weighs_what_its_scale_says_on_both_sides_of_1() -> None:
+    image = coordinates(500, 40, 40)
+    crop = random_crop(image, draw(), (40, 40), scale=(0.5, 2.0), flip=0.0)
+    assert crop.valid is not None
+    step = (crop.image[:, 0] * 255).diff(dim=2).amax((1, 2))
+    assert 0.499 < float(step.min()) < 0.52
+    assert 1.95 < float(step.max()) < 2.001
+    assert float(step.log().mean()) == pytest.approx(0.0, abs=0.05)  # log-uniform
+
+
+def test_rows_of_different_size_are_seen_as_if_alone() -> None:
+    """What fills a batch up to its largest picture is never seen: each row as in a batch of its own."""
+    sizes = [(20, 30), (30, 14), (12, 40)]
+    generator = torch.Generator().manual_seed(0)
+    pictures = [torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8) for size in sizes]
+    filled = torch.full((3, 3, 30, 40), 77, dtype=torch.uint8)
+    for row, picture in zip(filled, pictures, strict=True):
+        row[:, : picture.shape[1], : picture.shape[2]] = picture
+    options: dict[str, Any] = {"scale": (0.7, 1.5), "stretch": 0.1}
+    crop = random_crop(filled, draw(2), (16, 24), label=filled[:, 0], true_size=torch.tensor(sizes), **options)
+    assert crop.label is not None
+    for row, (picture, size) in enumerate(zip(pictures, sizes, strict=True)):
+        alone = random_crop(picture.expand(3, -1, -1, -1), draw(2), (16, 24), label=picture[:1].expand(3, -1, -1), **options)
+        assert alone.label is not None
+        assert torch.equal(crop.label[row], alone.label[row]), size
+        assert torch.equal(crop.image[row], alone.image[row])
+    chosen = choosy_crop(filled, draw(2), (16, 24), label=filled[:, 0], true_size=torch.tensor(sizes), tries=3)
+    assert chosen.label is not None
+    assert chosen.image.shape == (3, 3, 16, 24)
 
 
 def test_stretch_changes_the_aspect_ratio_by_its_share() -> None:

@@ -177,7 +177,7 @@ def views(config: Config) -> Views:
     return Views(
         crop=parse_size(config.size.crop),
         source_scale=(augmentation.scale_min, augmentation.scale_max),
-        target_scale=(1.0, augmentation.target_scale_max),
+        target_scale=(augmentation.target_scale_min, augmentation.target_scale_max),
         stretch=augmentation.stretch,
         flip=augmentation.flip,
         jitter_probability=augmentation.jitter,

@@ -118,13 +118,16 @@ class AugmentationConfig:
     """
 
     scale_min: float = 0.9
-    """Smallest enlargement of a source picture before its crop, drawn log-uniformly."""
+    """Smallest enlargement of a source picture before its crop, drawn log-uniformly; what a crop has beyond the picture teaches nothing."""
 
     scale_max: float = 1.8
     """Largest enlargement of a source picture before its crop."""
 
+    target_scale_min: float = 1.0
+    """Smallest enlargement of a target picture before its crop; below 1 it is shown smaller than it is predicted."""
+
     target_scale_max: float = 1.4
-    """Largest enlargement of a target picture before its crop; the smallest is 1."""
+    """Largest enlargement of a target picture before its crop."""
 
     stretch: float = 0.15
     """Largest change of a source picture's aspect ratio, as a share."""
@@ -162,9 +165,9 @@ class AugmentationConfig:
     def __post_init__(self) -> None:
         require_share(self, "half_resolution", "stretch", "flip", "jitter", "jitter_strength", "mixed_jitter_strength", "blur", "noise")
         require_at_least(self, 0, "white_balance", "blur_sigma_min")
-        require_at_least(self, 1, "target_scale_max")
-        require(self.scale_min > 0, f"scale_min is {self.scale_min}; use a number above 0")
-        for name in ("scale", "blur_sigma"):
+        for name in ("scale_min", "target_scale_min"):
+            require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; use a number above 0")
+        for name in ("scale", "target_scale", "blur_sigma"):
             low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
             require(low <= high and math.isfinite(high), f"{name}_min {low} is above {name}_max {high}; swap them")
 
@@ -352,8 +355,14 @@ LATER = {"inter_coder_at": "level", "conditioning": "concat"}
 """Settings of the networks that earlier runs do not know, and what these runs were."""
 
 
+LATER_VIEWS: dict[str, dict[str, Any]] = {"augmentation": {"target_scale_min": 1.0}}
+"""The same of how pictures are seen, by group."""
+
+
 def comparable(config: Config) -> dict[str, Any]:
     """Every setting, as nested dictionaries; those of `LATER` only where they differ, so that earlier runs still compare equal."""
     kept = asdict(config)
+    for group, later in LATER_VIEWS.items():
+        kept[group] = {name: value for name, value in kept[group].items() if name not in later or value != later[name]}
     kept["network"] = {name: value for name, value in kept["network"].items() if name not in LATER or value != LATER[name]}
     return kept

@@ -118,6 +118,8 @@ class Bapa(SegmenterMethod[Settings]):
         # 5. Prototype alignment: source classes, and the target's in what was not pasted over, edges left out.
         features_source, features_mixed = features.chunk(2)
         is_target = ~pasted & (distance >= settings.boundary_band)
+        if target.valid is not None:
+            is_target = is_target & target.valid
         loss_prototype = self._align(features_source, source.label, features_mixed, torch.where(is_target, label_target, IGNORE))
         self.update("segmenter", loss_source + loss_mixed + settings.prototype_weight * loss_prototype)
         self.ema.update(self.model, iteration)

@@ -24,7 +24,7 @@ class Views:
     crop: tuple[int, int] = (192, 256)
     """Height and width of a training crop, pixels."""
     source_scale: tuple[float, float] = (0.9, 1.8)
-    """Enlargement of the source before cropping, drawn log-uniformly."""
+    """Enlargement of the source before cropping, drawn log-uniformly; below 1 it is shown smaller."""
     target_scale: tuple[float, float] = (1.0, 1.4)
     """Enlargement of the target before cropping."""
     stretch: float = 0.15
