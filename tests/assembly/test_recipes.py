@@ -75,7 +75,7 @@ def test_recipe_builds_and_takes_a_step_of_every_stage(name: str, tmp_path: Path
         method = stage.make_method(previous)
         method.setup(engine)
         method.start_round([batch])
-        losses = method.step(batch, 0, torch.Generator().manual_seed(0))
+        losses = method.step(batch, 0, engine.draw(torch.Generator().manual_seed(0)))
         assert all(torch.isfinite(value).all() for value in losses.values())
         previous = method
 

@@ -97,7 +97,7 @@ def step2(seed: int = 0, *, settings: iccld.Settings | None = None, engine: Engi
 def step(method: Method, iteration: int, data: DomainBatch | None = None, seed: int | None = None) -> dict[str, Tensor]:
     """One step with the generator of the iteration."""
     generator = torch.Generator().manual_seed(100 + iteration if seed is None else seed)
-    return method.step(batch() if data is None else data, iteration, generator)
+    return method.step(batch() if data is None else data, iteration, method.engine.draw(generator))
 
 
 def values(network: nn.Module) -> Tensor:

@@ -21,6 +21,7 @@ from iccld.training import health
 from iccld.training.checkpoint import load
 from iccld.training.engine import Engine
 from iccld.training.stages import RunResult, run_stages
+from iccld.transforms import Draw
 
 SEED = 7
 
@@ -65,10 +66,10 @@ class ToyMethod(Method):
         self.rounds += 1
         self.round_sizes.append(len(list(target_loader)))
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         self.on_step(iteration)
-        rows = len(batch.source_image) * self.engine.world_size
-        noise = self.engine.rank_rows(torch.randn(rows, 3, 4, 4, generator=generator))
+        rows = len(batch.source_image)
+        noise = draw.normal(rows, (3, 4, 4))
         features = self.model(batch.source_image + 0.1 * noise).mean((2, 3))
         fooling = self.critic(features).square().mean() + (features - self.prototypes - self.rounds).square().mean()
         self.update("model", fooling)
@@ -77,7 +78,7 @@ class ToyMethod(Method):
         self.update(self.critic_optimizer, judging)
         self.ema.update(self.model, iteration)
         self.prototypes = 0.8 * self.prototypes + 0.2 * features.detach().mean(0)
-        self.seen += rows
+        self.seen += rows * self.engine.world_size
         # No pixel is ever confident: a warning is due in every stage (see `collapse_is_told_early`).
         statistics = {"entropy": fooling.detach() * self.seen, "pseudo_label_share": torch.tensor(0.0)}
         return {"fooling": fooling.detach(), "judging": judging.detach(), **statistics}

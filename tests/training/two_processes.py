@@ -21,6 +21,7 @@ from iccld.methods.common.average import Ema
 from iccld.methods.common.protocol import Method, Stage
 from iccld.training.engine import Engine
 from iccld.training.stages import run_stages
+from iccld.transforms import Draw
 
 ROWS = 4  # of the global batch
 
@@ -46,8 +47,8 @@ class Toy(Method):
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return self._optimizers
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
-        noise = self.engine.rank_rows(torch.randn(ROWS, 3, 8, 8, generator=generator))
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
+        noise = draw.normal(len(batch.source_image), (3, 8, 8))
         features = self.net(batch.source_image + noise).mean((2, 3))
         loss = self.critic(features).square().mean()
         if iteration == 1 and self.engine.rank == 0:
@@ -67,7 +68,7 @@ def train(engine: Engine, run: str) -> dict[str, Any]:
     def loader(stage: str, start: int, end: int) -> Iterable[DomainBatch]:
         for iteration in range(start, end):
             images = torch.rand(ROWS, 3, 8, 8, generator=torch.Generator().manual_seed(iteration))
-            rows = engine.rank_rows(images)
+            rows = images[engine.rank :: engine.world_size]
             yield DomainBatch(rows, rows[:, 0], rows, torch.arange(len(rows)), torch.arange(len(rows)))
 
     stages = [Stage("only", 5, lambda previous: Toy())]

@@ -155,7 +155,7 @@ def _step_seconds(method: Method, batch: DomainBatch, engine: Engine, iterations
     for iteration in iterations:
         start = time.perf_counter()
         with engine.autocast():
-            method.step(batch, iteration, engine.generator(0, "estimate", iteration))
+            method.step(batch, iteration, engine.draw(engine.generator(0, "estimate", iteration)))
         if engine.device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)

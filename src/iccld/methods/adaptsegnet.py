@@ -84,13 +84,11 @@ class AdaptSegNet(SegmenterMethod[Settings]):
     def schedules(self) -> Mapping[str, Schedule]:
         return {**super().schedules(), "discriminator": self.discriminator_schedule}
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """Update the segmenter once, then the discriminators once.  Losses in nats, each ()."""
         views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A random window of each picture.
         source, target = crop_pair(batch, views, draw)
-        assert source.label is not None
         image = source_view(source.image, views, draw) if settings.source_light else source.image
         # 2. Class maps of both domains; the auxiliary level, where there is one, comes second.
         levels = self._logits(normalise(torch.cat([image, target.image])))  # each (2B, K, h, w)

@@ -87,19 +87,16 @@ class Bapa(SegmenterMethod[Settings]):
     def networks(self) -> Mapping[str, nn.Module]:
         return {**super().networks(), "source_bank": self.source_bank, "target_bank": self.target_bank}
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from source and mixed pictures.  Cross-entropies in nats, each ()."""
         views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. Windows, pseudo-labels and their one weight for the batch: as DACS.
         source, target = crop_pair(batch, views, draw)
-        assert source.label is not None
         with torch.no_grad():
             pseudo = pseudo_label(self.ema.module(normalise(target.image)))  # (B, h, w)
         share = self.engine.all_reduce(confident_share(pseudo.confidence, settings.threshold).mean())  # ()
         weight = share.expand_as(source.label)
-        if target.valid is not None:
-            weight = weight * target.valid
+        weight = weight * target.valid
         # 2. ClassMix: half of the source's classes on the target.
         pasted = choose_classes(source.label, draw, with_ignore=settings.paste_ignore)  # (B, H, W)
         mixed = mixed_view(pasted, source.image, target.image, views, draw)
@@ -118,8 +115,7 @@ class Bapa(SegmenterMethod[Settings]):
         # 5. Prototype alignment: source classes, and the target's in what was not pasted over, edges left out.
         features_source, features_mixed = features.chunk(2)
         is_target = ~pasted & (distance >= settings.boundary_band)
-        if target.valid is not None:
-            is_target = is_target & target.valid
+        is_target = is_target & target.valid
         loss_prototype = self._align(features_source, source.label, features_mixed, torch.where(is_target, label_target, IGNORE))
         self.update("segmenter", loss_source + loss_mixed + settings.prototype_weight * loss_prototype)
         self.ema.update(self.model, iteration)

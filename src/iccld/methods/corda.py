@@ -75,13 +75,11 @@ class Corda(SegmenterMethod[Settings]):
         super().__init__(parts, settings, optimisation, segmenter, model=model, heads=heads)
         self.settled_at = settings.settle * optimisation.iterations
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from source and mixed pictures.  Cross-entropies in nats, depth in disparities, each ()."""
         views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A random window of each picture, with its depth.
         source, target = crop_pair(batch, views, draw)
-        assert source.label is not None
         assert source.depth is not None
         assert target.depth is not None
         # 2. The averaged model labels the target, at first from before the exchange; one weight for the whole batch (DACS).
@@ -90,8 +88,7 @@ class Corda(SegmenterMethod[Settings]):
             pseudo = pseudo_label(labelled.first_logits if iteration < self.settled_at else labelled.logits)  # (B, h, w)
         share = self.engine.all_reduce(confident_share(pseudo.confidence, settings.threshold).mean())  # ()
         weight = share.expand_as(source.label)
-        if target.valid is not None:
-            weight = weight * target.valid
+        weight = weight * target.valid
         # 3. ClassMix: labels, weights and depth follow the picture.
         pasted = choose_classes(source.label, draw, with_ignore=settings.paste_ignore)  # (B, H, W)
         mixed = mixed_view(pasted, source.image, target.image, views, draw)

@@ -50,13 +50,11 @@ class Dacs(SegmenterMethod[Settings]):
 
     headline_weights = "model"  # what the released code evaluates
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from source and mixed pictures.  Losses in nats, each ()."""
         views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A random window of each picture.
         source, target = crop_pair(batch, views, draw)
-        assert source.label is not None
         # 2. The averaged model labels the target (Algorithm 1, line 4); one weight for the whole batch.
         with torch.no_grad():
             pseudo = pseudo_label(self.ema.module(normalise(target.image)))  # (B, h, w)
@@ -65,8 +63,7 @@ class Dacs(SegmenterMethod[Settings]):
         if settings.pixel_weight == "pixel":
             weight = (pseudo.confidence >= settings.threshold).float()
         weight = at_size(weight, views.crop)  # (B, H, W)
-        if target.valid is not None:
-            weight = weight * target.valid
+        weight = weight * target.valid
         # 3. ClassMix (lines 5-7): half of the source's classes on the target, where they weigh 1.
         pasted = choose_classes(source.label, draw, with_ignore=settings.paste_ignore)  # (B, H, W)
         mixed = mixed_view(pasted, source.image, target.image, views, draw)

@@ -50,21 +50,18 @@ class Daformer(SelfTraining[Settings]):
 
     model: Segmenter
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from source and mixed pictures.  Losses in nats, each ()."""
         views, settings, class_weight = self.parts.views, self.settings, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A window of each source picture that shows the class it was drawn for (section 3.2); any window of the target.
         source, target = self.windows(batch, draw)
-        assert source.label is not None
         image = source_view(source.image, views, draw) if settings.source_light else source.image
         # 2. The averaged model labels the target (Eq. 3); all labels weigh the batch's share of confident ones (Eq. 4), 0 on margins.
         with torch.no_grad():
             pseudo = pseudo_label(self.ema.module(normalise(target.image)))  # (B, h, w)
         share = self.engine.all_reduce(confident_share(pseudo.confidence, settings.threshold).mean())  # ()
         trusted = border_mask(views.crop, settings.margin_top, settings.margin_bottom, 0.0, share.device).expand(source.label.shape)
-        if target.valid is not None:
-            trusted = trusted & target.valid
+        trusted = trusted & target.valid
         # 3. ClassMix: half of the classes are cut out of the source and pasted on the target, with their labels.
         pasted = self.choose_pasted(source.label, draw)  # (B, H, W)
         label = classmix(pasted, source.label, at_size(pseudo.label, views.crop))

@@ -53,15 +53,12 @@ class Hrda(SelfTraining[Settings]):
         model = two_resolutions(segmenter, parts.views.crop, settings.attention_width, settings.enlarge)
         super().__init__(parts, settings, optimisation, segmenter, reference, model=model, heads=[model.attention])
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from source and mixed pictures.  Losses in nats, each ()."""
         views, settings, class_weight = self.parts.views, self.settings, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A window of each source picture that shows the class it was drawn for (section 3.2); any window of the target.
         bordered = with_borders(batch, settings.margin_top, settings.margin_bottom, settings.margin_side)
         source, target = self.windows(bordered, draw)
-        assert source.label is not None
-        assert target.valid is not None
         image = source_view(source.image, views, draw) if settings.source_light else source.image
         # 2. The averaged model labels the target (Eq. 3); all labels weigh the batch's share of confident ones (Eq. 4), 0 at borders.
         with torch.no_grad():

@@ -29,14 +29,16 @@ from iccld.methods.common.supervised import source_then
 from iccld.models import DiffusionSegmenter, Features, LatentScale, Segmenter
 from iccld.predictor import Predictor
 from iccld.transforms import (
-    Cropped,
+    Crop,
     Draw,
+    LabelledCrop,
     block_mask,
     blur,
     choose_classes,
     classmix,
     exchange_amplitude,
     jitter,
+    labelled_crop,
     match_moments,
     random_crop,
     sensor_noise,
@@ -108,9 +110,9 @@ def stages(parts: Parts, settings: Settings, optimisation: Mapping[str, Optimisa
     return source_then(parts, optimisation, step1=step1, step2=step2)
 
 
-def _look(batch: DomainBatch, views: Views, settings: Settings, draw: Draw) -> tuple[Cropped, Cropped, Tensor]:
+def _look(batch: DomainBatch, views: Views, settings: Settings, draw: Draw) -> tuple[LabelledCrop, Crop, Tensor]:
     """A random window of each picture, and the source's in random light and its target's colours: -> source, target, (B, 3, H, W)."""
-    source = random_crop(
+    source = labelled_crop(
         batch.source_image, draw, views.crop, label=batch.source_label, scale=views.source_scale, stretch=views.stretch, flip=views.flip
     )
     target = random_crop(batch.target_image, draw, views.crop, valid=batch.target_valid, scale=views.target_scale, flip=views.flip)
@@ -130,13 +132,11 @@ class Step1(SegmenterMethod[Settings]):
         optimizer = adamw(list(segmenter.parameters()), optimisation)
         super().__init__(parts, settings, optimisation, segmenter, optimizer=optimizer)
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from source and mixed images.  Losses in nats, each ()."""
         views, settings = self.parts.views, self.settings
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A random window of each picture; sources take on their target's colours.
         source, target, image = _look(batch, views, settings, draw)
-        assert source.label is not None
         # 2. The averaged model labels the target, without augmentation.
         with torch.no_grad():
             pseudo = pseudo_label(self.ema.module(normalise(target.image)))  # (B, H/2, W/2)
@@ -145,8 +145,7 @@ class Step1(SegmenterMethod[Settings]):
         pasted = choose_classes(source.label, draw)  # (B, H, W)
         label = classmix(pasted, source.label, at_size(pseudo.label, views.crop))
         weight = share[:, None, None].expand_as(label)
-        if target.valid is not None:
-            weight = weight * target.valid
+        weight = weight * target.valid
         weight = classmix(pasted, label_weight(source.label, self.parts.class_weight), weight)
         mixed = mixed_view(pasted, image, target.image, views, draw)
         image = blur(image, draw, probability=views.blur_probability, sigma=views.blur_sigma)
@@ -209,7 +208,7 @@ class Step2(DiffusionMethod):
         """Measure the latents' mean and standard deviation over source, mixed and target images of these batches (14)."""
         latents = []
         for number, batch in enumerate(target_loader):
-            draw = Draw(torch.Generator().manual_seed(number), self.engine.rank, self.engine.world_size, self.engine.device)
+            draw = self.engine.draw(torch.Generator().manual_seed(number))
             images = plain_domains(batch, draw, self.parts.views.crop)
             latents.append(self.model.encoder(normalise(images)).latent)
         if not latents:
@@ -219,13 +218,11 @@ class Step2(DiffusionMethod):
         for scale in (self.model.scale, self._average.scale):
             scale.set(mean, (square - mean.square()).clamp(min=0).sqrt())
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """Update the denoiser (and decoder) once, then the discriminator once.  Losses in nats, errors in latent variances."""
         views, settings = self.parts.views, self.settings
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. Views of source and target, pseudo-labels of the target, the mixed picture: as in step 1.
         source, target, image = _look(batch, views, settings, draw)
-        assert source.label is not None
         pasted = choose_classes(source.label, draw)
         mixed = mixed_view(pasted, image, target.image, views, draw)
         rows = len(image)
@@ -281,7 +278,7 @@ class Step2(DiffusionMethod):
         return draw.integers(rows, 0, last + 1)
 
     @torch.no_grad()
-    def _targets(self, features: Features, latent: Tensor, label: Tensor, valid: Tensor | None, pasted: Tensor, draw: Draw) -> _Targets:
+    def _targets(self, features: Features, latent: Tensor, label: Tensor, valid: Tensor, pasted: Tensor, draw: Draw) -> _Targets:
         """The averaged model's labels of the target, pasted over by the source's, from latents that are there already."""
         rows = len(label)
         condition = latent[2 * rows :]
@@ -291,8 +288,7 @@ class Step2(DiffusionMethod):
         pseudo = pseudo_label(decoder(self.model.scale.restore(clean), pyramid))
         share = confident_share(pseudo.confidence, self.settings.threshold)  # (B,)
         weight = share[:, None, None].expand_as(label)
-        if valid is not None:
-            weight = weight * valid
+        weight = weight * valid
         statistics = label_statistics(pseudo, share.mean(), self.parts.label_space.num_classes)
         statistics["identity_gap"] = relative_gap(clean, condition)
         crop = self.parts.views.crop

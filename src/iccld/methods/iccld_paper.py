@@ -143,13 +143,12 @@ class _Scene(NamedTuple):
     target: Tensor
     label: Tensor
     pasted: Tensor
-    valid: Tensor | None
+    valid: Tensor
 
 
 def _look(batch: DomainBatch, parts: Parts, draw: Draw) -> _Scene:
     """Crop and flip both pictures, paste half of the source's classes on the target with pixel-level augmentation (ClassMix)."""
     source, target = crop_pair(batch, parts.views, draw)
-    assert source.label is not None
     pasted = choose_classes(source.label, draw)
     mixed = mixed_view(pasted, source.image, target.image, parts.views, draw)
     return _Scene(source.image, mixed, target.image, source.label, pasted, target.valid)
@@ -170,8 +169,7 @@ def _mix_labels(logits: Tensor, scene: _Scene, settings: Settings, parts: Parts)
     size = parts.views.crop
     label = at_size(pseudo.label, size)
     weight = at_size(pseudo_label_weight(pseudo.confidence, settings.threshold, settings.pseudo_label_weight), size)
-    if scene.valid is not None:
-        weight = weight * scene.valid
+    weight = weight * scene.valid
     weight = classmix(scene.pasted, label_weight(scene.label, parts.class_weight), weight)
     share = (pseudo.confidence >= settings.threshold).float().mean()
     statistics = label_statistics(pseudo, share, parts.label_space.num_classes)
@@ -190,9 +188,8 @@ class Step1(SegmenterMethod[Settings]):
         self.headline_weights = settings.predict_with
         self.ema.ramp = settings.ema_ramp
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from source and mixed images.  Losses in nats, each ()."""
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. Source, target and their ClassMix.
         scene = _look(batch, self.parts, draw)
         # 2. The student (the average) labels the target, without augmentation.
@@ -251,7 +248,7 @@ class Step2(DiffusionMethod):
         """Measure the scale of what is diffused over source, mixed and target images of these batches (14)."""
         latents = []
         for number, batch in enumerate(target_loader):
-            draw = Draw(torch.Generator().manual_seed(number), self.engine.rank, self.engine.world_size, self.engine.device)
+            draw = self.engine.draw(torch.Generator().manual_seed(number))
             images = plain_domains(batch, draw, self.parts.views.crop)
             features = self.model.encoder(normalise(images))
             latents.append(self._diffused(features, None).float())
@@ -266,10 +263,9 @@ class Step2(DiffusionMethod):
         for scale in (self.model.scale, cast(DiffusionSegmenter, self.ema.module).scale):
             scale.set(mean.expand_as(scale.mean), std.expand_as(scale.std))
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """Update the denoiser once, then the discriminator once.  Losses in nats, errors in latent variances, each ()."""
         settings = self.settings
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. Source, mixed and target; row r belongs to domain[r].
         scene = _look(batch, self.parts, draw)
         images, rows = torch.cat([scene.source, scene.mixed, scene.target]), len(scene.source)

@@ -143,12 +143,10 @@ class Warmup(_Restarting):
     def schedules(self) -> Mapping[str, Schedule]:
         return {**super().schedules(), "discriminator": self.discriminator_schedule}
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """Update the segmenter once, then the discriminator once.  Losses in nats, each ()."""
         views, classes = self.parts.views, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         source, target = crop_pair(batch, views, draw)
-        assert source.label is not None
         # 1. Segmenter: label the source, and let class maps of the target pass for the source's.
         image = self._source_view(source.image, draw)
         logits = self.model(normalise(torch.cat([image, target.image])))  # (2B, K, h, w)
@@ -224,13 +222,11 @@ class Denoise(_Restarting):
         if totals is not None:
             self.prototypes.move(*totals, momentum=1.0)
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from the source and a strong view of the target.  Losses in nats, each ()."""
         views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A random window of each picture; the target twice, as it is and in strong light.
         source, target = crop_pair(batch, views, draw)
-        assert source.label is not None
         image, strong = self._source_view(source.image, draw), strong_view(target.image, views, draw)
         # 2. The fixed soft label times the weights of the prototypes, seen by the averaged model (Eq. 4, 5).
         with torch.no_grad():
@@ -239,8 +235,7 @@ class Denoise(_Restarting):
             soft = _resized(self.labeller(normalise(target.image)), size).float().softmax(1)  # (B, K, h, w)
             distances = self.prototypes.distances(features_ema)
             label = rectified_label(prototype_weights(distances, settings.temperature), soft)  # (B, h, w)
-        if target.valid is not None:
-            label = torch.where(label_at(target.valid, size), label, IGNORE)
+        label = torch.where(label_at(target.valid, size), label, IGNORE)
         # 3. Source cross-entropy; symmetric cross-entropy (Eq. 9) and evenness (Eq. 10) on the strong view.
         features = self.model.features(normalise(torch.cat([image, strong])))
         logits_source, logits_strong = self.model.decoder.logits(features).chunk(2)
@@ -289,20 +284,17 @@ class Distil(_Restarting):
     def networks(self) -> Mapping[str, nn.Module]:
         return {**super().networks(), "teacher": self.teacher}
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from the source and a strong view of the target.  Losses in nats, each ()."""
         views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         source, target = crop_pair(batch, views, draw)
-        assert source.label is not None
         image, strong = self._source_view(source.image, draw), strong_view(target.image, views, draw)
         # 1. The teacher labels the picture as it is, where it is certain, and answers softly to the strong view.
         with torch.no_grad():
             confidence, label = self.teacher(normalise(target.image)).float().softmax(1).max(1)  # (B, h, w)
             soft = self.teacher(normalise(strong))  # (B, K, h, w)
         is_certain = confidence > settings.threshold
-        if target.valid is not None:
-            is_certain = is_certain & label_at(target.valid, (int(label.shape[-2]), int(label.shape[-1])))
+        is_certain = is_certain & label_at(target.valid, (int(label.shape[-2]), int(label.shape[-1])))
         label = torch.where(is_certain, label, IGNORE)
         # 2. The student learns the source, the certain labels, and the soft answer.
         logits_source, logits_strong = self.model(normalise(torch.cat([image, strong]))).chunk(2)

@@ -21,6 +21,7 @@ from iccld.errors import ConfigError
 from iccld.methods.common.protocol import Schedule
 from iccld.training import ranks
 from iccld.training.update import Update
+from iccld.transforms import Draw
 
 Result = TypeVar("Result")
 
@@ -160,12 +161,6 @@ class Engine:
         """Whether this is rank 0, which writes files and talks."""
         return self.rank == 0
 
-    def rank_rows(self, tensor: Tensor) -> Tensor:
-        """This rank's rows of something drawn for the global batch: (world_size * B, ...) -> (B, ...)."""
-        if len(tensor) % self.world_size:
-            raise ValueError(f"{len(tensor)} rows cannot be shared by {self.world_size} ranks")
-        return tensor.chunk(self.world_size)[self.rank]
-
     def all_reduce(self, tensor: Tensor, reduction: str = "mean") -> Tensor:
         """The "mean" or "sum" over the ranks, in a new or the same tensor; waits for all of them."""
         if reduction not in ("mean", "sum"):
@@ -198,6 +193,10 @@ class Engine:
     def generator(self, seed: int, stage: str, iteration: int) -> torch.Generator:
         """A generator on the device, a function of its arguments: the same on every rank and after every resume."""
         return torch.Generator(self.device).manual_seed(derive_seed(seed, stage, iteration))
+
+    def draw(self, generator: torch.Generator) -> Draw:
+        """Draws for the global batch, of which this rank keeps its rows."""
+        return Draw(generator, self.rank, self.world_size, self.device)
 
     def seed_global(self, seed: int, stage: str, iteration: int) -> None:
         """Seed the global generators (dropout, initialisation) of Python, NumPy and torch for one iteration of this rank."""

@@ -170,10 +170,10 @@ class _StageLoop:
         # Every random number is a function of (seed, stage, iteration): the position is one integer, and neither an
         # evaluation nor a resume can shift what comes after it.
         engine.seed_global(self.seed, name, iteration)
-        generator = engine.generator(self.seed, name, iteration)
+        draw = engine.draw(engine.generator(self.seed, name, iteration))
         engine.update.describe_batch = lambda: f"iteration {iteration} of {name}, {self.describe_batch(batch)}"
         with engine.autocast():
-            losses = self.method.step(batch, iteration, generator)
+            losses = self.method.step(batch, iteration, draw)
         self.means.add(losses)
         for notice in engine.update.notices:
             self._warn(notice)

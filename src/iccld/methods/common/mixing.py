@@ -7,12 +7,25 @@ from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
 from iccld.methods.common.parts import Views
-from iccld.transforms import Cropped, Draw, blur, choose_classes, choosy_crop, classmix, jitter, random_crop, sensor_noise
+from iccld.transforms import (
+    Crop,
+    Draw,
+    LabelledCrop,
+    WindowRule,
+    blur,
+    choose_classes,
+    choosy_crop,
+    classmix,
+    jitter,
+    labelled_crop,
+    random_crop,
+    sensor_noise,
+)
 
 
-def crop_pair(batch: DomainBatch, views: Views, draw: Draw) -> tuple[Cropped, Cropped]:
+def crop_pair(batch: DomainBatch, views: Views, draw: Draw) -> tuple[LabelledCrop, Crop]:
     """A random window of each picture with its maps, otherwise as it was taken: -> (source, target)."""
-    source = random_crop(
+    source = labelled_crop(
         batch.source_image,
         draw,
         views.crop,
@@ -34,9 +47,7 @@ def crop_pair(batch: DomainBatch, views: Views, draw: Draw) -> tuple[Cropped, Cr
     return source, target
 
 
-def crop_rare_pair(
-    batch: DomainBatch, views: Views, draw: Draw, *, min_share: float, max_share: float, tries: int
-) -> tuple[Cropped, Cropped]:
+def crop_rare_pair(batch: DomainBatch, views: Views, draw: Draw, rule: WindowRule) -> tuple[LabelledCrop, Crop]:
     """`crop_pair` whose source windows show the class each picture was drawn for, and no class too much (`choosy_crop`)."""
     source = choosy_crop(
         batch.source_image,
@@ -44,9 +55,7 @@ def crop_rare_pair(
         views.crop,
         label=batch.source_label,
         wanted=batch.source_class,
-        min_share=min_share,
-        max_share=max_share,
-        tries=tries,
+        rule=rule,
         scale=views.source_scale,
         stretch=views.stretch,
         flip=views.flip,
@@ -110,9 +119,8 @@ def at_size(values: Tensor, size: tuple[int, int]) -> Tensor:
 
 def plain_domains(batch: DomainBatch, draw: Draw, crop: tuple[int, int]) -> Tensor:
     """Unaugmented crops of the three domains, as statistics are measured on: -> (3B, 3, H, W) in 0..1; source, mixed, target."""
-    source = random_crop(batch.source_image, draw, crop, label=batch.source_label)
+    source = labelled_crop(batch.source_image, draw, crop, label=batch.source_label)
     target = random_crop(batch.target_image, draw, crop)
-    assert source.label is not None
     mixed = classmix(choose_classes(source.label, draw), source.image, target.image)
     return torch.cat([source.image, mixed, target.image])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor
 
 from iccld.batch import DomainBatch
@@ -13,7 +12,7 @@ from iccld.methods.common.parts import Optimisation, Parts, normalise
 from iccld.methods.common.protocol import Method, Stage
 from iccld.methods.common.segmenter_method import SegmenterMethod
 from iccld.models import Segmenter
-from iccld.transforms import Draw, blur, halve, jitter, random_crop, sensor_noise
+from iccld.transforms import Draw, blur, halve, jitter, labelled_crop, sensor_noise
 
 
 class Supervised(SegmenterMethod[None]):
@@ -26,15 +25,13 @@ class Supervised(SegmenterMethod[None]):
         super().__init__(parts, None, optimisation, parts.make_segmenter() if trained is None else trained)
         self.half_until = parts.views.half_resolution * optimisation.iterations if trained is None else 0.0
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from the source.  Loss in nats, ()."""
         views = self.parts.views
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A random window of each picture, in random light.
-        source = random_crop(
+        source = labelled_crop(
             batch.source_image, draw, views.crop, label=batch.source_label, scale=views.source_scale, stretch=views.stretch, flip=views.flip
         )
-        assert source.label is not None
         image, label = source.image, source.label
         if iteration < self.half_until:  # classes and layout are learnt as well from small pictures, four times faster
             image, label = halve(image, label)
