@@ -102,7 +102,13 @@ def test_real_size_recipes_train_forty_thousand_steps_a_stage_on_the_published_s
         assert parse_size(config.size.source) == ((720, 1280) if name.startswith("gta5") else (760, 1280))
     if config.network.preset == "daformer":
         adapt = own["adapt"]
-        assert (adapt.learning_rate, adapt.head_factor, adapt.warmup, adapt.ema_decay, adapt.weight_decay) == (6e-5, 10, 1500, 0.999, 0.01)
+        assert (adapt.learning_rate, adapt.head_factor, adapt.warmup_steps, adapt.ema_decay, adapt.weight_decay) == (
+            6e-5,
+            10,
+            1500,
+            0.999,
+            0.01,
+        )
         assert config.batch_size == 2
 
 

@@ -92,7 +92,9 @@ class MethodRun:
 
     def stages(self) -> list[Stage]:
         registered = METHODS[self.method]
-        optimisation = {name: tiny().optimisation(iterations=ITERATIONS, warmup=1, ema_decay=0.7) for name in registered.stage_names}
+        optimisation = {
+            name: tiny().optimisation(iterations=ITERATIONS, warmup=1 / ITERATIONS, ema_decay=0.7) for name in registered.stage_names
+        }
         return registered.stages(tiny().parts(), registered.settings(**SETTINGS.get(self.method, {})), optimisation)
 
     def loader(self, stage: str, start: int, end: int) -> Iterator[DomainBatch]:

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
+from iccld.config.optimisation import Optimisation
 from iccld.labels import IGNORE
 from iccld.losses import cross_entropy, label_at, prototype_distance
 from iccld.methods.common.mixing import at_size, crop_pair, label_weight, mixed_view, source_view
-from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import Method, Stage
 from iccld.methods.common.prototypes import PrototypeBank, class_sums
@@ -91,7 +92,7 @@ class Bapa(SegmenterMethod[Settings]):
         """One update from source and mixed pictures.  Cross-entropies in nats, each ()."""
         views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
         # 1. Windows, pseudo-labels and their one weight for the batch: as DACS.
-        source, target = crop_pair(batch, views, draw)
+        source, target = crop_pair(batch, self.parts.crop, views, draw)
         with torch.no_grad():
             pseudo = pseudo_label(self.ema.module(normalise(target.image)))  # (B, h, w)
         share = self.engine.all_reduce(confident_share(pseudo.confidence, settings.threshold).mean())  # ()
@@ -100,7 +101,7 @@ class Bapa(SegmenterMethod[Settings]):
         # 2. ClassMix: half of the source's classes on the target.
         pasted = choose_classes(source.label, draw, with_ignore=settings.paste_ignore)  # (B, H, W)
         mixed = mixed_view(pasted, source.image, target.image, views, draw)
-        label_target = at_size(pseudo.label, views.crop)
+        label_target = at_size(pseudo.label, self.parts.crop)
         weight = classmix(pasted, label_weight(source.label, classes), weight)
         # 3. Boundary adaptation: the nearer to an edge of what was pasted, the more a pixel counts.
         distance = boundary_distance(pasted)  # (B, H, W) pixels

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
+from iccld.config.optimisation import Optimisation
 from iccld.errors import ConfigError
 from iccld.labels import IGNORE
 from iccld.losses import cross_entropy
 from iccld.methods.common.mixing import at_size, crop_pair, source_view
-from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import Method, Stage
 from iccld.methods.common.pseudo_label import class_histogram
@@ -137,12 +138,12 @@ class Cbst(SegmenterMethod[Settings]):
         """One update from source and target.  Losses in nats, each ()."""
         views, classes = self.parts.views, self.parts.class_weight
         # 1. A random window of each picture.
-        source, target = crop_pair(batch, views, draw)
+        source, target = crop_pair(batch, self.parts.crop, views, draw)
         # 2. This round's labels of the target (Eq. 7).
         with torch.no_grad():
             label = balanced_label(self.labeller(normalise(target.image)).float().softmax(1), self.thresholds)  # (B, h, w)
         share = (label != IGNORE).float().mean()
-        label = torch.where(target.valid, at_size(label, views.crop), IGNORE)  # (B, H, W)
+        label = torch.where(target.valid, at_size(label, self.parts.crop), IGNORE)  # (B, H, W)
         # 3. Cross-entropy on both (Eq. 4); one update.
         images = torch.cat([source.image, target.image])
         if self.settings.light:

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
+from iccld.config.optimisation import Optimisation
 from iccld.losses import contrastive, label_at
 from iccld.methods.common.daformer_parts import SelfTraining
 from iccld.methods.common.frozen_encoder import reference_encoder
 from iccld.methods.common.mixing import at_size, label_weight, source_view, strong_view
-from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import Method, Stage
 from iccld.methods.common.pseudo_label import confident_share, label_statistics, pseudo_label
@@ -66,7 +67,7 @@ class Cluda(SelfTraining[Settings]):
     model: TwoResolutions
 
     def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter, reference: nn.Module) -> None:
-        model = two_resolutions(segmenter, parts.views.crop, settings.attention_width, settings.enlarge)
+        model = two_resolutions(segmenter, parts.crop, settings.attention_width, settings.enlarge)
         super().__init__(parts, settings, optimisation, segmenter, reference, model=model, heads=[model.attention])
         self.uncertain_from = settings.uncertain_from * optimisation.iterations
 
@@ -83,11 +84,11 @@ class Cluda(SelfTraining[Settings]):
         share = self.engine.all_reduce(confident_share(pseudo.confidence, settings.threshold).mean())  # ()
         # 3. ClassMix: half of the classes are cut out of the source and pasted on the target, with their labels.
         pasted = self.choose_pasted(source.label, draw)  # (B, H, W)
-        label = classmix(pasted, source.label, at_size(pseudo.label, views.crop))
+        label = classmix(pasted, source.label, at_size(pseudo.label, self.parts.crop))
         weight = classmix(pasted, label_weight(source.label, class_weight), share * target.valid)
         mixed = strong_view(classmix(pasted, source.image, target.image), views, draw, once=settings.jitter_per == "batch")
         # 4. Context and detail of source and mixed pictures, fused (Eq. 11), and the loss of both (Eq. 12).
-        offsets_source, offsets_mixed = (draw_offsets(self.model, views.crop, len(image), draw) for _ in range(2))
+        offsets_source, offsets_mixed = (draw_offsets(self.model, self.parts.crop, len(image), draw) for _ in range(2))
         if iteration >= self.uncertain_from:
             offsets_mixed = uncertain_offsets(self.model, normalise(mixed))
         look = self.model.look(normalise(torch.cat([image, mixed])), [*offsets_source, *offsets_mixed])

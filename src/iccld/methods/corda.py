@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from iccld.batch import DomainBatch
+from iccld.config.optimisation import Optimisation
 from iccld.losses import berhu, cross_entropy, label_at
 from iccld.methods.common.mixing import at_size, crop_pair, label_weight, mixed_view, source_view
-from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import Method, Stage
 from iccld.methods.common.pseudo_label import confident_share, label_statistics, pseudo_label
@@ -79,7 +80,7 @@ class Corda(SegmenterMethod[Settings]):
         """One update from source and mixed pictures.  Cross-entropies in nats, depth in disparities, each ()."""
         views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
         # 1. A random window of each picture, with its depth.
-        source, target = crop_pair(batch, views, draw)
+        source, target = crop_pair(batch, self.parts.crop, views, draw)
         assert source.depth is not None
         assert target.depth is not None
         # 2. The averaged model labels the target, at first from before the exchange; one weight for the whole batch (DACS).
@@ -92,7 +93,7 @@ class Corda(SegmenterMethod[Settings]):
         # 3. ClassMix: labels, weights and depth follow the picture.
         pasted = choose_classes(source.label, draw, with_ignore=settings.paste_ignore)  # (B, H, W)
         mixed = mixed_view(pasted, source.image, target.image, views, draw)
-        label = classmix(pasted, source.label, at_size(pseudo.label, views.crop))
+        label = classmix(pasted, source.label, at_size(pseudo.label, self.parts.crop))
         weight = classmix(pasted, label_weight(source.label, classes), weight)
         depth = disparity(torch.cat([source.depth, classmix(pasted, source.depth, target.depth)]))  # (2B, H, W)
         # 4. Both tasks on both pictures, before and after the exchange.
@@ -112,7 +113,7 @@ class Corda(SegmenterMethod[Settings]):
         )
         # 6. Labels whose depth the heads agree on count more.
         error = (found.depth[:, 0] - found.depth[:, 1] if settings.difficulty == "heads" else last_depth - depth).detach().float().abs()
-        weight = weight * at_size(easiness(error[rows:], depth[rows:]), views.crop)
+        weight = weight * at_size(easiness(error[rows:], depth[rows:]), self.parts.crop)
         # 7. Cross-entropy on both, one update, one average.
         loss_source, loss_mixed = torch.zeros((), device=weight.device), torch.zeros((), device=weight.device)
         for logits in (found.first_logits, found.logits):

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
+from iccld.config.optimisation import Optimisation
 from iccld.labels import IGNORE
 from iccld.losses import (
     SOURCE,
@@ -32,7 +33,7 @@ from iccld.losses import (
     symmetric_cross_entropy,
 )
 from iccld.methods.common.mixing import crop_pair, source_view, strong_view
-from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import Method, Schedule, Stage
 from iccld.methods.common.prototypes import class_sums
@@ -132,7 +133,7 @@ class Warmup(_Restarting):
         self.discriminator = PatchDiscriminator(parts.label_space.num_classes)
         rate, plan = settings.discriminator_learning_rate, optimisation
         self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=rate, betas=(0.9, 0.99))
-        self.discriminator_schedule = warmup_poly(self.discriminator_optimizer, plan.iterations, plan.warmup, plan.power)
+        self.discriminator_schedule = warmup_poly(self.discriminator_optimizer, plan.iterations, plan.warmup_steps, plan.power)
 
     def networks(self) -> Mapping[str, nn.Module]:
         return {**super().networks(), "discriminator": self.discriminator}
@@ -146,7 +147,7 @@ class Warmup(_Restarting):
     def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """Update the segmenter once, then the discriminator once.  Losses in nats, each ()."""
         views, classes = self.parts.views, self.parts.class_weight
-        source, target = crop_pair(batch, views, draw)
+        source, target = crop_pair(batch, self.parts.crop, views, draw)
         # 1. Segmenter: label the source, and let class maps of the target pass for the source's.
         image = self._source_view(source.image, draw)
         logits = self.model(normalise(torch.cat([image, target.image])))  # (2B, K, h, w)
@@ -163,7 +164,7 @@ class Warmup(_Restarting):
 
     def _map(self, logits: Tensor) -> Tensor:
         if min(logits.shape[-2:]) < MIN_SIDE:
-            logits = F.interpolate(logits, size=self.parts.views.crop, mode="bilinear", align_corners=False)
+            logits = F.interpolate(logits, size=self.parts.crop, mode="bilinear", align_corners=False)
         return logits.float().softmax(1)
 
 
@@ -226,7 +227,7 @@ class Denoise(_Restarting):
         """One update from the source and a strong view of the target.  Losses in nats, each ()."""
         views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
         # 1. A random window of each picture; the target twice, as it is and in strong light.
-        source, target = crop_pair(batch, views, draw)
+        source, target = crop_pair(batch, self.parts.crop, views, draw)
         image, strong = self._source_view(source.image, draw), strong_view(target.image, views, draw)
         # 2. The fixed soft label times the weights of the prototypes, seen by the averaged model (Eq. 4, 5).
         with torch.no_grad():
@@ -287,7 +288,7 @@ class Distil(_Restarting):
     def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from the source and a strong view of the target.  Losses in nats, each ()."""
         views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
-        source, target = crop_pair(batch, views, draw)
+        source, target = crop_pair(batch, self.parts.crop, views, draw)
         image, strong = self._source_view(source.image, draw), strong_view(target.image, views, draw)
         # 1. The teacher labels the picture as it is, where it is certain, and answers softly to the strong view.
         with torch.no_grad():

@@ -238,7 +238,7 @@ class _Run:
         if gap < WARN_GAP:
             say(f"warning: identity_gap is {gap:.2%}: step 2 hands back the latent it is given, so it can change no mask")
         told: dict[str, Any] = {"identity_gap": gap, "sampler_steps": method.sampler_steps}
-        told["alignment"], projection = alignment(headline, self.pairs, self.parts.views.crop, self.config.seed)
+        told["alignment"], projection = alignment(headline, self.pairs, self.parts.crop, self.config.seed)
         if projection:
             write_json(self.run / PROJECTION, {stage: projection}, indent=None)
         if self.data.val is None:
