@@ -133,5 +133,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     folder = sys.argv[1]
     # Forked before the first backward pass, after which autograd's threads forbid it; spawned processes import torch again.
-    Engine(accelerator="cpu", devices=2, fork=True).launch(train_both, f"{folder}/both.pt")
+    Engine(accelerator="cpu", devices=2, start="fork").launch(train_both, f"{folder}/both.pt")
     train_both(Engine(accelerator="cpu"), f"{folder}/alone.pt")

@@ -20,6 +20,7 @@ from iccld.methods.common.schedule import warmup_poly
 from iccld.training import health
 from iccld.training.checkpoint import load
 from iccld.training.engine import Engine
+from iccld.training.options import Hooks, LoopOptions
 from iccld.training.stages import RunResult, run_stages
 from iccld.transforms import Draw
 
@@ -143,22 +144,21 @@ class Toy:
         method.predictor("model").eval()  # and leave a shared network in evaluation mode
         return {"weights": "ema", "split": "val", "miou": 50.0 - iteration, "iou": {"road": None}}
 
-    def run(self, resume: bool = False, **overrides: Any) -> RunResult:
+    def run(self, resume: bool = False, *, target_loader: Iterable[Any] = (), checkpoint_every: int = 4, **hooks: Any) -> RunResult:
         stages = [Stage(name, self.iterations, self.make(name)) for name in ("source", "step1")]
-        arguments: dict[str, Any] = {
-            "engine": Engine(accelerator="cpu", max_norm=1.0),
-            "run": self.directory,
-            "seed": SEED,
-            "log_every": self.log_every,
-            "checkpoint_every": 4,
-            "evaluate_every": 4,
-            "on_evaluate": self.evaluate,
-            "resume": resume,
-            "progress": False,
-            "fingerprint": self.fingerprint,
-            "keep_last": self.keep_last,
-        }
-        return run_stages(stages, self.loader, **(arguments | overrides))
+        options = LoopOptions(
+            seed=SEED,
+            log_every=self.log_every,
+            checkpoint_every=checkpoint_every,
+            evaluate_every=4,
+            keep_last=self.keep_last,
+            resume=resume,
+            progress=False,
+            fingerprint=self.fingerprint,
+        )
+        engine = Engine(accelerator="cpu", max_norm=1.0)
+        told = Hooks(**{"on_evaluate": self.evaluate, **hooks})
+        return run_stages(stages, self.loader, options, told, engine=engine, run=self.directory, target_loader=target_loader)
 
     def trace(self, result: RunResult) -> dict[str, Any]:
         """Everything a run leaves behind that must not depend on interruptions, as comparable values."""

@@ -28,6 +28,7 @@ from iccld.methods.common.protocol import Method, Stage
 from iccld.training import checkpoint, loop, snapshot
 from iccld.training.checkpoint import Loaded
 from iccld.training.engine import Engine
+from iccld.training.options import LoopOptions
 from iccld.training.stages import RunResult, run_stages
 
 SEED = 3
@@ -109,15 +110,10 @@ class MethodRun:
         return run_stages(
             self.stages() if stages is None else stages,
             self.loader,
+            LoopOptions(seed=SEED, log_every=ITERATIONS, checkpoint_every=2, keep_last=100, resume=resume, progress=False),
             engine=engine,
             run=self.directory,
-            seed=SEED,
-            log_every=ITERATIONS,
-            checkpoint_every=2,
-            resume=resume,
-            progress=False,
             previous=previous,
-            keep_last=100,
             target_loader=targets,
         )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -64,16 +64,15 @@ class Engine:
         max_skips: int = 10,
         num_threads: int | None = None,
         deterministic: bool = False,
-        spawn: bool = False,
-        fork: bool = False,
+        start: Literal["command", "spawn", "fork"] = "command",
     ) -> None:
         """Choose the device; several `devices` start only with `launch`.
 
         accelerator: "auto", "cpu" or "cuda".  precision: "fp32"; "bf16" (autocast; an error where it is not native); or
         "auto", which takes bf16 where it is.  max_norm, max_skips: see `Update`.  num_threads: CPU threads of this process.
         deterministic: refuse nondeterministic GPU kernels where there are others.  What torchrun or Slurm started is joined.
-        Otherwise `launch` runs this command again for every further device; or, with `spawn`, starts new processes with the
-        function alone; or, with `fork`, copies of this process (on a CPU, before any backward pass).
+        Otherwise start says how `launch` begins every further process: "command" runs this command again; "spawn" starts a new process
+        with the function alone; "fork" copies this process (on a CPU, before any backward pass).
         """
         if accelerator not in ("auto", "cpu", "cuda"):
             raise ConfigError(f"accelerator must be auto, cpu or cuda, got {accelerator!r}")
@@ -99,9 +98,9 @@ class Engine:
         self._starts_function = False
         is_joining = int(os.environ.get("WORLD_SIZE", "1")) > 1
         if devices * num_nodes > 1 or is_joining:
-            self._starts_function = (spawn or fork) and not is_joining
+            self._starts_function = start != "command" and not is_joining
             devices = int(os.environ.get("LOCAL_WORLD_SIZE", devices)) if is_joining else devices
-            strategy = "ddp" if not self._starts_function else "ddp_fork" if fork else "ddp_spawn"
+            strategy = "ddp" if not self._starts_function else f"ddp_{start}"
             self._fabric = _make_fabric(self.device.type, devices, num_nodes, strategy)
         self._update = Update(**self._update_arguments)
 
