@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from iccld.batch import DomainBatch
 from iccld.config.optimisation import Optimisation
 from iccld.losses import contrastive, label_at
-from iccld.methods.common.daformer_parts import SelfTraining
+from iccld.methods.common.daformer_family import SelfTraining
 from iccld.methods.common.frozen_encoder import reference_encoder
 from iccld.methods.common.mixing import at_size, label_weight, source_view, strong_view
 from iccld.methods.common.parts import Parts, normalise
@@ -31,7 +31,7 @@ from iccld.methods.common.two_resolutions import (
     uncertain_offsets,
     with_borders,
 )
-from iccld.models import Look, Segmenter, TwoResolutions, halved
+from iccld.models import Segmenter, TwoResolutionOutput, TwoResolutions, halved
 from iccld.transforms import Draw, classmix
 
 
@@ -91,17 +91,17 @@ class Cluda(SelfTraining[Settings]):
         offsets_source, offsets_mixed = (draw_offsets(self.model, self.parts.crop, len(image), draw) for _ in range(2))
         if iteration >= self.uncertain_from:
             offsets_mixed = uncertain_offsets(self.model, normalise(mixed))
-        look = self.model.look(normalise(torch.cat([image, mixed])), [*offsets_source, *offsets_mixed])
-        look_source, look_mixed = look.chunk(2)
+        output = self.model.with_one_detail(normalise(torch.cat([image, mixed])), [*offsets_source, *offsets_mixed])
+        output_source, output_mixed = output.chunk(2)
         loss = partial(fused_cross_entropy, self.model, detail_weight=settings.detail_weight, count_ignored=settings.count_ignored)
-        loss_source = loss(look_source, offsets_source, source.label, class_weight=class_weight)
-        loss_mixed = loss(look_mixed, offsets_mixed, label, weight)
+        loss_source = loss(output_source, offsets_source, source.label, class_weight=class_weight)
+        loss_mixed = loss(output_mixed, offsets_mixed, label, weight)
         # 5. The context's features of the source stay where they were (DAFormer, Eq. 9).
         with torch.no_grad():
             held = self.reference(halved(self.model.enlarged(normalise(image)))).latent
-        loss_feature = self.feature_distance(look_source.latent, held, source.label)
+        loss_feature = self.feature_distance(output_source.latent, held, source.label)
         # 6. Features of the context gather by class, in source and in mixed pictures.
-        loss_contrast = self._contrast(look_source, source.label) + self._contrast(look_mixed, label, weight)
+        loss_contrast = self._contrast(output_source, source.label) + self._contrast(output_mixed, label, weight)
         # 7. One update, one average.
         loss_held = settings.feature_weight * loss_feature + settings.contrast_weight * loss_contrast
         self.update("segmenter", loss_source + loss_mixed + loss_held)
@@ -114,10 +114,10 @@ class Cluda(SelfTraining[Settings]):
         }
         return losses | label_statistics(pseudo, share, self.parts.label_space.num_classes)
 
-    def _contrast(self, look: Look, label: Tensor, weight: Tensor | None = None) -> Tensor:
-        height, width = look.features.shape[-2:]
+    def _contrast(self, output: TwoResolutionOutput, label: Tensor, weight: Tensor | None = None) -> Tensor:
+        height, width = output.features.shape[-2:]
         size = (min(self.settings.contrast_side, height), min(self.settings.contrast_side, width))
-        features = look.features
+        features = output.features
         if size != (height, width):
             features = nn.functional.interpolate(features, size=size, mode="bilinear", align_corners=False)
         small = None if weight is None else label_at(weight, size)

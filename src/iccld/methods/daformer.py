@@ -14,7 +14,7 @@ from torch import Tensor
 from iccld.batch import DomainBatch
 from iccld.config.optimisation import Optimisation
 from iccld.losses import cross_entropy
-from iccld.methods.common.daformer_parts import SelfTraining, SelfTrainingSettings
+from iccld.methods.common.daformer_family import SelfTraining, SelfTrainingSettings
 from iccld.methods.common.frozen_encoder import reference_encoder
 from iccld.methods.common.mixing import at_size, border_mask, label_weight, source_view, strong_view
 from iccld.methods.common.parts import Parts, normalise

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
 from iccld.config.optimisation import Optimisation
-from iccld.methods.common.daformer_parts import SelfTraining
+from iccld.methods.common.daformer_family import SelfTraining
 from iccld.methods.common.frozen_encoder import reference_encoder
 from iccld.methods.common.mixing import at_size, label_weight, source_view, strong_view
 from iccld.methods.common.parts import Parts, normalise
@@ -72,15 +72,15 @@ class Hrda(SelfTraining[Settings]):
         mixed = strong_view(classmix(pasted, source.image, target.image), views, draw, once=settings.jitter_per == "batch")
         # 4. Context and detail of source and mixed pictures, fused (Eq. 11), and the loss of both (Eq. 12).
         offsets_source, offsets_mixed = (draw_offsets(self.model, self.parts.crop, len(image), draw) for _ in range(2))
-        look = self.model.look(normalise(torch.cat([image, mixed])), [*offsets_source, *offsets_mixed])
-        look_source, look_mixed = look.chunk(2)
+        output = self.model.with_one_detail(normalise(torch.cat([image, mixed])), [*offsets_source, *offsets_mixed])
+        output_source, output_mixed = output.chunk(2)
         loss = partial(fused_cross_entropy, self.model, detail_weight=settings.detail_weight, count_ignored=settings.count_ignored)
-        loss_source = loss(look_source, offsets_source, source.label, class_weight=class_weight)
-        loss_mixed = loss(look_mixed, offsets_mixed, label, weight)
+        loss_source = loss(output_source, offsets_source, source.label, class_weight=class_weight)
+        loss_mixed = loss(output_mixed, offsets_mixed, label, weight)
         # 5. The context's features of the source stay where they were (DAFormer, Eq. 9).
         with torch.no_grad():
             held = self.reference(halved(self.model.enlarged(normalise(image)))).latent
-        loss_feature = self.feature_distance(look_source.latent, held, source.label)
+        loss_feature = self.feature_distance(output_source.latent, held, source.label)
         # 6. One update, one average.
         self.update("segmenter", loss_source + loss_mixed + settings.feature_weight * loss_feature)
         self.ema.update(self.model, iteration)

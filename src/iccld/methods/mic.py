@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from iccld.batch import DomainBatch
 from iccld.config.optimisation import Optimisation
 from iccld.losses import cross_entropy
-from iccld.methods.common.daformer_parts import SelfTraining
+from iccld.methods.common.daformer_family import SelfTraining
 from iccld.methods.common.frozen_encoder import reference_encoder
 from iccld.methods.common.mixing import at_size, label_weight, source_view, strong_view
 from iccld.methods.common.parts import Parts, normalise
@@ -121,8 +121,8 @@ class Mic(SelfTraining[Settings]):
             return [cross_entropy(one, *which, count_ignored=counted) for one, which in zip(logits, labels, strict=True)], features.latent
         model, rows = self.model, len(images) // len(labels)
         offsets = [draw_offsets(model, self.parts.crop, rows, draw) for _ in labels]
-        look = model.look(images, [place for places in offsets for place in places])
+        output = model.with_one_detail(images, [place for places in offsets for place in places])
         return [
             fused_cross_entropy(model, one, places, *which, detail_weight=self.settings.detail_weight, count_ignored=counted)
-            for one, places, which in zip(look.chunk(len(labels)), offsets, labels, strict=True)
-        ], look.latent
+            for one, places, which in zip(output.chunk(len(labels)), offsets, labels, strict=True)
+        ], output.latent

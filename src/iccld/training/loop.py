@@ -230,7 +230,7 @@ class _StageLoop:
         statistics = {name: value for name, value in means.items() if name in STATISTICS}
         self._write({"time": round(self._seconds(), 3), "losses": losses, "lr": rate, **skipped, **clipped, **statistics})
         start = (self.iteration - 1) // self.options.log_every * self.options.log_every
-        for sentence in self.watch.look(means, start, self.iteration):
+        for sentence in self.watch.due_warnings(means, start, self.iteration):
             self._warn(sentence)
         return " ".join(f"{name} {value:.3g}" for name, value in losses.items() if isinstance(value, float))
 
