@@ -144,10 +144,12 @@ class Toy:
         method.predictor("model").eval()  # and leave a shared network in evaluation mode
         return {"weights": "ema", "split": "val", "miou": 50.0 - iteration, "iou": {"road": None}}
 
-    def run(self, resume: bool = False, *, target_loader: Iterable[Any] = (), checkpoint_every: int = 4, **hooks: Any) -> RunResult:
+    def run(
+        self, resume: bool = False, *, target_loader: Iterable[Any] = (), checkpoint_every: int = 4, seed: int = SEED, **hooks: Any
+    ) -> RunResult:
         stages = [Stage(name, self.iterations, self.make(name)) for name in ("source", "step1")]
         options = LoopOptions(
-            seed=SEED,
+            seed=seed,
             log_every=self.log_every,
             checkpoint_every=checkpoint_every,
             evaluate_every=4,
