@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from iccld.config.views import Views
 from iccld.methods import METHODS
 from iccld.methods.common.protocol import STATISTICS, Method
 
@@ -62,3 +63,15 @@ def test_step_needs_no_global_randomness(name: str, tiny: ModuleType) -> None:
             losses = [tiny.step(method, iteration, seed=7) for iteration in range(2)]
             answers.append((losses, [tiny.values(network) for network in (*method.networks().values(), *method.ema_networks().values())]))
         torch.testing.assert_close(answers[0], answers[1], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_pictures_smaller_than_the_crop_can_be_learnt_from(name: str, tiny: ModuleType) -> None:
+    optimisation = {stage: tiny.optimisation() for stage in METHODS[name].stage_names}
+    smaller = tiny.parts(views=Views(scale_min=0.4, scale_max=0.9, target_scale_min=0.4, target_scale_max=0.9))
+    previous: Method | None = None
+    for stage in METHODS[name].stages(smaller, METHODS[name].settings(), optimisation):
+        method = tiny.ready(stage.make_method(previous))
+        method.start_round([tiny.batch()])
+        assert all(torch.isfinite(value).all() for value in tiny.step(method, 0).values())
+        previous = method

@@ -120,6 +120,10 @@ def test_settings_that_came_later_leave_earlier_sources_and_checkpoints_their_ow
         assert fingerprint(other, CITYSCAPES19) != fingerprint(earlier, CITYSCAPES19)
         assert (source_key(other, CITYSCAPES19.names) != source_key(earlier, CITYSCAPES19.names)) == matters
 
+    views = replace(earlier.augmentation, target_scale_min=0.7)
+    assert "target_scale_min" not in comparable(earlier)["augmentation"]
+    assert fingerprint(replace(earlier, augmentation=views), CITYSCAPES19) != fingerprint(earlier, CITYSCAPES19)
+
 
 def test_the_record_of_single_pictures_sums_to_the_score(finished: Path) -> None:
     told = json.loads((finished / "summary.json").read_text())["stages"]["step1"]

@@ -11,7 +11,7 @@ import torch
 
 from iccld.assembly.networks import build_networks, keep_architecture
 from iccld.assembly.objects import optimisations, registered_method
-from iccld.config import Config, NetworkConfig, StageConfig, StagesConfig
+from iccld.config import Config, NetworkConfig, Optimisation, StagesConfig
 from iccld.errors import ConfigError
 from iccld.labels import get_label_space
 from iccld.methods.common.protocol import SOURCE
@@ -24,7 +24,7 @@ MATCH = 0.02
 def source_run(config: Config, out: Path) -> Config:
     """The run OUT/<key> that trains nothing but the source stage of `config`; equal keys are one run."""
     key = source_key(config, get_label_space(config.label_space).names)
-    unused = {stage.name: StageConfig() for stage in fields(config.stages)}
+    unused = {stage.name: Optimisation() for stage in fields(config.stages)}
     stages = StagesConfig(**{**unused, SOURCE: config.stages.source})
     return _placed(replace(config, method="source_only", settings={}, stages=stages, source_checkpoint=None), out, key)
 
@@ -114,7 +114,7 @@ def shared_out(total: int, weights: Mapping[str, float]) -> dict[str, int]:
     return counts
 
 
-def _only(stages: StagesConfig, kept: Mapping[str, StageConfig]) -> StagesConfig:
+def _only(stages: StagesConfig, kept: Mapping[str, Optimisation]) -> StagesConfig:
     """These stages, and no iterations for any other."""
     others = {stage.name: replace(getattr(stages, stage.name), iterations=0) for stage in fields(stages)}
     return replace(stages, **{**others, **kept})

@@ -39,6 +39,7 @@ from iccld.training.allocator import keep_freed_memory
 from iccld.training.engine import Engine
 from iccld.training.lock import lock_run
 from iccld.training.loop import StageResult
+from iccld.training.options import Hooks, LoopOptions
 from iccld.training.stages import run_stages
 
 StageCallback = Callable[[Path, str, Predictor, FileDataset, LabelSpace], None]
@@ -55,7 +56,7 @@ def adapt(config: Config, on_stage: StageCallback | None = None) -> Path:
         devices=config.runtime.devices,
         max_norm=config.runtime.clip_norm,
         max_skips=max(config.runtime.max_skips, 1),
-        spawn=config.runtime.devices > 1,
+        start="spawn",
     )
     return engine.launch(_adapt_rank, config, on_stage)
 
@@ -115,19 +116,19 @@ class _Run:
         run_stages(
             self.stages,
             self._loader,
+            LoopOptions(
+                seed=config.seed,
+                log_every=config.runtime.log_every,
+                checkpoint_every=config.runtime.checkpoint_every,
+                evaluate_every=config.runtime.evaluate_every,
+                keep_last=config.runtime.keep_last,
+                resume=config.runtime.resume == "auto",
+                fingerprint=self.fingerprint,
+            ),
+            Hooks(on_evaluate=self.scorer.evaluate, on_stage_end=self._finish_stage, describe_batch=self._describe),
             engine=engine,
             run=self.run,
-            seed=config.seed,
-            log_every=config.runtime.log_every,
-            checkpoint_every=config.runtime.checkpoint_every,
-            evaluate_every=config.runtime.evaluate_every,
-            on_evaluate=self.scorer.evaluate,
-            on_stage_end=self._finish_stage,
-            resume=config.runtime.resume == "auto",
             previous=self.previous,
-            fingerprint=self.fingerprint,
-            keep_last=config.runtime.keep_last,
-            describe_batch=self._describe,
             target_loader=_Batches(self.pairs, engine),
             scored=self.told_before.keys(),
         )
