@@ -30,7 +30,7 @@ def test_torchvision_is_absent():
     assert find_spec("torchvision") is None
 
 
-CONFIGURED = {"config", "assembly", "measure", "runs", "cli", "__main__"}
+CONFIGURED = {"config", "assembly", "measure", "runs", "experiments", "cli", "__main__"}
 """Rooms that may read the run's configuration."""
 
 
@@ -62,6 +62,17 @@ def test_constraints_cover_the_dependencies_within_their_ranges(extra):
         name = canonicalize_name(requirement.name)
         if name != "iccld":
             assert requirement.specifier.contains(pinned[name]), requirement
+
+
+def test_what_is_declared_is_imported():
+    """A dependency, and an extra, exists when something uses it."""
+    project = PROJECT["project"]
+    extras = [line for name, lines in project["optional-dependencies"].items() if name != "dev" for line in lines]
+    modules = {"pillow": "PIL", "opencv-python-headless": "cv2", "lightning-fabric": "lightning_fabric", "pyyaml": "yaml"}
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    for requirement in map(Requirement, [*project["dependencies"], *extras]):
+        module = modules.get(requirement.name, requirement.name)
+        assert re.search(rf"^\s*(?:import|from) {module}\b", sources, re.MULTILINE), requirement.name
 
 
 def test_torch_is_recent_enough_to_load_weights_safely():

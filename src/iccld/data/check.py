@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
-import tempfile
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from iccld.data.dataset import FileDataset, size_mismatch
 from iccld.errors import DataError
+from iccld.files import write_atomically
 from iccld.labels import LabelSpace
 from iccld.machine import available_cores
 from iccld.progress import Bar, progress
@@ -254,14 +255,8 @@ def _read_cache(file: Path, shape: tuple[int, int]) -> Counts | None:
 def _write_cache(file: Path, counts: Counts) -> None:
     """Atomic.  A cache that cannot be written costs time, not the run: a warning."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                np.save(stream, counts, allow_pickle=False)
-            os.replace(temporary, file)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        stored = io.BytesIO()
+        np.save(stored, counts, allow_pickle=False)
+        write_atomically(file, stored.getvalue(), is_shared=True)
     except OSError as error:
         warnings.warn(f"class counts were not cached in {file.parent}: {error.strerror or error}", stacklevel=2)
