@@ -200,9 +200,7 @@ def test_fault_50_masks_among_the_pictures_of_one_folder_are_refused(tmp_path: P
     for i in range(4):
         photo(tmp_path / f"{i}.jpg", i)
         mask(tmp_path / f"{i}_mask.png")
-    with pytest.raises(
-        DataError, match=r"4 of 8 picture files look like masks .*, such as 0_mask\.png, named \*_mask"
-    ):
+    with pytest.raises(DataError, match=r"4 of 8 picture files look like masks .*, such as 0_mask\.png, named \*_mask"):
         open_dataset(tmp_path, labels=False)
     (tmp_path / "dataset.yaml").write_text("suffixes: {mask: _mask.png}\nclasses: [{name: road, ids: [7]}, {name: sky, ids: [23]}]")
     dataset = open_dataset(tmp_path, label_space=TWO)

@@ -51,8 +51,10 @@ CATALOGUE: dict[int, str] = {
     53: "16-bit pictures of narrow range",
     54: "one class, nothing labelled, or a class without a source pixel",
     55: "files left out",
+    56: "a run that is read otherwise than it was scored",
     57: "a data error in the middle of training",
     58: "a refused start",
+    60: "another CPU: with and without bf16, with AVX2 alone",
 }
 
 

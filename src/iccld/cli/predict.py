@@ -20,8 +20,9 @@ def predict(arguments: Namespace, _: list[str]) -> int:
 
     predictor, standing = open_predictor(arguments)
     origin = {"run": str(arguments.run), **standing.as_dict()}
-    choices = (str(getattr(arguments, name)) for name in ("stage", "weights", "sampler_steps", "size", "window", "stride"))
-    model = " ".join([weights_identity(arguments.run), *choices])
+    choices = (getattr(arguments, name) for name in ("stage", "weights", "sampler_steps"))
+    settings = (predictor.precision, predictor.working_size, predictor.window, predictor.stride)
+    model = " ".join([weights_identity(arguments.run), *(str(value) for value in (*choices, *settings))])
     if arguments.format == "submission":
         num = NUM_TEST if arguments.expect is None else arguments.expect
         report = predict_submission(predictor, arguments.paths, arguments.out, num=num, model=model, origin=origin, wide=standing.wide)

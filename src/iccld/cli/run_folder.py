@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from iccld.config import parse_size, read_config
-from iccld.errors import CheckpointError, ConfigError
+from iccld.errors import CheckpointError
 from iccld.progress import say
 
 if TYPE_CHECKING:
@@ -28,15 +26,6 @@ def refuse_other_than_run(run: Path) -> None:
         raise CheckpointError(f"{run} has no complete checkpoint; train it with iccld adapt --config {run / 'config.yaml'} --resume auto")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """environment.json or summary.json of a run; empty when it is missing or damaged, as after a crash."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 def weights_identity(run: Path) -> str:
     """A short digest of every complete checkpoint's manifest: it changes when the run is trained further or again."""
     digest = hashlib.sha256()
@@ -46,7 +35,7 @@ def weights_identity(run: Path) -> str:
 
 
 def open_predictor(arguments: Namespace) -> tuple[Predictor, Standing]:
-    """The predictor that `--stage --weights --sampler_steps --size --window --stride` ask for, and how far its run has come.
+    """The predictor as the run was scored, unless a flag of `parser._add_model` asks for something else, and how far the run has come.
 
     A run that is not finished is said to be so.
     """
@@ -55,19 +44,17 @@ def open_predictor(arguments: Namespace) -> tuple[Predictor, Standing]:
     require_matching_torchvision()
     from iccld.runs import load_with_standing
 
-    predictor, standing = load_with_standing(arguments.run, arguments.stage, arguments.weights, arguments.sampler_steps)
+    predictor, standing = load_with_standing(
+        arguments.run,
+        arguments.stage,
+        arguments.weights,
+        arguments.sampler_steps,
+        precision=arguments.precision,
+        size=arguments.size,
+        window=arguments.window,
+        stride=arguments.stride,
+    )
     if not standing.is_finished:
         where = f"these are the weights of stage {standing.stage} after iteration {standing.iteration} of {standing.iterations}"
         say(f"warning: {arguments.run} is not finished: {where}")
-    evaluation = read_config(arguments.run / "config.yaml").evaluation
-    if arguments.size is not None:
-        predictor.working_size = arguments.size
-    if arguments.window is not None:
-        predictor.window, predictor.stride = arguments.window, None
-    elif evaluation.window != "whole":
-        predictor.window, predictor.stride = parse_size(evaluation.window), evaluation.stride or None
-    if arguments.stride is not None:
-        if predictor.window is None:
-            raise ConfigError(f"--stride {arguments.stride} has no window to move; add --window HxW")
-        predictor.stride = arguments.stride
     return predictor, standing
