@@ -243,3 +243,9 @@ def test_fault_51_a_section_val_without_split_means_val(tmp_path):
     file.write_text("val: {path: somewhere}\n")
     assert load_config(file).val.split == "val"
     assert load_config(file, ["--val.split", "train"]).val.split == "train"
+
+
+def test_one_number_is_a_list_of_one_and_paths_with_commas_stay(tmp_path):
+    assert load_config("demo", ["--evaluation.compare_steps", "1"]).evaluation.compare_steps == (1,)
+    assert load_config("demo", ["--evaluation.compare_steps=1,50"]).evaluation.compare_steps == (1, 50)
+    assert load_config("gta5_to_cityscapes", ["--source.path", "a,b"]).source.path == "a,b"

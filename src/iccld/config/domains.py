@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 from iccld.config.checks import require, require_at_least, require_one_of, require_size
 
-FORMATS = ("auto", "gta5", "synthia", "cityscapes", "folder", "voc", "kitti", "acdc", "bdd100k", "mapillary", "idd", "carla")
+FORMATS = (
+    *("auto", "gta5", "synthia", "synthia_seqs", "cityscapes", "folder"),
+    *("voc", "kitti", "acdc", "bdd100k", "mapillary", "idd", "carla"),
+)
 """Layouts on disk that `iccld.data` reads."""
 
 

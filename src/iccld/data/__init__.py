@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from iccld.data.carla import open_carla
 from iccld.data.cityscapes import open_cityscapes
 from iccld.data.dataset import Dataset, FileDataset
 from iccld.data.folder import YAML_NAME, open_folder
@@ -18,7 +19,7 @@ from iccld.data.synthia import open_synthia
 from iccld.errors import ConfigError, DataError
 from iccld.labels import CITYSCAPES19, LabelSpace
 
-FORMATS = ("auto", "gta5", "synthia", "cityscapes", "folder", *dict.fromkeys(layout.format for layout in LAYOUTS), "carla")
+FORMATS = ("auto", "gta5", "synthia", "synthia_seqs", "cityscapes", "folder", *dict.fromkeys(layout.format for layout in LAYOUTS), "carla")
 
 __all__ = ["FORMATS", "IMAGE_SUFFIXES", "Dataset", "FileDataset", "MaskReader", "detect_format", "open_dataset"]
 
@@ -52,6 +53,8 @@ def open_dataset(
     yaml = Path(classes).expanduser() if classes is not None else None
     layout = _known_layout(root, format)
     if layout is not None:
+        if layout.format == "carla" and yaml is None and not (root / YAML_NAME).is_file():
+            return open_carla(root, layout, split, label_space, labels, strict, is_asked)
         if layout.format in TABLES and yaml is None:
             return open_known(root, layout, split, label_space, labels, strict, is_asked)
         if layout.format not in TABLES and yaml is None and not (root / YAML_NAME).is_file():
@@ -64,8 +67,8 @@ def open_dataset(
         raise ConfigError(f"a classes file ({yaml}) goes with format folder, not {found}")
     if found == "gta5":
         return open_gta5(root, split, label_space, labels, strict, is_asked)
-    if found == "synthia":
-        return open_synthia(root, split, label_space, labels, strict, is_asked)
+    if found in ("synthia", "synthia_seqs"):
+        return open_synthia(root, split, label_space, labels, strict, is_asked, format)
     if found == "cityscapes":
         return open_cityscapes(root, split, label_space, labels, strict, is_asked)
     return open_folder(root, split, label_space, yaml, labels, strict, is_asked)
@@ -90,7 +93,7 @@ def detect_format(root: Path, split: str = "train") -> str:
 
 def _known_layout(root: Path, format: str) -> Layout | None:
     """The recognised layout where it is to be read as one: found, or named.  ConfigError when another layout is named than lies there."""
-    if format in ("gta5", "synthia", "cityscapes", "folder"):
+    if format in ("gta5", "synthia", "synthia_seqs", "cityscapes", "folder"):
         return None
     layout = recognise(root)
     if format != "auto" and (layout is None or layout.format != format):

@@ -173,6 +173,12 @@ def class_statistics(dataset: FileDataset, workers: int | None = None, progress:
     return counts
 
 
+def class_shares(dataset: FileDataset) -> tuple[float, ...]:
+    """(K,) share of each class in the labelled pixels, 0..1, by train id."""
+    totals = class_statistics(dataset).sum(axis=0)
+    return tuple((totals / max(int(totals.sum()), 1)).tolist())
+
+
 def cache_folder() -> Path:
     """$ICCLD_CACHE, or ~/.cache/iccld."""
     chosen = os.environ.get("ICCLD_CACHE")

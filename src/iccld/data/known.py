@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from iccld.data.dataset import FileDataset, absorbed_table, join_names, left_out_note, pair_files
@@ -24,10 +25,25 @@ KITTI's semantics and ACDC's labelIds are Cityscapes' ids; BDD100K's masks hold 
 def open_known(
     root: Path, layout: Layout, split: str, label_space: LabelSpace, labels: bool = True, strict: bool = True, is_asked: bool = False
 ) -> FileDataset:
-    """One part of a recognised layout.  Without masks it is unlabelled.
+    """One part of a recognised layout, its ids absorbed into `label_space`.  Without masks it is unlabelled.
 
-    DataError: a part that is not there (those that are get named), no pictures, files without a partner (strict).  ConfigError: masks
-    whose ids the layout does not define, label spaces that do not fit.
+    As `open_paired`.  ConfigError: masks whose ids the layout does not define, label spaces that do not fit.
+    """
+    if labels and folders_of(root, layout.masks, split) and layout.format not in TABLES:
+        raise ConfigError(f"{root}: is {layout.title}; its masks do not say which class an id is: {layout.remedy}")
+    dataset = open_paired(root, layout, split, label_space, labels, strict, is_asked)
+    if not dataset.has_labels:
+        return dataset
+    table, notes = absorbed_table(*TABLES[layout.format], CITYSCAPES19.names, label_space)
+    return replace(dataset, raw_ids=table, notes=[*notes, *dataset.notes])
+
+
+def open_paired(
+    root: Path, layout: Layout, split: str, label_space: LabelSpace, labels: bool = True, strict: bool = True, is_asked: bool = False
+) -> FileDataset:
+    """One part of a recognised layout, its pictures and masks paired by name; what the ids mean is left open.
+
+    DataError: a part that is not there (those that are get named), no pictures, files without a partner (strict).
     """
     folders = folders_of(root, layout.images, split)
     listed = listed_names(root, layout, split) if labels or is_asked else None
@@ -35,7 +51,6 @@ def open_known(
     if not folders or (is_asked and not has_parts and listed is None):
         found = splits_of(root, layout)
         raise DataError(f"{root}: {layout.title} has no split '{split}' here, found {', '.join(found) or 'none; leave --split out'}")
-    skipped = left_out_note([folder for folder, _ in folders], picture_suffixes())
     image_files = _named(folders, picture_suffixes(), layout.image_ending)
     if listed is not None:
         missing = [name for name in listed if name not in image_files]
@@ -45,15 +60,9 @@ def open_known(
     if not image_files:
         raise DataError(f"{folders[0][0]}: expected the pictures of {layout.title} there, found 0")
     mask_folders = folders_of(root, layout.masks, split) if labels else []
-    if mask_folders and layout.format not in TABLES:
-        raise ConfigError(f"{root}: is {layout.title}; its masks do not say which class an id is: {layout.remedy}")
     mask_files = _named(mask_folders, MASK_SUFFIXES, layout.mask_ending) if mask_folders else None
     label_folder = mask_folders[0][0] if mask_folders else root
     pairs = pair_files(root, image_files, mask_files, label_folder, strict, label_suffix=f"{layout.mask_ending}.png")
-    table, notes = raw_id_table({}, ()), list[str]()
-    if mask_files is not None:
-        ids, known = TABLES[layout.format]
-        table, notes = absorbed_table(ids, known, CITYSCAPES19.names, label_space)
     return FileDataset(
         root=root,
         format=layout.format,
@@ -62,8 +71,8 @@ def open_known(
         image_paths=pairs.image_paths,
         label_paths=pairs.label_paths,
         label_space=label_space,
-        raw_ids=table,
-        notes=[*notes, *skipped],
+        raw_ids=raw_id_table({}, ()),
+        notes=left_out_note([folder for folder, _ in folders], picture_suffixes()),
         problems=pairs.problems,
         label_folder=str(label_folder),
     )

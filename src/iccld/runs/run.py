@@ -22,7 +22,7 @@ from iccld.assembly.objects import (
 from iccld.batch import DomainBatch
 from iccld.config import Config, comparable
 from iccld.data import FileDataset
-from iccld.data.check import class_statistics
+from iccld.data.check import class_shares, class_statistics
 from iccld.data.pairs import PairDataset, pair_loader
 from iccld.data.patience import shared_memory_shortage
 from iccld.errors import ConfigError
@@ -148,6 +148,7 @@ class _Run:
                 keep_last=config.runtime.keep_last,
                 resume=config.runtime.resume == "auto",
                 fingerprint=self.fingerprint,
+                class_shares=class_shares(self.data.source),
             ),
             Hooks(on_evaluate=self.scorer.evaluate, on_stage_end=self._finish_stage, describe_batch=self._describe),
             engine=engine,

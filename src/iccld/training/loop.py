@@ -86,7 +86,7 @@ class _StageLoop:
         self.run = run
         self.directory = checkpoint.stage_directory(run, stage.name)
         self.means = RunningMeans()
-        self.watch = PseudoLabelWatch(stage.iterations)
+        self.watch = PseudoLabelWatch(stage.iterations, options.class_shares)
         self.iteration = 0  # finished iterations
         self.evaluated = 0  # the last iteration whose evaluation is in metrics.jsonl
         self.saved = -1
