@@ -68,7 +68,8 @@ def test_what_is_declared_is_imported():
     """A dependency, and an extra, exists when something uses it."""
     project = PROJECT["project"]
     extras = [line for name, lines in project["optional-dependencies"].items() if name != "dev" for line in lines]
-    modules = {"pillow": "PIL", "opencv-python-headless": "cv2", "lightning-fabric": "lightning_fabric", "pyyaml": "yaml", "pillow-heif": "pillow_heif"}
+    modules = {"pillow": "PIL", "opencv-python-headless": "cv2", "lightning-fabric": "lightning_fabric", "pyyaml": "yaml"}
+    modules["pillow-heif"] = "pillow_heif"
     sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
     for requirement in map(Requirement, [*project["dependencies"], *extras]):
         module = modules.get(requirement.name, requirement.name)

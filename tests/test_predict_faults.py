@@ -22,7 +22,7 @@ from iccld.cli import predict as command
 from iccld.errors import DataError
 from iccld.labels import LabelClass, LabelSpace
 from iccld.predict import index, predict_paths
-from iccld.predict.names import OUTPUTS, output_files
+from iccld.predict.names import USUAL, output_files
 from iccld.predictor import Predictor
 from iccld.runs import Standing
 
@@ -124,7 +124,7 @@ def test_fault_35_random_trees_map_one_to_one(tmp_path: Path, seed: int) -> None
     assert sorted(report.done) == sorted(pictures)
     entries = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]
     assert set(entries) == {str(path) for path in pictures}
-    for folder in OUTPUTS:
+    for folder in USUAL:
         files = [entry["outputs"][folder] for entry in entries.values()]
         assert len({file.casefold() for file in files}) == len(pictures)
         assert all((tmp_path / "out" / file).is_file() for file in files)

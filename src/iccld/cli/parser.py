@@ -195,10 +195,14 @@ def _add_scores(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     leaf.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the masks")
     leaf.add_argument(
         "--format",
-        choices=("masks", "submission"),
+        choices=("masks", "submission", "coco", "cvat", "labelstudio", "cityscapes", "voc"),
         default="masks",
-        help="submission: labelIds for Cityscapes' server (default: %(default)s)",
+        help="submission: labelIds for Cityscapes' server; the others are written beside the masks, to be imported (default: %(default)s)",
     )
+    leaf.add_argument(
+        "--write", type=_words, metavar="K,K", help="of color,train_ids,raw_ids,overlay,confidence,logits (default: all but logits)"
+    )
+    leaf.add_argument("--video", action="store_true", help="write the overlays of each film as a film too")
     leaf.add_argument("--expect", type=_count, metavar="N", help="pictures of the submission (default: 1525, the test split)")
     _add_model(leaf)
 
@@ -245,6 +249,10 @@ def _size(text: str) -> tuple[int, int]:
 
 def _window(text: str) -> str:
     return text if text == "whole" else "x".join(str(side) for side in _size(text))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def _natural(text: str) -> int:

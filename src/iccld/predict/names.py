@@ -13,9 +13,11 @@ from iccld.data.images import picture_suffixes, relative_name
 from iccld.data.layouts import pictures_below
 from iccld.progress import say
 
-OUTPUTS = {"color": ".png", "train_ids": ".png", "raw_ids": ".png", "overlay": ".jpg", "confidence": ".png"}
+OUTPUTS = {"color": ".png", "train_ids": ".png", "raw_ids": ".png", "overlay": ".jpg", "confidence": ".png", "logits": ".npy"}
 """Output folder -> suffix.  color: RGB of the palette.  train_ids: palette PNG of indices.  raw_ids: grey ids.  overlay: colours over the
-picture.  confidence: grey, 255 = certain."""
+picture.  confidence: grey, 255 = certain.  logits: (K, h, w) float16 at the network's own resolution."""
+USUAL = tuple(name for name in OUTPUTS if name != "logits")
+"""What is written when nothing else is asked for."""
 
 
 class Job(NamedTuple):
@@ -25,9 +27,9 @@ class Job(NamedTuple):
     name: str
 
 
-def output_files(name: str) -> dict[str, str]:
+def output_files(name: str, kinds: Sequence[str] = USUAL) -> dict[str, str]:
     """Output folder -> file below `out`."""
-    return {folder: f"{folder}/{name}{suffix}" for folder, suffix in OUTPUTS.items()}
+    return {folder: f"{folder}/{name}{OUTPUTS[folder]}" for folder in kinds}
 
 
 def find_pictures(paths: Sequence[Path | str], out: Path) -> tuple[list[tuple[Path, list[str]]], list[tuple[Path, str]]]:

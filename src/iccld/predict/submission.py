@@ -44,11 +44,15 @@ class SubmissionWriter:
         self.label_space = label_space
         self.table = default_raw_ids(label_space)  # (256,)
 
+    kinds: tuple[str, ...] = ("label_ids",)
+
     def files(self, name: str) -> dict[str, str]:
         """The one file of a frame, in `out` itself."""
         return {"label_ids": f"{name}{ENDING}"}
 
-    def write(self, job: Job, image: UInt8Array, labels: UInt8Array, certainty: UInt8Array) -> dict[str, Any]:
+    def write(
+        self, job: Job, image: UInt8Array, labels: UInt8Array, certainty: UInt8Array, logits: npt.NDArray[np.float16] | None = None
+    ) -> dict[str, Any]:
         """(H, W, 3), (H, W), (H, W) uint8 -> the picture's entry in the index.  Raises OSError when the file cannot be written."""
         if labels.shape != SIZE:  # a picture that its EXIF turns
             raise ValueError(f"is {labels.shape[1]}x{labels.shape[0]} once upright; a submission's pictures are {SIZE[1]}x{SIZE[0]}")
