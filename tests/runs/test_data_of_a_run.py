@@ -270,3 +270,18 @@ def test_fault_57_skipping_goes_on_counts_and_tells_at_the_end(bench: Bench, wor
     assert bench.adapt(stages={**bench.settings["stages"], "source": {"iterations": 6}}, runtime=runtime) == 0
     assert "warning: 1 target pictures could not be read and were left out, such as 2" in capsys.readouterr().err
     assert json.loads((bench.run / "summary.json").read_text())["skipped_pictures"] == {"target": ["2"]}
+
+
+def test_several_sources_targets_and_validation_sets(bench: Bench) -> None:
+    other, target = write_domain(bench.root / "other", 3), write_domain(bench.root / "target2", 2, labelled=False)
+    val, val2 = write_domain(bench.root / "val", 2), write_domain(bench.root / "val2", 3)
+    changes = {
+        "source": {"path": f"{bench.source},{other}", "weights": [1.0, 2.0], "holdout": 3},
+        "target": {"path": f"{bench.target},{target}"},
+        "val": {"path": f"{val},{val2}"},
+    }
+    assert bench.adapt(**changes) == 0
+    domains = json.loads((bench.run / "summary.json").read_text())["stages"]["adapt"]["domains"]
+    assert {name: each["num_images"] for name, each in domains.items()} == {str(val): 2, str(val2): 3}
+    assert f"mIoU in {val2}" in (bench.run / "report.html").read_text()
+    assert bench.adapt("--resume", "auto", **changes) == 0

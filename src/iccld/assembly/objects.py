@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
 
 from iccld.assembly.networks import build_networks
@@ -19,6 +20,7 @@ from iccld.config import Config, DomainConfig, Optimisation, nearest, parse_size
 from iccld.data import FileDataset, open_dataset
 from iccld.data.check import cache_folder, class_statistics
 from iccld.data.images import FULL_RANGE
+from iccld.data.joined import JoinedDataset, join
 from iccld.data.pairs import PairDataset
 from iccld.data.rare_class import rare_class_sampler
 from iccld.data.wide import Range, chosen_range, narrow_warning
@@ -58,6 +60,32 @@ def domain_path(domain: DomainConfig) -> Path | None:
     return generate(scenes.world, scenes.layout, scenes.num, parse_size(scenes.size), scenes.seed, out, split=domain.split)
 
 
+def open_domain(domain: DomainConfig, space: LabelSpace, labels: bool, usual_split: str) -> FileDataset | None:
+    """The pictures of all the domain's paths, or the scenes that it draws; None where there is nothing.
+
+    A split other than the usual one was asked for, and has to be there.
+    """
+    opened = []
+    for part in domain.parts:
+        path = domain_path(part)
+        if path is None:
+            return None
+        form = part.format if part.path is not None else part.generate.layout
+        is_asked = part.path is not None and part.split != usual_split
+        opened.append(open_dataset(path, form, part.split, space, part.classes, labels=labels, is_asked=is_asked))
+    return join(opened, domain.weights)
+
+
+def held_out(source: FileDataset, holdout: int) -> set[int]:
+    """Positions of the last `holdout` pictures; of several data sets, the last ones of each, as many as its share."""
+    if not isinstance(source, JoinedDataset):
+        return set(range(len(source) - holdout, len(source)))
+    ends = np.cumsum([source.part_numbers.count(part) for part in range(len(source.parts))])
+    shares = np.round(holdout * ends / len(source)).astype(int)  # cumulated, so that they add up
+    counts = np.diff(shares, prepend=0)
+    return {int(end) - 1 - k for end, count in zip(ends, counts, strict=True) for k in range(int(count))}
+
+
 def refuse_unusable_data(config: Config) -> None:
     """What `open_data` refuses, without a word otherwise; scenes that would have to be drawn first are not looked at."""
     if all(domain.path is not None for domain in (config.source, config.target) if domain.is_given):
@@ -74,12 +102,9 @@ def open_data(config: Config, ranges: Mapping[str, Range] | None = None, tells: 
         raise ConfigError(f"val.scaling is {config.val.scaling}, but val is read as the target is; set target.scaling")
 
     def opened(domain: DomainConfig, labels: bool) -> FileDataset | None:
-        path = domain_path(domain)
-        if path is None:
+        dataset = open_domain(domain, space, labels, "val" if domain is config.val else "train")
+        if dataset is None:
             return None
-        form = domain.format if domain.path is not None else domain.generate.layout
-        is_asked = domain.path is not None and domain.split != ("val" if domain is config.val else "train")
-        dataset = open_dataset(path, form, domain.split, space, domain.classes, labels=labels, is_asked=is_asked)
         for note in dataset.notes if tells else ():
             say(note)
         return dataset
@@ -102,8 +127,9 @@ def open_data(config: Config, ranges: Mapping[str, Range] | None = None, tells: 
     if holdout:
         if holdout >= len(source):
             raise ConfigError(f"source.holdout is {holdout} of {len(source)} pictures; leave some to train on, e.g. {len(source) // 5}")
-        source_val = source.subset(range(len(source) - holdout, len(source)))
-        source = source.subset(range(len(source) - holdout))
+        held = held_out(source, holdout)
+        source_val = source.subset(sorted(held))
+        source = source.subset([index for index in range(len(source)) if index not in held])
     if "depth" in registered_method(config.method).needs:
         _require_depth(config.method, {"source": source, "target": target})
     return Data(source, target, val, source_val, space)
@@ -224,6 +250,8 @@ def pair_dataset(config: Config, data: Data, rank: int = 0, world_size: int = 1,
     if config.sampling.rare_class:
         counts = class_statistics(data.source)
         rare = rare_class_sampler(counts, config.sampling.temperature, min_share=config.sampling.min_share)
+        if isinstance(data.source, JoinedDataset) and data.source.weights:
+            rare = replace(rare, weights=data.source.picture_weights())
     return PairDataset(
         data.source,
         data.target,

@@ -24,6 +24,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from iccld.batch import DomainBatch
 from iccld.data.dataset import Dataset, size_mismatch
+from iccld.data.joined import JoinedDataset
 from iccld.data.patience import PREFETCH, patiently
 from iccld.data.rare_class import RareClassSampler
 from iccld.errors import ConfigError, DataError
@@ -138,6 +139,12 @@ class PairDataset(TorchDataset[DomainBatch]):
         )
 
     def _in_order(self, domain: int, position: int, count: int) -> int:
+        dataset = self.source if domain == SOURCE else self.target
+        if isinstance(dataset, JoinedDataset) and dataset.weights:
+            part, drawn, first = dataset.position(position)
+            size = dataset.part_numbers.count(part)
+            epoch, offset = divmod(drawn, size)
+            return first + int(_epoch_order(self.seed, domain + 8 * (part + 1), epoch, size)[offset])
         epoch, offset = divmod(position, count)
         return int(_epoch_order(self.seed, domain, epoch, count)[offset])
 

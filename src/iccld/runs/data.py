@@ -14,6 +14,7 @@ import numpy as np
 from iccld.assembly.objects import Data
 from iccld.data import FileDataset
 from iccld.data.check import class_statistics
+from iccld.data.joined import JoinedDataset
 from iccld.data.sizes import mismatched
 from iccld.data.wide import Range
 from iccld.errors import CheckpointError, DataError
@@ -84,7 +85,7 @@ def fault(dataset: FileDataset, index: int) -> str | None:
 def data_digest(data: Data) -> dict[str, Any]:
     """What a checkpoint has to agree with: number and names of the pictures, the resolved ids and the range of 16-bit values, by domain."""
     return {
-        "source": {**_pictures(data.source), "ids": _ids(data.source, data.label_space)},
+        "source": {**_pictures(data.source), "ids": _all_ids(data.source, data.label_space)},
         "target": _pictures(data.target),
     }
 
@@ -92,6 +93,12 @@ def data_digest(data: Data) -> dict[str, Any]:
 def _pictures(dataset: FileDataset) -> dict[str, Any]:
     names = hashlib.sha256("\n".join(dataset.names).encode()).hexdigest()[:16]
     return {"pictures": len(dataset), "names": names, "range": list(dataset.wide)}
+
+
+def _all_ids(dataset: FileDataset, space: LabelSpace) -> dict[str, str]:
+    """Class -> its raw ids; of several data sets, one after the other."""
+    parts = [_ids(part, space) for part in dataset.parts] if isinstance(dataset, JoinedDataset) else [_ids(dataset, space)]
+    return {name: " | ".join(part[name] for part in parts) for name in space.names}
 
 
 def _ids(dataset: FileDataset, space: LabelSpace) -> dict[str, str]:

@@ -58,9 +58,7 @@ def open_folder(config: Config, engine: Engine, run: Path, data: Data, source: T
     is_trained: whether every stage was trained and scored before; where and how that was stays as it is told.
     """
     before = read_json(run / SUMMARY) if is_trained else {}
-    protocol = before.get("protocol") or _protocol(
-        config, data
-    )  # before CONFIG: a refusal leaves nothing
+    protocol = before.get("protocol") or _protocol(config, data)  # before CONFIG: a refusal leaves nothing
     write_atomically(run / CONFIG, dump_config(config))
     write_json(run / RANGES, {"source": data.source.wide, "target": data.target.wide}, indent=None)
     if config.label_space not in LABEL_SPACES:
