@@ -62,7 +62,8 @@ class StageConfig:
     """adamw, or sgd with momentum 0.9 (DeepLabV2's)."""
 
     head_factor: float = 1.0
-    """Learning rate of everything behind the encoder, over the encoder's; 10 for pre-trained encoders in DACS and DAFormer."""
+    """Learning rate of everything that comes without pre-trained weights (decoder, denoiser, new layers of the encoder), over the
+    encoder's; 10 in DACS and DAFormer.  Discriminators have rates of their own."""
 
     def __post_init__(self) -> None:
         require_one_of(self, "optimizer", ("adamw", "sgd"))

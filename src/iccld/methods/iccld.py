@@ -19,9 +19,10 @@ from iccld.errors import ConfigError
 from iccld.losses import confusion_to_uniform, cross_entropy, denoising_error, domain_cross_entropy, relative_gap
 from iccld.methods.ema import Ema
 from iccld.methods.handover import averaged_segmenter
-from iccld.methods.ingredients import Ingredients, Optimisation, Views, adamw, normalise
+from iccld.methods.ingredients import Ingredients, Optimisation, Views, normalise
 from iccld.methods.method import DiffusionMethod, Method, Schedule, Stage
 from iccld.methods.mixing import at_size, label_weight, mixed_view, plain_domains
+from iccld.methods.optimizers import two_rates
 from iccld.methods.pseudo_label import confident_share, label_statistics, pseudo_label
 from iccld.methods.schedule import warmup_poly
 from iccld.methods.segmenter_method import SegmenterMethod
@@ -127,8 +128,7 @@ class Step1(SegmenterMethod[Settings]):
     model: Segmenter
 
     def __init__(self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
-        optimizer = adamw(list(segmenter.parameters()), optimisation)
-        super().__init__(ingredients, settings, optimisation, segmenter, optimizer=optimizer)
+        super().__init__(ingredients, settings, optimisation, segmenter)
 
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         """One update from source and mixed images.  Losses in nats, each ()."""
@@ -188,7 +188,7 @@ class Step2(DiffusionMethod):
         self.ema = Ema(self.model, optimisation.ema_decay)
         self.discriminator = ingredients.make_discriminator()
         trained = list(self.model.denoiser.parameters()) + (list(self.model.decoder.parameters()) if settings.train_decoder else [])
-        self.optimizer = adamw(trained, optimisation)
+        self.optimizer = two_rates([], trained, optimisation)
         self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=settings.discriminator_learning_rate)
         self.schedule = warmup_poly(self.optimizer, optimisation.iterations, optimisation.warmup, optimisation.power)
 

@@ -25,6 +25,7 @@ from iccld.methods.handover import segmenter_of
 from iccld.methods.ingredients import Ingredients, Optimisation, adam, adamw, normalise
 from iccld.methods.method import DiffusionMethod, Method, Schedule, Stage
 from iccld.methods.mixing import at_size, crop_pair, label_weight, mixed_view, paint, plain_domains
+from iccld.methods.optimizers import Make, segmenter_optimizer, two_rates
 from iccld.methods.pseudo_label import label_statistics, pseudo_label, pseudo_label_weight
 from iccld.methods.schedule import epoch_decay, warmup_poly
 from iccld.methods.segmenter_method import SegmenterMethod
@@ -125,8 +126,8 @@ def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[s
     return source_then(ingredients, optimisation, step1=step1, step2=step2)
 
 
-def _optimizer(parameters: list[nn.Parameter], settings: Settings, optimisation: Optimisation) -> torch.optim.Optimizer:
-    return adam(parameters, optimisation) if settings.optimizer == "adam" else adamw(parameters, optimisation)
+def _make(settings: Settings) -> Make:
+    return adam if settings.optimizer == "adam" else adamw
 
 
 def _schedule(optimizer: torch.optim.Optimizer, settings: Settings, optimisation: Optimisation) -> LambdaLR:
@@ -184,7 +185,7 @@ class Step1(SegmenterMethod[Settings]):
     model: Segmenter
 
     def __init__(self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
-        optimizer = _optimizer(list(segmenter.parameters()), settings, optimisation)
+        optimizer = segmenter_optimizer(segmenter, optimisation, make=_make(settings))
         schedule = _schedule(optimizer, settings, optimisation)
         super().__init__(ingredients, settings, optimisation, segmenter, optimizer=optimizer, schedule=schedule)
         self.headline_weights = settings.predict_with
@@ -229,7 +230,7 @@ class Step2(DiffusionMethod):
         sees_features = settings.discriminate == "features"
         self.discriminator = FeatureDiscriminator(middle_channels(denoiser)) if sees_features else ingredients.make_discriminator()
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.optimizer = _optimizer(trained, settings, optimisation)
+        self.optimizer = two_rates([], trained, optimisation, _make(settings))
         self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=settings.discriminator_learning_rate)
         self.schedule = _schedule(self.optimizer, settings, optimisation)
 

@@ -68,7 +68,7 @@ class Optimisation:
     optimizer: str = "adamw"
     """"adamw", or "sgd" with momentum 0.9."""
     head_factor: float = 1.0
-    """Learning rate of everything behind the encoder, over the encoder's."""
+    """Learning rate of everything that comes without pre-trained weights, over the encoder's."""
 
 
 @dataclass(frozen=True)

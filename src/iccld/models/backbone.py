@@ -129,6 +129,10 @@ class BackboneEncoder(nn.Module):
         latent = crop_level(self.to_latent(merged), height, width, self.stride)  # (B, C, H/stride, W/stride)
         return Features(latent, tuple(crop_level(levels[stride], height, width, stride) for stride in self.strides))
 
+    def new_layers(self) -> list[nn.Module]:
+        """What does not come with a backbone's weights: it learns at the rate of the head."""
+        return [self.backbone.scales, self.stem, self.lateral, self.merge, self.to_latent]
+
 
 def load_backbone(folder: Path, pretrained: bool = True, gradient_checkpointing: bool = False) -> Backbone:
     """The backbone of a folder with a transformers config.json, with the folder's weights or, unless `pretrained`, random ones.

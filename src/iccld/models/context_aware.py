@@ -35,6 +35,10 @@ class PyramidEncoder(nn.Module):
         *pyramid, latent = (crop_level(level, height, width, stride) for level, stride in levels)
         return Features(latent, tuple(pyramid))
 
+    def new_layers(self) -> list[nn.Module]:
+        """What does not come with a backbone's weights: the pyramid of a plain ViT."""
+        return [self.backbone.scales]
+
 
 class ContextAwareDecoder(Decoder):
     """Every level embedded to one width and size, side by side, then depth-wise separable dilated convolutions: -> (B, K, H/4, W/4)."""
