@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from iccld.errors import ConfigError
 from iccld.models.blocks import num_groups, resize_like
+from iccld.models.cpu_convolution import Geometry, convolution
 from iccld.models.features import Features
 from iccld.models.recompute import run_block
 
@@ -99,20 +100,21 @@ class ConvNorm(nn.Module):
         self.register_buffer("variance", torch.ones(channels_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.folded()
         rows, columns = (_same(side, self.kernel, self.stride) for side in x.shape[-2:])
+        scale, shift = self.affine()
+        if x.device.type == "cpu":
+            return convolution(x, self.weight, scale, shift, Geometry(self.stride, rows, columns, self.groups > 1, self.has_activation))
         is_symmetric = rows[0] == rows[1] and columns[0] == columns[1]
-        if not is_symmetric:
-            x = F.pad(x, (*columns, *rows))
+        x = x if is_symmetric else F.pad(x, (*columns, *rows))
         padding = (rows[0], columns[0]) if is_symmetric else (0, 0)
-        x = F.conv2d(x, weight, bias, self.stride, padding, groups=self.groups)
-        return F.relu6(x, inplace=True) if self.has_activation else x
+        x = F.conv2d(x, self.weight * scale[:, None, None, None], shift, self.stride, padding, groups=self.groups)
+        return F.relu6(x) if self.has_activation else x
 
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """Kernel and bias of the one convolution that both are: (C_out, C_in/groups, k, k), (C_out,)."""
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Scale and shift of each channel that the norm is: (C_out,) twice."""
         mean, variance = cast(Tensor, self.mean), cast(Tensor, self.variance)
         scale = self.gain * (variance + EPSILON).rsqrt()
-        return self.weight * scale[:, None, None, None], self.bias - mean * scale
+        return scale, self.bias - mean * scale
 
 
 class InvertedResidual(nn.Module):
@@ -194,7 +196,9 @@ class EfficientNetEncoder(nn.Module):
         self.register_buffer("offset", 2 * torch.tensor(mean)[:, None, None] - 1, persistent=False)
 
     def forward(self, image: Tensor) -> Features:
-        level2, level4, level8, level16, level32 = self.trunk(image * self.gain + self.offset)
+        level2, level4, level8, level16, level32 = self.trunk(
+            (image * self.gain + self.offset).contiguous(memory_format=torch.channels_last)
+        )
         projected = [lateral(level) for lateral, level in zip(self.lateral, (level8, level16, level32), strict=True)]
         fused = projected[0] + resize_like(projected[1], level8) + resize_like(projected[2], level8)  # (B, width, H/8, W/8)
         return Features(self.to_latent(fused), (level2, level4, level8))
