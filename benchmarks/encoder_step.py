@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from iccld.build.networks import build_networks
+from iccld.assembly.networks import build_networks
 from iccld.config import NetworkConfig
-from iccld.methods.ingredients import Optimisation
-from iccld.methods.optimizers import segmenter_optimizer
+from iccld.config.optimisation import Optimisation
+from iccld.methods.common.optimizers import segmenter_optimizer
 from iccld.models import efficientnet
 from iccld.models.cpu_convolution import Geometry
 from iccld.training.allocator import keep_freed_memory
@@ -48,7 +48,7 @@ def stepper(batch: int, dtype: torch.dtype, layout: torch.memory_format, is_ours
     torch.manual_seed(0)
     config = NetworkConfig(encoder="efficientnet-lite0", widths=(16, 32, 64, 96, 128), decoder_width=32)
     network = build_networks(config, NUM_CLASSES).make_segmenter().train().to(memory_format=layout)
-    optimizer = segmenter_optimizer(network, Optimisation(1, learning_rate=1e-5, head_factor=10))
+    optimizer = segmenter_optimizer(network, Optimisation(iterations=1, learning_rate=1e-5, head_factor=10))
     image = torch.randn(batch, 3, *SIZE).contiguous(memory_format=layout)
     label = torch.randint(0, NUM_CLASSES, (batch, SIZE[0] // 2, SIZE[1] // 2))
 

@@ -14,16 +14,18 @@ from torch import Tensor
 from iccld.errors import ConfigError
 from iccld.losses import confusion_to_uniform, domain_cross_entropy
 from iccld.methods import iccld, iccld_paper
+from iccld.methods.common.mixing import paint
 from iccld.methods.iccld_paper import Settings, Step1, Step2
-from iccld.methods.mixing import paint
 from iccld.models import CompactEncoder, InterCoderDecoder, Segmenter
+
+from ..rounding import Gradients, differ, reached_parts, watching
 
 LITERAL = {name: get_args(hint) for name, hint in get_type_hints(Settings).items() if get_origin(hint) is Literal}
 
 
 def made(tiny: ModuleType, kind: type, settings: Settings, **changes: Any) -> Any:
     """A stage with its engine, on tiny networks."""
-    parts = tiny.ingredients(**changes)
+    parts = tiny.parts(**changes)
     return tiny.ready(kind(parts, settings, tiny.optimisation(), parts.make_segmenter()))
 
 
@@ -42,8 +44,10 @@ def moved(tiny: ModuleType, method: Any, run: Callable[[], Any]) -> set[str]:
         if list(part.parameters())
     }
     before = {name: tiny.values(part) for name, part in parts.items()}
-    run()
+    with watching(method.networks()) as watched:
+        run()
     names = {name for name, part in parts.items() if not torch.equal(tiny.values(part), before[name])}
+    assert names - reached_parts(watched) == set(), "moved by rounding alone"
     return {"discriminator" if name.startswith("discriminator") else name.removeprefix("segmenter.") for name in names}
 
 
@@ -113,7 +117,7 @@ def test_a_perfect_literal_denoiser_changes_no_mask(tiny: ModuleType) -> None:
     image = tiny.batch().target_image
     with torch.no_grad():
         answer = method.predictor("model")(image)
-        torch.testing.assert_close(answer, method.ingredients.predictor(step1)(image), atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(answer, method.parts.predictor(step1)(image), atol=1e-3, rtol=1e-3)
 
 
 # --- which loss moves which network ---------------------------------------------------------------------------------------
@@ -156,7 +160,7 @@ class BatchNormed(CompactEncoder):
 @pytest.mark.parametrize("kind", [(iccld.Step2, iccld.Settings), (Step2, Settings)], ids=["iccld", "iccld_paper"])
 def test_step2_leaves_the_encoder_and_its_batch_statistics_alone(tiny: ModuleType, kind: tuple[type, type]) -> None:
     encoder = BatchNormed()
-    parts = tiny.ingredients(make_segmenter=lambda: Segmenter(encoder, InterCoderDecoder(4, encoder.pyramid_channels, 4, width=16)))
+    parts = tiny.parts(make_segmenter=lambda: Segmenter(encoder, InterCoderDecoder(4, encoder.pyramid_channels, 4, width=16)))
     encoder.train()(torch.rand(2, 3, 32, 32))  # statistics that are not those of a fresh network
     stage, settings = kind
     method = tiny.ready(stage(parts, settings(), tiny.optimisation(), parts.make_segmenter()))
@@ -171,31 +175,34 @@ def test_step2_leaves_the_encoder_and_its_batch_statistics_alone(tiny: ModuleTyp
 
 
 def test_step1_moves_every_parameter_of_encoder_and_decoder(tiny: ModuleType) -> None:
-    method = made(tiny, Step1, Settings(threshold=0.3))
+    method = made(tiny, Step1, Settings(threshold=0.3), make_segmenter=tiny.make_wide_segmenter)
     before = {name: p.detach().clone() for name, p in method.model.named_parameters()}
-    tiny.step(method, 0)
+    with Gradients(method.model) as gradients:
+        tiny.step(method, 0)
+    assert gradients.unreached() == set()
     assert [name for name, p in method.model.named_parameters() if torch.equal(p, before[name])] == []
 
 
 # --- every switch ---------------------------------------------------------------------------------------------------------
 
 
-def first_step(tiny: ModuleType, **settings: Any) -> tuple[Step2, Tensor]:
-    """A method after one step, and its weights."""
+def first_step(tiny: ModuleType, **settings: Any) -> tuple[Step2, Tensor, list[float]]:
+    """A method after one step, its weights, and the losses that its two updates were given."""
     method = step2(tiny, **settings)
+    asked = tiny.asked(method)
     losses = tiny.step(method, 0)
     assert all(torch.isfinite(loss).all() for loss in losses.values())
-    return method, tiny.values(method.model)
+    return method, tiny.values(method.model), [*asked["denoiser"], *asked["discriminator"]]
 
 
 @pytest.fixture(scope="module")
-def letter(tiny: ModuleType) -> Tensor:
-    """The weights after one literal step."""
-    return first_step(tiny)[1]
+def letter(tiny: ModuleType) -> tuple[Tensor, list[float]]:
+    """The weights after one literal step, and its losses."""
+    return first_step(tiny)[1:]
 
 
-def test_a_literal_step_repeats(tiny: ModuleType, letter: Tensor) -> None:
-    assert torch.equal(first_step(tiny)[1], letter)
+def test_a_literal_step_repeats(tiny: ModuleType, letter: tuple[Tensor, list[float]]) -> None:
+    assert torch.equal(first_step(tiny)[1], letter[0])
 
 
 @pytest.mark.parametrize(
@@ -207,7 +214,7 @@ def test_a_literal_step_repeats(tiny: ModuleType, letter: Tensor) -> None:
         {"diffuse": "prediction"},
         {"task_weight": 1.0},
         {"adversary": "minimax", "adversarial_weight": 1.0},
-        {"adversarial_weight": 0.0},
+        {"adversarial_weight": 10.0},
         {"discriminator_timestep": False, "adversarial_weight": 1.0},
         {"discriminate": "clean", "adversarial_weight": 1.0},
         {"prediction": "sample"},
@@ -217,17 +224,22 @@ def test_a_literal_step_repeats(tiny: ModuleType, letter: Tensor) -> None:
     ],
     ids=lambda settings: "-".join(f"{name}={value}" for name, value in settings.items()),
 )
-def test_every_switch_changes_the_first_step_and_predicts(tiny: ModuleType, letter: Tensor, settings: dict[str, Any]) -> None:
-    method, weights = first_step(tiny, **settings)
-    is_same = torch.equal(weights, letter)
-    assert is_same == (settings.get("optimizer") == "adamw")  # without decay, and at iteration 0, AdamW is Adam
+def test_every_switch_changes_the_first_step_and_predicts(
+    tiny: ModuleType, letter: tuple[Tensor, list[float]], settings: dict[str, Any]
+) -> None:
+    """Told by the losses: the weights' first step has the size of the learning rate, whatever the gradient's."""
+    method, weights, losses = first_step(tiny, **settings)
+    if settings.get("optimizer") == "adamw":
+        assert torch.equal(weights, letter[0])  # without decay, and at iteration 0, AdamW is Adam
+    else:
+        assert losses != pytest.approx(letter[1], rel=1e-4)
     with torch.no_grad():
         assert torch.isfinite(method.predictor()(tiny.batch(rows=1).target_image)).all()
 
 
 def test_adam_decays_no_weight_and_adamw_does(tiny: ModuleType) -> None:
     for name, kind in (("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)):
-        parts = tiny.ingredients()
+        parts = tiny.parts()
         settings = Settings(optimizer=name)  # type: ignore[arg-type]
         for stage in (Step1, Step2):
             method = stage(parts, settings, tiny.optimisation(weight_decay=0.5), parts.make_segmenter())
@@ -238,7 +250,7 @@ def test_adam_decays_no_weight_and_adamw_does(tiny: ModuleType) -> None:
 def test_the_rate_follows_the_chosen_schedule(tiny: ModuleType) -> None:
     rates = {}
     for name in ("polynomial", "epochs"):
-        parts = tiny.ingredients()
+        parts = tiny.parts()
         settings = Settings(schedule=name, epoch_iterations=1)  # type: ignore[arg-type]
         method = tiny.ready(Step1(parts, settings, tiny.optimisation(iterations=10), parts.make_segmenter()))
         for _ in range(5):
@@ -291,12 +303,12 @@ def test_the_headline_uses_the_chosen_weights(tiny: ModuleType) -> None:
 @pytest.mark.parametrize("start_from", ["ema", "model"])
 def test_a_stage_starts_from_the_chosen_weights(tiny: ModuleType, start_from: Any) -> None:
     optimisation = {name: tiny.optimisation() for name in ("source", "step1", "step2")}
-    stages = iccld_paper.stages(tiny.ingredients(), Settings(start_from=start_from), optimisation)
+    stages = iccld_paper.stages(tiny.parts(), Settings(start_from=start_from), optimisation)
     source = tiny.ready(stages[0].make_method(None))
     for iteration in range(3):
         tiny.step(source, iteration)
     chosen = source.ema.module if start_from == "ema" else source.model
-    assert not torch.equal(tiny.values(source.ema.module), tiny.values(source.model))
+    assert differ(tiny.values(source.ema.module), tiny.values(source.model))
     first = stages[1].make_method(source)
     assert torch.equal(tiny.values(first.networks()["segmenter"]), tiny.values(chosen))
 

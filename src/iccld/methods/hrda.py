@@ -13,15 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
-from iccld.methods.handover import averaged_segmenter
-from iccld.methods.ingredients import Ingredients, Optimisation, normalise
-from iccld.methods.method import Method, Stage
-from iccld.methods.mixing import at_size, label_weight, source_view, strong_view
-from iccld.methods.pseudo_label import confident_share, label_statistics, pseudo_label
-from iccld.methods.reference import reference_encoder
-from iccld.methods.resolutions import TwoResolutionSettings, draw_offsets, fused_cross_entropy, two_resolutions, with_borders
-from iccld.methods.self_training import SelfTraining
-from iccld.methods.supervised import source_then
+from iccld.config.optimisation import Optimisation
+from iccld.methods.common.daformer_family import SelfTraining
+from iccld.methods.common.frozen_encoder import reference_encoder
+from iccld.methods.common.mixing import at_size, label_weight, source_view, strong_view
+from iccld.methods.common.parts import Parts, normalise
+from iccld.methods.common.previous_stage import averaged_segmenter
+from iccld.methods.common.protocol import Method, Stage
+from iccld.methods.common.pseudo_label import confident_share, label_statistics, pseudo_label
+from iccld.methods.common.supervised import source_then
+from iccld.methods.common.two_resolutions import TwoResolutionSettings, draw_offsets, fused_cross_entropy, two_resolutions, with_borders
 from iccld.models import Segmenter, TwoResolutions, halved
 from iccld.transforms import Draw, classmix
 
@@ -34,14 +35,14 @@ class Settings(TwoResolutionSettings):
     """By how much pictures are enlarged first: 1, the context has half the working resolution (released); 2, the working resolution."""
 
 
-def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
+def stages(parts: Parts, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
     """`source`, then `adapt`.  The paper starts from ImageNet, without the first (0 iterations leave it out)."""
 
     def adapt(previous: Method | None) -> Method:
-        encoder = reference_encoder(settings.reference, previous, ingredients)
-        return Hrda(ingredients, settings, optimisation["adapt"], averaged_segmenter(previous, ingredients), encoder)
+        encoder = reference_encoder(settings.reference, previous, parts)
+        return Hrda(parts, settings, optimisation["adapt"], averaged_segmenter(previous, parts), encoder)
 
-    return source_then(ingredients, optimisation, adapt=adapt)
+    return source_then(parts, optimisation, adapt=adapt)
 
 
 class Hrda(SelfTraining[Settings]):
@@ -49,21 +50,16 @@ class Hrda(SelfTraining[Settings]):
 
     model: TwoResolutions
 
-    def __init__(
-        self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter, reference: nn.Module
-    ) -> None:
-        model = two_resolutions(segmenter, ingredients.views.crop, settings.attention_width, settings.enlarge)
-        super().__init__(ingredients, settings, optimisation, segmenter, reference, model=model, heads=[model.attention])
+    def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter, reference: nn.Module) -> None:
+        model = two_resolutions(segmenter, parts.crop, settings.attention_width, settings.enlarge)
+        super().__init__(parts, settings, optimisation, segmenter, reference, model=model, heads=[model.attention])
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from source and mixed pictures.  Losses in nats, each ()."""
-        views, settings, class_weight = self.ingredients.views, self.settings, self.ingredients.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
+        views, settings, class_weight = self.parts.views, self.settings, self.parts.class_weight
         # 1. A window of each source picture that shows the class it was drawn for (section 3.2); any window of the target.
         bordered = with_borders(batch, settings.margin_top, settings.margin_bottom, settings.margin_side)
         source, target = self.windows(bordered, draw)
-        assert source.label is not None
-        assert target.valid is not None
         image = source_view(source.image, views, draw) if settings.source_light else source.image
         # 2. The averaged model labels the target (Eq. 3); all labels weigh the batch's share of confident ones (Eq. 4), 0 at borders.
         with torch.no_grad():
@@ -71,22 +67,22 @@ class Hrda(SelfTraining[Settings]):
         share = self.engine.all_reduce(confident_share(pseudo.confidence, settings.threshold).mean())  # ()
         # 3. ClassMix: half of the classes are cut out of the source and pasted on the target, with their labels.
         pasted = self.choose_pasted(source.label, draw)  # (B, H, W)
-        label = classmix(pasted, source.label, at_size(pseudo.label, views.crop))
+        label = classmix(pasted, source.label, at_size(pseudo.label, self.parts.crop))
         weight = classmix(pasted, label_weight(source.label, class_weight), share * target.valid)
         mixed = strong_view(classmix(pasted, source.image, target.image), views, draw, once=settings.jitter_per == "batch")
         # 4. Context and detail of source and mixed pictures, fused (Eq. 11), and the loss of both (Eq. 12).
-        offsets_source, offsets_mixed = (draw_offsets(self.model, views.crop, len(image), draw) for _ in range(2))
-        look = self.model.look(normalise(torch.cat([image, mixed])), [*offsets_source, *offsets_mixed])
-        look_source, look_mixed = look.chunk(2)
+        offsets_source, offsets_mixed = (draw_offsets(self.model, self.parts.crop, len(image), draw) for _ in range(2))
+        output = self.model.with_one_detail(normalise(torch.cat([image, mixed])), [*offsets_source, *offsets_mixed])
+        output_source, output_mixed = output.chunk(2)
         loss = partial(fused_cross_entropy, self.model, detail_weight=settings.detail_weight, count_ignored=settings.count_ignored)
-        loss_source = loss(look_source, offsets_source, source.label, class_weight=class_weight)
-        loss_mixed = loss(look_mixed, offsets_mixed, label, weight)
+        loss_source = loss(output_source, offsets_source, source.label, class_weight=class_weight)
+        loss_mixed = loss(output_mixed, offsets_mixed, label, weight)
         # 5. The context's features of the source stay where they were (DAFormer, Eq. 9).
         with torch.no_grad():
             held = self.reference(halved(self.model.enlarged(normalise(image)))).latent
-        loss_feature = self.feature_distance(look_source.latent, held, source.label)
+        loss_feature = self.feature_distance(output_source.latent, held, source.label)
         # 6. One update, one average.
         self.update("segmenter", loss_source + loss_mixed + settings.feature_weight * loss_feature)
         self.ema.update(self.model, iteration)
         losses = {"source": loss_source.detach(), "mixed": loss_mixed.detach(), "feature": loss_feature.detach()}
-        return losses | label_statistics(pseudo, share, self.ingredients.label_space.num_classes)
+        return losses | label_statistics(pseudo, share, self.parts.label_space.num_classes)

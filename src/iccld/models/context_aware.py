@@ -37,7 +37,11 @@ class PyramidEncoder(nn.Module):
 
     def new_layers(self) -> list[nn.Module]:
         """What does not come with a backbone's weights: the pyramid of a plain ViT."""
-        return [self.backbone.scales]
+        return self.backbone.new_layers()
+
+    def layers(self) -> list[nn.Module]:
+        """The backbone's, for rates that fall with depth."""
+        return self.backbone.layers()
 
 
 class ContextAwareDecoder(Decoder):

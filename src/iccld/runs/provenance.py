@@ -1,0 +1,63 @@
+"""Where a number comes from: versions, machine, commit."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import iccld
+from iccld.machine import available_cores
+
+PACKAGES = ("torch", "diffusers", "kornia_rs", "numpy", "pillow", "opencv-python-headless", "lightning-fabric", "safetensors")
+
+
+def environment(device: str, precision: str) -> dict[str, Any]:
+    """What environment.json holds."""
+    import torch
+
+    commit, is_dirty = commit_of(Path(iccld.__file__).parent)
+    return {
+        "iccld": iccld.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "packages": {name: _version(name) for name in PACKAGES},
+        "device": device,
+        "precision": precision,
+        "cpu": _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "cores": available_cores(),
+        "command": shlex.join(["iccld", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("iccld", "__main__") else None,
+        "commit": commit,
+        "dirty": is_dirty,
+    }
+
+
+def commit_of(folder: Path) -> tuple[str | None, bool | None]:
+    """The commit of the checkout that `folder` lies in and whether files differ from it; (None, None) outside of one."""
+    try:
+        ask = ["git", "-C", str(folder)]
+        commit = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        changed = subprocess.run([*ask, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    return commit, bool(changed.strip())
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,188 @@
+"""Train a run from its configuration, stage by stage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from itertools import count as numbers
+from pathlib import Path
+from typing import Any
+
+from iccld.assembly.objects import (
+    class_weights,
+    make_engine,
+    make_parts,
+    method_settings,
+    open_data,
+    optimisations,
+    pair_dataset,
+    registered_method,
+)
+from iccld.batch import DomainBatch
+from iccld.config import Config, comparable
+from iccld.data import FileDataset
+from iccld.data.check import class_statistics
+from iccld.data.pairs import PairDataset, pair_loader
+from iccld.data.patience import shared_memory_shortage
+from iccld.errors import ConfigError
+from iccld.labels import LabelSpace
+from iccld.measure.remedies import memory_explained, training_remedies
+from iccld.methods.common.protocol import SOURCE, Method, Stage
+from iccld.predictor import Predictor
+from iccld.progress import say, set_quiet
+from iccld.runs.scores import StageScorer
+from iccld.runs.source import TrainedSource, find_source, restored_source
+from iccld.runs.summary import Summary, open_folder, stages_told
+from iccld.training import checkpoint
+from iccld.training.allocator import keep_freed_memory
+from iccld.training.engine import Engine
+from iccld.training.lock import lock_run
+from iccld.training.loop import StageResult
+from iccld.training.options import Hooks, LoopOptions
+from iccld.training.stages import run_stages
+
+StageCallback = Callable[[Path, str, Predictor, FileDataset, LabelSpace], None]
+"""Called after each stage with the run, the stage's name, its headline predictor, and what to show it on."""
+
+
+def adapt(config: Config, on_stage: StageCallback | None = None) -> Path:
+    """Train all stages of `config`, score them, write the run directory; returns it.
+
+    Resumes when `runtime.resume` is "auto" and something is there.  Raises the package's own errors only (exit codes of FAULTS.md).
+    """
+    engine = make_engine(
+        config,
+        devices=config.runtime.devices,
+        max_norm=config.runtime.clip_norm,
+        max_skips=max(config.runtime.max_skips, 1),
+        start="spawn",
+    )
+    return engine.launch(_adapt_rank, config, on_stage)
+
+
+def _adapt_rank(engine: Engine, config: Config, on_stage: StageCallback | None) -> Path:
+    keep_freed_memory()
+    if not engine.is_first:
+        set_quiet(True)
+    run = Path(config.runtime.out) / config.name
+    if engine.is_first:
+        run.mkdir(parents=True, exist_ok=True)
+    engine.barrier()
+    with lock_run(run) if engine.is_first else nullcontext():
+        return _Run(engine, config, run, on_stage).train()
+
+
+class _Run:
+    """The training of one run on one rank."""
+
+    def __init__(self, engine: Engine, config: Config, run: Path, on_stage: StageCallback | None) -> None:
+        self.engine, self.config, self.run, self.on_stage = engine, config, run, on_stage
+        if engine.is_first:
+            self.data = open_data(config)  # draws generated scenes once, for all ranks
+        engine.barrier()
+        if not engine.is_first:
+            self.data = open_data(config)
+        space = self.data.label_space
+        self.pairs = pair_dataset(config, self.data, engine.rank, engine.world_size)
+        if shortage := shared_memory_shortage(self.pairs.batch_bytes * engine.world_size, config.runtime.workers):
+            say(shortage)
+        weight = class_weights(class_statistics(self.data.source), config.sampling.class_balance) if config.sampling.class_balance else None
+        parts = make_parts(config, space, None if weight is None else weight.to(engine.device))
+        self.stages = registered_method(config.method).stages(parts, method_settings(config), optimisations(config))
+        self.source = None if config.source_checkpoint is None else find_source(Path(config.source_checkpoint), space.names)
+        self.previous: Method | None = None
+        if self.source is not None:
+            self.previous = restored_source(self._take_source_stage(), self.source, engine)
+        self.fingerprint = fingerprint(config, space, self.source)
+        self.scorer = StageScorer(config, engine, run, self.data, self.pairs)
+        self.summary: Summary | None = None
+        self.told_before: dict[str, Any] = {}
+
+    def train(self) -> Path:
+        checkpoint.refuse_other_configuration(self.run, self.fingerprint)
+        if self.config.runtime.resume == "auto":
+            self.told_before = stages_told(self.run)
+        self.engine.barrier()  # every rank has read it before the first one writes it anew
+        if self.engine.is_first:
+            is_trained = {stage.name for stage in self.stages} <= self.told_before.keys()
+            self.summary = open_folder(self.config, self.engine, self.run, self.data, self.source, is_trained)
+        with memory_explained(lambda: training_remedies(self.config, self.engine)):
+            self._run_stages()
+        return self.run
+
+    def _run_stages(self) -> None:
+        config, engine = self.config, self.engine
+        run_stages(
+            self.stages,
+            self._loader,
+            LoopOptions(
+                seed=config.seed,
+                log_every=config.runtime.log_every,
+                checkpoint_every=config.runtime.checkpoint_every,
+                evaluate_every=config.runtime.evaluate_every,
+                keep_last=config.runtime.keep_last,
+                resume=config.runtime.resume == "auto",
+                fingerprint=self.fingerprint,
+            ),
+            Hooks(on_evaluate=self.scorer.evaluate, on_stage_end=self._finish_stage, describe_batch=self._describe),
+            engine=engine,
+            run=self.run,
+            previous=self.previous,
+            target_loader=_Batches(self.pairs, engine),
+            scored=self.told_before.keys(),
+        )
+
+    def _take_source_stage(self) -> Stage:
+        """Take the source stage out of those to train; ConfigError where there is none, or nothing after it."""
+        if self.stages[0].name != SOURCE or len(self.stages) < 2:
+            names = ", ".join(stage.name for stage in self.stages)
+            raise ConfigError(f"source_checkpoint replaces a stage source before others; method {self.config.method} has {names} here")
+        return self.stages.pop(0)
+
+    def _loader(self, stage: str, start: int, end: int) -> Iterable[DomainBatch]:
+        # Stages draw one after the other from the same endless sequence, so that a later one does not repeat an earlier one's batches.
+        before = 0
+        for name, optimisation in optimisations(self.config).items():
+            if name == stage:
+                break
+            before += optimisation.iterations
+        return pair_loader(self.pairs, before + start, before + end, self.config.runtime.workers)
+
+    def _describe(self, batch: DomainBatch) -> str:
+        source = [str(self.data.source.image_paths[i]) for i in batch.source_index.tolist()]
+        target = [str(self.data.target.image_paths[i]) for i in batch.target_index.tolist()]
+        return f"source {', '.join(source)}; target {', '.join(target)}"
+
+    def _finish_stage(self, stage: str, method: Method, result: StageResult) -> None:
+        """On the first rank: score the stage, show it, tell it."""
+        assert self.summary is not None
+        if result.is_restored and stage in self.told_before:
+            self.summary.tell(stage, self.told_before[stage])  # scored and shown when it was trained
+            return
+        told = self.scorer.finish(stage, method, result)
+        if self.on_stage is not None:
+            self.on_stage(self.run, stage, self.scorer.predictor(method), self.scorer.shown, self.data.label_space)
+        self.summary.tell(stage, told)
+
+
+class _Batches:
+    """The pairs' batches without end, from the first, on the engine's device; iterated when a round begins, for as many as it wants."""
+
+    def __init__(self, pairs: PairDataset, engine: Engine) -> None:
+        self.pairs, self.engine = pairs, engine
+
+    def __iter__(self) -> Any:
+        return (self.engine.to_device(self.pairs[iteration]) for iteration in numbers())
+
+
+def fingerprint(config: Config, space: LabelSpace, source: TrainedSource | None = None) -> dict[str, Any]:
+    """What a checkpoint must agree with to be gone on from: everything that changes what is computed."""
+    kept = comparable(config)
+    for name in ("recipe", "name", "runtime", "evaluation", "val", "source_checkpoint"):
+        kept.pop(name)
+    if source is not None:  # the weights that were started from, wherever they lie
+        kept["source_checkpoint"] = dict(source.sha256)
+    kept["devices"] = config.runtime.devices
+    kept["classes"] = list(space.names)
+    return json.loads(json.dumps(kept))  # type: ignore[no-any-return]
