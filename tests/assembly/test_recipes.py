@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import ResNetConfig, SegformerConfig
+from transformers import Dinov2Config, ResNetConfig, SegformerConfig
 
 from iccld.assembly.networks import ARCHITECTURE
 from iccld.assembly.objects import make_parts, method_settings, optimisations, registered_method
@@ -29,6 +29,7 @@ def backbone(config: Config, folder: Path) -> None:
     """An architecture like the recipe's own backbone, of a few channels and without weights."""
     kinds = {
         "nvidia/mit-b5": SegformerConfig(hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1], num_attention_heads=[1, 2, 3, 4]),
+        "facebook/dinov2-base": Dinov2Config(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14),
         "microsoft/resnet-101": ResNetConfig(embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1]),
     }
     if config.network.encoder:
@@ -56,8 +57,8 @@ def random_batch(num_classes: int) -> DomainBatch:
     return DomainBatch(images[0], label.to(torch.uint8), images[1], torch.arange(2), torch.arange(2), depth[0], depth[1])
 
 
-# SYNTHIA's recipes take GTA5's networks and methods, and `iccld` steps through LDM's networks in `tests/models`: once a release will do.
-SLOW = {name for name in recipe_names() if name.startswith("synthia") or name == "gta5_to_cityscapes"}
+# SYNTHIA's recipes take GTA5's networks and methods: once a release will do.
+SLOW = {name for name in recipe_names() if name.startswith("synthia")}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in recipe_names()])
