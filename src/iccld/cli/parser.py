@@ -16,7 +16,7 @@ from iccld.progress import set_quiet
 Command = Callable[[argparse.Namespace, list[str]], int]
 FORMATS = ("auto", "gta5", "synthia", "cityscapes", "folder")
 LAYOUTS = ("gta5", "synthia", "cityscapes", "folder")
-WORLDS = ("sim", "camera")
+WORLDS = ("sim", "camera", "night", "rain", "fog")
 
 
 class Parser(argparse.ArgumentParser):
