@@ -99,7 +99,7 @@ def _add_runs(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     origin = leaf.add_mutually_exclusive_group()
     origin.add_argument("--recipe", metavar="NAME", help="a shipped recipe")
     origin.add_argument("--config", type=Path, metavar="FILE", help="a YAML file of settings")
-    leaf.add_argument("--encoder.name", dest="encoder", metavar="NAME", help="short for --network.encoder: a transformers backbone")
+    leaf.add_argument("--encoder.name", dest="encoder", metavar="NAME", help="short for --network.encoder: a pre-trained network")
     leaf.add_argument("--name", metavar="RUN", help="name of the run (default: the recipe's); it lies in runtime.out")
     leaf.add_argument("--resume", choices=("none", "auto"), help="auto goes on with an existing run; none refuses it (default)")
     leaf.add_argument("--no_estimate", action="store_true", help="start at once, without timing a few steps first")

@@ -20,7 +20,8 @@ from iccld.errors import ConfigError
 from iccld.losses import confusion_to_uniform, cross_entropy, denoising_error, domain_cross_entropy, relative_gap
 from iccld.methods.common.average import Ema
 from iccld.methods.common.mixing import STYLE_SHARE, at_size, crop_source, crop_target, in_style, label_weight, mixed_view, plain_domains
-from iccld.methods.common.parts import Parts, adamw, normalise
+from iccld.methods.common.optimizers import two_rates
+from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import DiffusionMethod, Method, Schedule, Stage
 from iccld.methods.common.pseudo_label import confident_share, label_statistics, pseudo_label
@@ -123,8 +124,7 @@ class Step1(SegmenterMethod[Settings]):
     model: Segmenter
 
     def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
-        optimizer = adamw(list(segmenter.parameters()), optimisation)
-        super().__init__(parts, settings, optimisation, segmenter, optimizer=optimizer)
+        super().__init__(parts, settings, optimisation, segmenter)
 
     def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from source and mixed images.  Losses in nats, each ()."""
@@ -181,7 +181,7 @@ class Step2(DiffusionMethod):
         self.ema = Ema(self.model, optimisation.ema_decay)
         self.discriminator = parts.make_discriminator()
         trained = list(self.model.denoiser.parameters()) + (list(self.model.decoder.parameters()) if settings.train_decoder else [])
-        self.optimizer = adamw(trained, optimisation)
+        self.optimizer = two_rates([], trained, optimisation)
         self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=settings.discriminator_learning_rate)
         self.schedule = warmup_poly(self.optimizer, optimisation.iterations, optimisation.warmup_steps, optimisation.power)
 

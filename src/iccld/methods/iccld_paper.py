@@ -23,6 +23,7 @@ from iccld.losses import confusion_to_uniform, cross_entropy, denoising_error, d
 from iccld.methods.common.average import Ema
 from iccld.methods.common.conditioning import corrupt
 from iccld.methods.common.mixing import at_size, crop_pair, label_weight, mixed_view, paint, plain_domains
+from iccld.methods.common.optimizers import Make, segmenter_optimizer, two_rates
 from iccld.methods.common.parts import Parts, adam, adamw, normalise
 from iccld.methods.common.previous_stage import segmenter_of
 from iccld.methods.common.protocol import DiffusionMethod, Method, Schedule, Stage
@@ -126,8 +127,8 @@ def stages(parts: Parts, settings: Settings, optimisation: Mapping[str, Optimisa
     return source_then(parts, optimisation, step1=step1, step2=step2)
 
 
-def _optimizer(parameters: list[nn.Parameter], settings: Settings, optimisation: Optimisation) -> torch.optim.Optimizer:
-    return adam(parameters, optimisation) if settings.optimizer == "adam" else adamw(parameters, optimisation)
+def _make(settings: Settings) -> Make:
+    return adam if settings.optimizer == "adam" else adamw
 
 
 def _schedule(optimizer: torch.optim.Optimizer, settings: Settings, optimisation: Optimisation) -> LambdaLR:
@@ -183,7 +184,7 @@ class Step1(SegmenterMethod[Settings]):
     model: Segmenter
 
     def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
-        optimizer = _optimizer(list(segmenter.parameters()), settings, optimisation)
+        optimizer = segmenter_optimizer(segmenter, optimisation, make=_make(settings))
         schedule = _schedule(optimizer, settings, optimisation)
         super().__init__(parts, settings, optimisation, segmenter, optimizer=optimizer, schedule=schedule)
         self.headline_weights = settings.predict_with
@@ -227,7 +228,7 @@ class Step2(DiffusionMethod):
         sees_features = settings.discriminate == "features"
         self.discriminator = FeatureDiscriminator(middle_channels(denoiser)) if sees_features else parts.make_discriminator()
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.optimizer = _optimizer(trained, settings, optimisation)
+        self.optimizer = two_rates([], trained, optimisation, _make(settings))
         self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=settings.discriminator_learning_rate)
         self.schedule = _schedule(self.optimizer, settings, optimisation)
 

@@ -8,6 +8,7 @@ from iccld.models.decoder import InterCoderDecoder
 from iccld.models.deeplab import AtrousDecoder, DeepLabEncoder
 from iccld.models.denoiser import Denoiser, DomainDiscriminator, UNetKind
 from iccld.models.depth_exchange import DepthSegmenter, TaskPredictions, disparity
+from iccld.models.efficientnet import EfficientNetEncoder, EfficientNetLite
 from iccld.models.features import Features
 from iccld.models.latent_scale import LatentScale
 from iccld.models.ldm import LdmDecoder, LdmEncoder
@@ -28,6 +29,8 @@ __all__ = [
     "DepthSegmenter",
     "DiffusionSegmenter",
     "DomainDiscriminator",
+    "EfficientNetEncoder",
+    "EfficientNetLite",
     "FeatureDiscriminator",
     "Features",
     "InterCoderDecoder",
