@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -61,6 +62,27 @@ def test_step1_moves_every_parameter_of_encoder_and_decoder(tiny: ModuleType) ->
         tiny.step(method, 0)
     assert gradients.unreached() == set()
     assert [name for name, p in method.model.named_parameters() if torch.equal(p, before[name])] == []
+
+
+def test_what_a_crop_has_beyond_its_picture_teaches_nothing(tiny: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures at half their size fill a quarter of the crop: source labels are 255 around them, and pseudo-labels weigh 0."""
+    seen: list[tuple[Tensor, Tensor | None]] = []
+    loss = iccld.cross_entropy
+
+    def noted(logits: Tensor, label: Tensor, weight: Tensor | None = None, **options: Any) -> Tensor:
+        seen.append((label, weight))
+        return loss(logits, label, weight, **options)
+
+    monkeypatch.setattr(iccld, "cross_entropy", noted)
+    views = replace(tiny.STILL, source_scale=(0.5, 0.5), target_scale=(0.5, 0.5))
+    method = tiny.step1(views=views, settings=Settings(threshold=0.0))
+    tiny.step(method, 0, tiny.batch(4, size=(32, 32)))
+    (label_source, _), (label_mixed, weight) = seen
+    assert weight is not None
+    assert (label_source != 255).float().mean() == pytest.approx(0.25, abs=0.03)
+    assert set(weight.unique().tolist()) == {0.0, 1.0}
+    assert 0.25 <= float(weight.mean()) <= 0.4  # the target's quarter, and what was pasted beside it
+    assert label_mixed[weight > 0].max() < 4
 
 
 @pytest.mark.parametrize(
