@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from iccld.errors import ConfigError
 from iccld.evaluation.sliding import Position, sliding_window
+from iccld.geometry import working_shape
 from iccld.labels import LabelSpace
 
 PRECISIONS = ("fp32", "bf16")
@@ -21,8 +22,9 @@ class Predictor(nn.Module):
     """Owns weights, normalisation, label space, window, stride and size multiple.
 
     network: (images (B, 3, H, W) float32 normalised, noise (B, C, H/s, W/s) or None) -> logits (B, K, h, w) of any resolution.
-    working_size: (H, W) whose area pictures are resized to, or None for their own size.  window: (H, W) in the resized picture, or None
-    for the whole of it; stride: pixels between windows, half the window's shorter side by default.  mean, std: (R, G, B) in 0..1.
+    working_size: (H, W) whose area pictures are resized to at their own aspect, or None for their own size.
+    window: (H, W) in the resized picture, or None for the whole of it; stride: pixels between windows, half the window's shorter side
+    by default.  mean, std: (R, G, B) in 0..1.
     noise_channels: C of the latent noise that the network takes, 0 for none; noise_stride: s, pixels per latent; seed: of that noise.
 
     precision ("fp32" or "bf16" autocast) and windows_at_once are attributes: they change speed and memory.  window and stride may be
@@ -94,34 +96,26 @@ class Predictor(nn.Module):
         return _resize(logits, (height, width))[:, :, : content[0], : content[1]]
 
     def prepared_size(self, height: int, width: int) -> tuple[int, int]:
-        """The (H', W') that a picture of that size is resized or padded to before the network sees it."""
+        """The (H', W') that a picture of that size is resized and padded to before the network sees it."""
         multiple = self.size_multiple
-        if self.working_size is None:
-            return -(-height // multiple) * multiple, -(-width // multiple) * multiple
-        area = self.working_size[0] * self.working_size[1]
-        scale = math.sqrt(area / (height * width))
-        new_height, new_width = _round_to(height * scale, multiple), _round_to(width * scale, multiple)
-        # A very long picture would exceed the area once its short side is rounded up to one multiple.
-        if new_height == multiple:
-            new_width = min(new_width, _round_to(area / multiple, multiple))
-        if new_width == multiple:
-            new_height = min(new_height, _round_to(area / multiple, multiple))
-        return new_height, new_width
+        height, width = self.content_size(height, width)
+        return -(-height // multiple) * multiple, -(-width // multiple) * multiple
+
+    def content_size(self, height: int, width: int) -> tuple[int, int]:
+        """The part of `prepared_size` that is picture, as training sees it too (`working_shape`); the rest is padding."""
+        return (height, width) if self.working_size is None else working_shape(height, width, self.working_size, self.size_multiple)
 
     def _prepare(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Resize (antialiased) or pad at the lower right by replication, then normalise."""
+        """Resize (antialiased), pad at the lower right by replication, then normalise."""
         height, width = images.shape[2:]
         if height == 0 or width == 0:
             raise TypeError(f"a predictor takes pictures of at least one pixel, not {tuple(images.shape)}")
-        size = self.prepared_size(height, width)
+        size, content = self.prepared_size(height, width), self.content_size(height, width)
         values = images.to(torch.float32) / 255.0
-        content = size
-        if self.working_size is not None and size != (height, width):
-            values = functional.interpolate(values, size=size, mode="bilinear", align_corners=False, antialias=True)
-        elif self.working_size is None:
-            content = (height, width)
-            if size != content:
-                values = functional.pad(values, (0, size[1] - width, 0, size[0] - height), mode="replicate")
+        if content != (height, width):
+            values = functional.interpolate(values, size=content, mode="bilinear", align_corners=False, antialias=True)
+        if size != content:
+            values = functional.pad(values, (0, size[1] - content[1], 0, size[0] - content[0]), mode="replicate")
         mean = values.new_tensor(self.mean)[:, None, None]
         std = values.new_tensor(self.std)[:, None, None]
         return (values - mean) / std, content
@@ -222,7 +216,3 @@ def _resize(logits: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(logits.shape[2:]) == tuple(size):
         return logits
     return functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-
-
-def _round_to(length: float, multiple: int) -> int:
-    return max(1, round(length / multiple)) * multiple

@@ -45,6 +45,7 @@ CATALOGUE: dict[int, str] = {
     38: "a value of the wrong type or range",
     39: "two settings that contradict each other",
     40: "the hub cannot be reached",
+    59: "training and prediction see a picture in one geometry",
 }
 
 

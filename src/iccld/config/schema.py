@@ -16,16 +16,23 @@ from iccld.config.network import NetworkConfig
 
 @dataclass(frozen=True, kw_only=True)
 class WorkingSize:
-    """Height x width in pixels of what the networks see; defaults are the compact preset's."""
+    """Height x width in pixels of what the networks see; defaults are the compact preset's.
+
+    A picture is brought to the area of its working size at its own aspect, in training as in prediction, and then cropped.
+    """
 
     source: str = "192x384"
-    """Source pictures are resized to this before cropping."""
+    """Source pictures are resized to this area before cropping."""
 
     target: str = "192x384"
-    """Target pictures are resized to this before cropping, and predicted at its area."""
+    """Target pictures are resized to this area before cropping, and predicted at it."""
 
     crop: str = "128x192"
-    """Part of the resized picture that a training step takes; no larger than source and target."""
+    """Part of the resized picture that a training step takes; no larger than source and target.  What it has beyond a picture that is
+    shorter or narrower teaches nothing."""
+
+    keep_aspect: bool = True
+    """Whether training keeps a picture's aspect; false stretches it to exactly `source` or `target`, as some published code does."""
 
     def __post_init__(self) -> None:
         require_size(self, "source", "target", "crop")
@@ -355,7 +362,7 @@ LATER = {"inter_coder_at": "level", "conditioning": "concat"}
 """Settings of the networks that earlier runs do not know, and what these runs were."""
 
 
-LATER_VIEWS: dict[str, dict[str, Any]] = {"augmentation": {"target_scale_min": 1.0}}
+LATER_VIEWS: dict[str, dict[str, Any]] = {"size": {"keep_aspect": False}, "augmentation": {"target_scale_min": 1.0}}
 """The same of how pictures are seen, by group."""
 
 

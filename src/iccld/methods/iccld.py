@@ -18,7 +18,7 @@ from iccld.diffusion import DdimSampler, Diffusion, check_steps
 from iccld.errors import ConfigError
 from iccld.losses import confusion_to_uniform, cross_entropy, denoising_error, domain_cross_entropy, relative_gap
 from iccld.methods.common.average import Ema
-from iccld.methods.common.mixing import at_size, label_weight, mixed_view, plain_domains
+from iccld.methods.common.mixing import at_size, crop_pair, label_weight, mixed_view, plain_domains
 from iccld.methods.common.parts import Optimisation, Parts, Views, adamw, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import DiffusionMethod, Method, Schedule, Stage
@@ -38,7 +38,6 @@ from iccld.transforms import (
     exchange_amplitude,
     jitter,
     match_moments,
-    random_crop,
     sensor_noise,
 )
 
@@ -110,10 +109,7 @@ def stages(parts: Parts, settings: Settings, optimisation: Mapping[str, Optimisa
 
 def _look(batch: DomainBatch, views: Views, settings: Settings, draw: Draw) -> tuple[Cropped, Cropped, Tensor]:
     """A random window of each picture, and the source's in random light and its target's colours: -> source, target, (B, 3, H, W)."""
-    source = random_crop(
-        batch.source_image, draw, views.crop, label=batch.source_label, scale=views.source_scale, stretch=views.stretch, flip=views.flip
-    )
-    target = random_crop(batch.target_image, draw, views.crop, valid=batch.target_valid, scale=views.target_scale, flip=views.flip)
+    source, target = crop_pair(batch, views, draw)
     image = jitter(
         source.image, draw, probability=views.jitter_probability, strength=views.source_jitter, white_balance=views.white_balance
     )

@@ -32,7 +32,14 @@ class Supervised(SegmenterMethod[None]):
         draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A random window of each picture, in random light.
         source = random_crop(
-            batch.source_image, draw, views.crop, label=batch.source_label, scale=views.source_scale, stretch=views.stretch, flip=views.flip
+            batch.source_image,
+            draw,
+            views.crop,
+            label=batch.source_label,
+            true_size=batch.source_size,
+            scale=views.source_scale,
+            stretch=views.stretch,
+            flip=views.flip,
         )
         assert source.label is not None
         image, label = source.image, source.label
