@@ -12,6 +12,7 @@ from typing import Any
 from iccld.config.checks import parse_size, require, require_at_least, require_one_of, require_share, require_size
 from iccld.config.domains import DomainConfig, SourceConfig
 from iccld.config.network import NetworkConfig
+from iccld.geometry import check_scales
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +211,12 @@ class EvaluationConfig:
     stride: int = 0
     """Step of the sliding window in pixels; 0 = half the window's shorter side."""
 
+    scales: tuple[float, ...] = (1.0,)
+    """Views of a picture: scales of the working size at which it is predicted; the mean of the probabilities decides."""
+
+    flip: bool = False
+    """Whether each view is predicted mirrored too, which doubles the time."""
+
     num_pictures: int = 6
     """Validation pictures kept for the report."""
 
@@ -223,6 +230,7 @@ class EvaluationConfig:
         if self.window != "whole":
             require_size(self, "window")
         require_at_least(self, 0, "stride", "num_pictures", "compare_images")
+        check_scales(self.scales)
         odd = [steps for steps in self.compare_steps if steps < 1 or 1000 % steps]
         require(not odd, f"compare_steps holds {odd[:1]}; use divisors of 1000, e.g. 1,50")
 
@@ -362,7 +370,11 @@ LATER = {"inter_coder_at": "level", "conditioning": "concat"}
 """Settings of the networks that earlier runs do not know, and what these runs were."""
 
 
-LATER_VIEWS: dict[str, dict[str, Any]] = {"size": {"keep_aspect": False}, "augmentation": {"target_scale_min": 1.0}}
+LATER_VIEWS: dict[str, dict[str, Any]] = {
+    "size": {"keep_aspect": False},
+    "augmentation": {"target_scale_min": 1.0},
+    "evaluation": {"scales": (1.0,), "flip": False},
+}
 """The same of how pictures are seen, by group."""
 
 

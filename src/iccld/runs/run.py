@@ -281,6 +281,8 @@ class _Run:
             "protocol": {
                 "ground_truth_size": list(next(iter(sizes))),
                 "window": window if window == "whole" else {"size": list(parse_size(window)), "stride": config.evaluation.stride},
+                "scales": list(config.evaluation.scales),
+                "flip": config.evaluation.flip,
                 "split": config.val.split if val is not None else None,
                 "num_images": len(val) if val is not None else 0,
                 "convention": convention_of(self.space),
