@@ -120,14 +120,16 @@ def test_another_precision_window_or_stride_is_a_flag(scored: Scored, score: Any
     assert automatic["protocol"]["precision"] == ("bf16" if has_bf16 else "fp32")
 
 
-def test_views_are_a_runs_own_or_asked_for(workshop: Any, score: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_views_are_a_runs_own_or_asked_for(
+    scored: Scored, score: Any, workshop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A run that is scored in several views is read in them; flags ask for others, on any run; the protocol tells."""
     changes = {
         "evaluation": {"compare_steps": [1], "num_pictures": 0, "scales": [0.5, 1.0], "flip": True},
         "stages": {"source": {"iterations": 2}, "step1": {"iterations": 2}, "step2": {"iterations": 0}},
     }
-    assert workshop.adapt("views", changes, "--no_estimate") == 0
-    run = workshop.runs / "views"
+    assert workshop.adapt(f"views-{scored.precision}", changes, "--no_estimate") == 0
+    run = workshop.runs / f"views-{scored.precision}"
     summary = json.loads((run / "summary.json").read_text())
     assert (summary["protocol"]["scales"], summary["protocol"]["flip"]) == ([0.5, 1.0], True)
     assert summary["stages"]["step1"]["scoring"]["scales"] == [0.5, 1.0]
