@@ -14,7 +14,7 @@ from iccld.data.pairs import PairDataset, pair_loader
 from iccld.geometry import SHORTEST_SIDE, largest_area, working_shape
 from iccld.labels import LabelClass, LabelSpace
 from iccld.predictor import Predictor
-from iccld.transforms import Draw, random_crop
+from iccld.transforms import Draw, labelled_crop, random_crop
 
 DISC = LabelSpace("disc", (LabelClass("ground", (0, 0, 0)), LabelClass("disc", (255, 255, 255))))
 SIZES = [(300, 600), (600, 300), (1000, 200), (480, 360), (200, 1000), (360, 480), (301, 599)]
@@ -70,35 +70,27 @@ def test_fault_59_a_disc_reaches_training_as_the_disc_that_prediction_sees(discs
     dataset = pairs(discs, with_depth=True)
     batch = dataset[0]
     assert batch.source_size is not None
-    draw = Draw(torch.Generator().manual_seed(0))
     # A crop that takes any of them whole: what it has beyond the picture is not valid, and no border of the picture.
-    crop = random_crop(
-        batch.source_image,
-        draw,
-        (832, 832),
-        label=batch.source_label,
-        depth=batch.source_depth,
-        true_size=batch.source_size,
-        scale=(scale, scale),
-    )
-    assert crop.label is not None
-    assert crop.valid is not None
+    options: dict[str, Any] = {"depth": batch.source_depth, "true_size": batch.source_size, "scale": (scale, scale)}
+    first, second = (Draw(torch.Generator().manual_seed(0)) for _ in range(2))
+    crop = labelled_crop(batch.source_image, first, (832, 832), label=batch.source_label, **options)
+    valid = random_crop(batch.source_image, second, (832, 832), **options).valid
     assert crop.depth is not None
     predictor = Predictor(Seen(), DISC, working_size=WORKING, size_multiple=16, mean=(0, 0, 0), std=(1, 1, 1))
     for row, index in enumerate(batch.source_index.tolist()):
         picture = torch.from_numpy(disc(*SIZES[index])).expand(1, 3, -1, -1)
         predictor(picture)
         at_prediction = axes(predictor.network.images[0, 0])
-        for seen in (crop.image[row, 0] * crop.valid[row], (crop.label[row] == 1).float(), (crop.depth[row] == 5).float()):
+        for seen in (crop.image[row, 0] * valid[row], (crop.label[row] == 1).float(), (crop.depth[row] == 5).float()):
             vertical, horizontal = axes(seen)
             assert vertical / horizontal == pytest.approx(1, abs=0.03)
             assert vertical / scale == pytest.approx(at_prediction[0], rel=0.03)
             assert horizontal / scale == pytest.approx(at_prediction[1], rel=0.03)
         assert at_prediction[0] / at_prediction[1] == pytest.approx(1, abs=0.03)
-        assert torch.equal(crop.label[row] != 255, crop.valid[row])
-        assert torch.equal(crop.depth[row] > 0, crop.valid[row])
+        assert torch.equal(crop.label[row] != 255, valid[row])
+        assert torch.equal(crop.depth[row] > 0, valid[row])
         area = WORKING[0] * WORKING[1] * scale**2
-        assert float(crop.valid[row].sum()) == pytest.approx(area, rel=0.03)  # one area, whatever the aspect
+        assert float(valid[row].sum()) == pytest.approx(area, rel=0.03)  # one area, whatever the aspect
 
 
 def test_fault_59_stretching_is_an_explicit_setting(discs: FileDataset) -> None:

@@ -126,7 +126,7 @@ def test_settings_take_their_types_from_the_method(workshop: Any) -> None:
 def test_optimisation_counts_warmup_in_iterations(workshop: Any) -> None:
     made = optimisations(config(workshop, "--stages.step1.iterations", "200", "--stages.step1.warmup", "0.1"))
     assert list(made) == ["source", "step1", "step2"]
-    assert (made["step1"].iterations, made["step1"].warmup) == (200, 20)
+    assert (made["step1"].iterations, made["step1"].warmup_steps) == (200, 20)
 
 
 def test_networks_have_the_configured_widths(workshop: Any) -> None:

@@ -89,7 +89,7 @@ def test_margins_take_the_weight_of_pseudo_labels_alone(tiny: ModuleType) -> Non
 
 @pytest.mark.parametrize("change", [{"mix_from": "picture"}, {"mix_ignore": False}, {"count_ignored": False}, {"jitter_per": "picture"}])
 def test_every_quirk_is_a_switch(tiny: ModuleType, change: dict[str, Any]) -> None:
-    views = replace(tiny.STILL, jitter_probability=0.5, source_jitter=0)
+    views = replace(tiny.STILL, jitter=0.5, jitter_strength=0)
     data = tiny.batch(size=(32, 32))
     label = data.source_label.long()  # the first picture shows classes 0 and 1, the second 3 and unlabelled
     data = data._replace(source_label=torch.stack([label[0] % 2, torch.where(label[1] > 1, 255, 3)]).to(torch.uint8))

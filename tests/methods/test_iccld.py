@@ -94,7 +94,7 @@ def test_what_a_crop_has_beyond_its_picture_teaches_nothing(tiny: ModuleType, mo
         return loss(logits, label, weight, **options)
 
     monkeypatch.setattr(iccld, "cross_entropy", noted)
-    views = replace(tiny.STILL, source_scale=(0.5, 0.5), target_scale=(0.5, 0.5))
+    views = replace(tiny.STILL, scale_min=0.5, scale_max=0.5, target_scale_min=0.5, target_scale_max=0.5)
     method = tiny.step1(views=views, settings=Settings(threshold=0.0))
     tiny.step(method, 0, tiny.batch(4, size=(32, 32)))
     (label_source, _), (label_mixed, weight) = seen

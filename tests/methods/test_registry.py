@@ -8,8 +8,8 @@ from types import ModuleType
 import pytest
 import torch
 
+from iccld.config.views import Views
 from iccld.methods import METHODS
-from iccld.methods.common.parts import Views
 from iccld.methods.common.protocol import STATISTICS, Method
 
 
@@ -68,7 +68,7 @@ def test_step_needs_no_global_randomness(name: str, tiny: ModuleType) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_pictures_of_any_shape_and_smaller_than_the_crop_can_be_learnt_from(name: str, tiny: ModuleType) -> None:
     optimisation = {stage: tiny.optimisation() for stage in METHODS[name].stage_names}
-    smaller = tiny.parts(views=Views(crop=(32, 32), source_scale=(0.4, 0.9), target_scale=(0.4, 0.9)))
+    smaller = tiny.parts(views=Views(scale_min=0.4, scale_max=0.9, target_scale_min=0.4, target_scale_max=0.9))
     sizes = {"source_size": torch.tensor([[36, 30], [20, 48]]), "target_size": torch.tensor([[13, 48], [36, 36]])}
     mixed = tiny.batch(size=(36, 48))._replace(**sizes)
     previous: Method | None = None

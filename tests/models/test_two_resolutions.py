@@ -53,7 +53,7 @@ def test_full_attention_everywhere_is_the_segmenter_at_full_resolution() -> None
     image = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         plain = model.segmenter(image)  # (2, 3, 16, 16)
-        assert torch.equal(model.look(image, [(0, 0), (0, 0)]).fused, plain)
+        assert torch.equal(model.with_one_detail(image, [(0, 0), (0, 0)]).fused, plain)
         up = torch.nn.functional.interpolate(plain, size=(32, 32), mode="bilinear", align_corners=False)
         torch.testing.assert_close(model(image), up)
 
@@ -78,7 +78,7 @@ def test_context_sees_half_the_resolution_and_detail_the_full() -> None:
     seen: list[Tensor] = []
     model.segmenter.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
-    model.look(image, [(16, 32)])
+    model.with_one_detail(image, [(16, 32)])
     torch.testing.assert_close(seen[0], torch.nn.functional.avg_pool2d(image, 2))
     assert torch.equal(seen[1], image[:, :, 16:48, 32:64])
 
@@ -86,7 +86,7 @@ def test_context_sees_half_the_resolution_and_detail_the_full() -> None:
 def test_gradients_reach_encoder_decoder_and_attention() -> None:
     model = made((32, 32), widths=(16, 16, 32, 32, 32)).double()  # a norm of single channels takes back the biases before it
     with Gradients(model) as gradients:
-        model.look(torch.randn(1, 3, 64, 64).double(), [(0, 32)]).fused.square().sum().backward()
+        model.with_one_detail(torch.randn(1, 3, 64, 64).double(), [(0, 32)]).fused.square().sum().backward()
     assert gradients.unreached() == set()
 
 

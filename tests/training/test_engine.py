@@ -71,17 +71,13 @@ def test_global_generators_follow_iteration_and_rank() -> None:
     assert draws[0] != draws[3]
 
 
-def test_rank_rows_share_the_global_batch() -> None:
+def test_draws_of_the_ranks_share_the_global_batch() -> None:
     engine = Engine(accelerator="cpu")
+    everything = engine.draw(torch.Generator().manual_seed(0)).normal(6, (2,))
     engine.world_size = 2
-    rows = torch.arange(6)
-    parts = []
     for rank in (0, 1):
         engine.rank = rank
-        parts.append(engine.rank_rows(rows).tolist())
-    assert parts == [[0, 1, 2], [3, 4, 5]]
-    with pytest.raises(ValueError, match="5 rows cannot be shared by 2 ranks"):
-        engine.rank_rows(torch.arange(5))
+        assert torch.equal(engine.draw(torch.Generator().manual_seed(0)).normal(3, (2,)), everything[rank::2])
 
 
 def test_place_keeps_the_parameters_that_the_optimiser_knows() -> None:

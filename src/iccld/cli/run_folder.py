@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from iccld.errors import CheckpointError
 
@@ -23,15 +22,6 @@ def refuse_other_than_run(run: Path) -> None:
     # A manifest is written last: without one no checkpoint is complete.
     if not any((run / "checkpoints").glob("*/*/manifest.json")):
         raise CheckpointError(f"{run} has no complete checkpoint; train it with iccld adapt --config {run / 'config.yaml'} --resume auto")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """environment.json or summary.json of a run; empty when it is missing or damaged, as after a crash."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def weights_identity(run: Path) -> str:

@@ -5,13 +5,14 @@ Messages of the checks begin with the field's name; `iccld.config.loading` puts 
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from iccld.config.checks import parse_size, require, require_at_least, require_one_of, require_share, require_size
 from iccld.config.domains import DomainConfig, SourceConfig
 from iccld.config.network import NetworkConfig
+from iccld.config.optimisation import Optimisation
+from iccld.config.views import Views
 from iccld.geometry import check_scales
 
 
@@ -45,42 +46,6 @@ class WorkingSize:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageConfig:
-    """The schedule of one training stage; defaults suit a few hundred to a few thousand iterations of a compact network."""
-
-    iterations: int = 0
-    """Training steps; 0 leaves the stage out."""
-
-    learning_rate: float = 1e-3
-    """Peak learning rate of AdamW, which then falls to 0; about 1e-3 for short runs of compact networks."""
-
-    warmup: float = 0.05
-    """Share of the iterations over which the learning rate rises linearly; 5 % for short runs."""
-
-    weight_decay: float = 0.01
-    """AdamW's decoupled weight decay; 0.01 as in DAFormer."""
-
-    power: float = 1.0
-    """Exponent of the polynomial decay of the learning rate; 1 as in DAFormer."""
-
-    ema_decay: float = 0.99
-    """Share of the average kept at each step; 0.99 for short runs, 0.999 for 40,000 iterations in DAFormer."""
-
-    optimizer: str = "adamw"
-    """adamw, or sgd with momentum 0.9 (DeepLabV2's)."""
-
-    head_factor: float = 1.0
-    """Learning rate of everything behind the encoder, over the encoder's; 10 for pre-trained encoders in DACS and DAFormer."""
-
-    def __post_init__(self) -> None:
-        require_one_of(self, "optimizer", ("adamw", "sgd"))
-        require(self.head_factor > 0, f"head_factor is {self.head_factor}; use a number above 0")
-        require_at_least(self, 0, "iterations", "weight_decay", "power")
-        require_share(self, "warmup", "ema_decay")
-        require(0 < self.learning_rate < 1, f"learning_rate is {self.learning_rate}; use a number above 0 and below 1, such as 0.001")
-
-
-@dataclass(frozen=True, kw_only=True)
 class StagesConfig:
     """The stages that methods have, in no method's order; each method runs its own and leaves the others alone.
 
@@ -88,96 +53,34 @@ class StagesConfig:
     method runs on any recipe, with the same budget.
     """
 
-    source: StageConfig = field(default_factory=lambda: StageConfig(iterations=400))
+    source: Optimisation = field(default_factory=lambda: Optimisation(iterations=400))
     """Supervised training on the source."""
 
-    step1: StageConfig = field(default_factory=lambda: StageConfig(iterations=400, learning_rate=5e-4))
+    step1: Optimisation = field(default_factory=lambda: Optimisation(iterations=400, learning_rate=5e-4))
     """ICCLD: self-training with ClassMix and EMA pseudo-labels (Eq. 5)."""
 
-    step2: StageConfig = field(default_factory=lambda: StageConfig(iterations=300, learning_rate=5e-4))
+    step2: Optimisation = field(default_factory=lambda: Optimisation(iterations=300, learning_rate=5e-4))
     """ICCLD: latent diffusion and adversarial alignment, encoder frozen (Eqs. 6, 7)."""
 
-    adapt: StageConfig = field(default_factory=StageConfig)
+    adapt: Optimisation = field(default_factory=Optimisation)
     """The one stage after `source` of methods that have one."""
 
-    warmup: StageConfig = field(default_factory=StageConfig)
+    warmup: Optimisation = field(default_factory=Optimisation)
     """ProDA: adversarial warm-up."""
 
-    stage1: StageConfig = field(default_factory=StageConfig)
+    stage1: Optimisation = field(default_factory=Optimisation)
     """ProDA: prototype-denoised soft pseudo-labels."""
 
-    stage2: StageConfig = field(default_factory=StageConfig)
+    stage2: Optimisation = field(default_factory=Optimisation)
     """ProDA: first distillation."""
 
-    stage3: StageConfig = field(default_factory=StageConfig)
+    stage3: Optimisation = field(default_factory=Optimisation)
     """ProDA: second distillation."""
 
     @property
     def total_iterations(self) -> int:
         """Training steps of all stages."""
         return sum(getattr(self, stage.name).iterations for stage in fields(self))
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentationConfig:
-    """How training looks at pictures, drawn per picture from (seed, step).  A probability p means: applied with probability p.
-
-    A default without a named source is a choice, not a measurement.
-    """
-
-    scale_min: float = 0.9
-    """Smallest enlargement of a source picture before its crop, drawn log-uniformly; what a crop has beyond the picture teaches nothing."""
-
-    scale_max: float = 1.8
-    """Largest enlargement of a source picture before its crop."""
-
-    target_scale_min: float = 1.0
-    """Smallest enlargement of a target picture before its crop; below 1 it is shown smaller than it is predicted."""
-
-    target_scale_max: float = 1.4
-    """Largest enlargement of a target picture before its crop."""
-
-    stretch: float = 0.15
-    """Largest change of a source picture's aspect ratio, as a share."""
-
-    flip: float = 0.5
-    """Probability of a mirror image."""
-
-    jitter: float = 0.8
-    """Probability of colour jitter; DACS."""
-
-    jitter_strength: float = 0.35
-    """Strength of colour jitter on source pictures."""
-
-    mixed_jitter_strength: float = 0.25
-    """Strength of colour jitter on mixed pictures; DACS."""
-
-    white_balance: float = 0.2
-    """Largest gain of a colour channel of source pictures, in stops."""
-
-    blur: float = 0.5
-    """Probability of Gaussian blur; DACS."""
-
-    blur_sigma_min: float = 0.15
-    """Smallest standard deviation of the blur in pixels; DACS."""
-
-    blur_sigma_max: float = 1.15
-    """Largest standard deviation of the blur in pixels; DACS."""
-
-    half_resolution: float = 0.0
-    """Share of the source stage's steps, its first ones, that see crops at half resolution, at a quarter of the cost."""
-
-    noise: float = 0.04
-    """Largest standard deviation of sensor noise on source pictures, as a share of full scale."""
-
-    def __post_init__(self) -> None:
-        require_share(self, "half_resolution", "stretch", "flip", "jitter", "jitter_strength", "mixed_jitter_strength", "blur", "noise")
-        require_at_least(self, 0, "white_balance", "blur_sigma_min")
-        for name in ("scale_min", "target_scale_min"):
-            require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; use a number above 0")
-        for name in ("scale", "target_scale", "blur_sigma"):
-            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
-            require(low <= high and math.isfinite(high), f"{name}_min {low} is above {name}_max {high}; swap them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,7 +237,7 @@ class Config:
     stages: StagesConfig = field(default_factory=StagesConfig)
     """Schedules of the stages."""
 
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    augmentation: Views = field(default_factory=Views)
     """Augmentation."""
 
     sampling: SamplingConfig = field(default_factory=SamplingConfig)

@@ -17,13 +17,31 @@ from iccld.transforms.draw import Draw
 from iccld.transforms.precision import full_precision
 
 
-class Cropped(NamedTuple):
-    """image: (B, 3, h, w) float32 in 0..1.  label: (B, h, w) int64, valid: (B, h, w) bool, depth: (B, h, w) float32 metres, or None."""
+class Crop(NamedTuple):
+    """image: (B, 3, h, w) float32 in 0..1.  valid: (B, h, w) bool, the pixels that may teach.  depth: (B, h, w) float32 metres, or None."""
 
     image: Tensor
-    label: Tensor | None
-    valid: Tensor | None
+    valid: Tensor
     depth: Tensor | None = None
+
+
+class LabelledCrop(NamedTuple):
+    """image: (B, 3, h, w) float32 in 0..1.  label: (B, h, w) int64, 255 = ignore.  depth: (B, h, w) float32 metres, or None."""
+
+    image: Tensor
+    label: Tensor
+    depth: Tensor | None = None
+
+
+class WindowRule(NamedTuple):
+    """When `choosy_crop` takes a window; else it tries another one."""
+
+    min_share: float = 0.0
+    """Share of the window that the wanted class must exceed."""
+    max_share: float = 1.0
+    """Share of the window's labelled pixels that no class may reach (mmsegmentation's `cat_max_ratio`); 1 allows all."""
+    tries: int = 10
+    """Windows tried before the last one is taken as it is."""
 
 
 @full_precision
@@ -32,16 +50,16 @@ def random_crop(
     draw: Draw,
     size: tuple[int, int],
     *,
-    label: Tensor | None = None,
     valid: Tensor | None = None,
     depth: Tensor | None = None,
     true_size: Tensor | None = None,
     scale: tuple[float, float] = (1.0, 1.0),
     stretch: float = 0.0,
     flip: float = 0.5,
-) -> Cropped:
+) -> Crop:
     """Crop a random window per sample: (B, 3, H, W) uint8 -> (B, 3, h, w) float32 in 0..1, maps alike (nearest).
 
+    valid: (B, H, W) bool, the pixels that may teach; None: all of the picture.
     scale: the image is shown larger by a factor drawn log-uniformly from this range before cropping, smaller below 1; where it does not
     fill the crop, it lies at a random place in it and `valid` tells where.  stretch: the aspect ratio changes by up to this share, as far
     as the picture reaches.  flip: probability of a mirror image.  true_size: (B, 2), the upper left part of each row that is picture.
@@ -49,9 +67,29 @@ def random_crop(
     """
     sizes = _sizes(image, true_size)
     theta = _window(draw, sizes, size, scale, stretch, flip)
-    if valid is None and _may_exceed(sizes, size, scale):
+    grid = _grid(theta, size)
+    if valid is None:
         valid = torch.ones((len(image), *image.shape[2:]), dtype=torch.bool, device=image.device)
-    return _cut(image, theta, size, sizes, label, valid, depth)
+    seen = _sample_map(valid, grid, sizes, beyond=0).bool()
+    return Crop(_sample_image(image, grid, sizes), seen, None if depth is None else _sample_map(depth, grid, sizes, beyond=0))
+
+
+@full_precision
+def labelled_crop(
+    image: Tensor,
+    draw: Draw,
+    size: tuple[int, int],
+    *,
+    label: Tensor,
+    depth: Tensor | None = None,
+    true_size: Tensor | None = None,
+    scale: tuple[float, float] = (1.0, 1.0),
+    stretch: float = 0.0,
+    flip: float = 0.5,
+) -> LabelledCrop:
+    """`random_crop` of a labelled picture: (B, 3, H, W) uint8, (B, H, W) -> (B, 3, h, w) float32 in 0..1, (B, h, w) int64."""
+    sizes = _sizes(image, true_size)
+    return _labelled(image, _window(draw, sizes, size, scale, stretch, flip), size, sizes, label, depth)
 
 
 @full_precision
@@ -62,40 +100,37 @@ def choosy_crop(
     *,
     label: Tensor,
     wanted: Tensor | None = None,
+    rule: WindowRule,
     true_size: Tensor | None = None,
-    min_share: float = 0.0,
-    max_share: float = 1.0,
-    tries: int = 10,
     scale: tuple[float, float] = (1.0, 1.0),
     stretch: float = 0.0,
     flip: float = 0.5,
-) -> Cropped:
-    """`random_crop` of a labelled picture that tries up to `tries` windows and takes the first that fits, else the last.
+) -> LabelledCrop:
+    """`labelled_crop` that tries up to `rule.tries` windows and takes the first that fits, else the last.
 
     A window fits where more than min_share of its pixels are of the class `wanted` (B,) (None: any will do), and its most frequent
-    class covers less than max_share of the labelled pixels (mmsegmentation's `cat_max_ratio`).  Differs from DAFormer, which nests ten
-    windows for the first rule around ten for the second.
+    class covers less than max_share of the labelled pixels.  Differs from DAFormer, which nests ten windows for the first rule around ten
+    for the second.
     """
     sizes = _sizes(image, true_size)
     theta = _window(draw, sizes, size, scale, stretch, flip)
-    for _ in range(tries - 1):
-        fits = _fits(_sample_map(label, _grid(theta, size), sizes, beyond=IGNORE), wanted, min_share, max_share)
+    for _ in range(rule.tries - 1):
+        fits = _fits(_sample_map(label, _grid(theta, size), sizes, beyond=IGNORE), wanted, rule)
         another = _window(draw, sizes, size, scale, stretch, flip)
         theta = torch.where(fits[:, None, None], theta, another)
-    return _cut(image, theta, size, sizes, label, None, None)
+    return _labelled(image, theta, size, sizes, label, None)
 
 
-def _fits(label: Tensor | None, wanted: Tensor | None, min_share: float, max_share: float) -> Tensor:
+def _fits(label: Tensor, wanted: Tensor | None, rule: WindowRule) -> Tensor:
     """(B, h, w) int64 -> (B,) bool."""
-    assert label is not None
     label = label.long()
     counts = torch.zeros(len(label), 256, device=label.device)
     counts.scatter_add_(1, label.flatten(1), torch.ones_like(label.flatten(1), dtype=torch.float32))
     labelled = counts[:, :IGNORE]
-    is_varied = (labelled.amax(1) < max_share * labelled.sum(1)) | (max_share >= 1)
+    is_varied = (labelled.amax(1) < rule.max_share * labelled.sum(1)) | (rule.max_share >= 1)
     if wanted is None:
         return is_varied
-    return is_varied & (counts.gather(1, wanted[:, None].long())[:, 0] > min_share * label[0].numel())
+    return is_varied & (counts.gather(1, wanted[:, None].long())[:, 0] > rule.min_share * label[0].numel())
 
 
 class _Sizes(NamedTuple):
@@ -106,23 +141,12 @@ class _Sizes(NamedTuple):
     width: int | Tensor
     rows: list[tuple[int, int]] | None
 
-    @property
-    def smallest(self) -> tuple[int, int]:
-        if self.rows is None:
-            return int(self.height), int(self.width)
-        return min(height for height, _ in self.rows), min(width for _, width in self.rows)
-
 
 def _sizes(image: Tensor, true_size: Tensor | None) -> _Sizes:
     if true_size is None:
         return _Sizes(len(image), image.shape[2], image.shape[3], None)
     height, width = true_size.to(image.device, torch.float32).unbind(1)  # (B,) each
     return _Sizes(len(image), height, width, [(int(height), int(width)) for height, width in true_size.tolist()])
-
-
-def _may_exceed(sizes: _Sizes, size: tuple[int, int], scale: tuple[float, float]) -> bool:
-    """Whether a window can reach beyond a picture."""
-    return any(side * scale[0] < wanted for side, wanted in zip(sizes.smallest, size, strict=True))
 
 
 def _window(draw: Draw, sizes: _Sizes, size: tuple[int, int], scale: tuple[float, float], stretch: float, flip: float) -> Tensor:
@@ -152,15 +176,15 @@ def _grid(theta: Tensor, size: tuple[int, int]) -> Tensor:
     return F.affine_grid(theta, [len(theta), 1, *size], align_corners=False)  # (B, h, w, 2)
 
 
-def _cut(
-    image: Tensor, theta: Tensor, size: tuple[int, int], sizes: _Sizes, label: Tensor | None, valid: Tensor | None, depth: Tensor | None
-) -> Cropped:
+def _labelled(image: Tensor, theta: Tensor, size: tuple[int, int], sizes: _Sizes, label: Tensor, depth: Tensor | None) -> LabelledCrop:
     grid = _grid(theta, size)
-    pixels = image.float().div_(255) if image.dtype == torch.uint8 else image
-    cropped = _sample(pixels, grid, sizes, "bilinear")
-    label = _sample_map(label, grid, sizes, beyond=IGNORE)
-    valid, depth = (_sample_map(values, grid, sizes, beyond=0) for values in (valid, depth))
-    return Cropped(cropped, None if label is None else label.long(), None if valid is None else valid.bool(), depth)
+    labels = _sample_map(label, grid, sizes, beyond=IGNORE).long()
+    return LabelledCrop(_sample_image(image, grid, sizes), labels, None if depth is None else _sample_map(depth, grid, sizes, beyond=0))
+
+
+def _sample_image(image: Tensor, grid: Tensor, sizes: _Sizes) -> Tensor:
+    """(B, 3, H, W) uint8, or float32 in 0..1 -> (B, 3, h, w) float32 in 0..1, bilinear."""
+    return _sample(image.float().div_(255) if image.dtype == torch.uint8 else image, grid, sizes, "bilinear")
 
 
 def halve(image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,10 +192,8 @@ def halve(image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     return F.avg_pool2d(image, 2), label[:, 1::2, 1::2]
 
 
-def _sample_map(values: Tensor | None, grid: Tensor, sizes: _Sizes, *, beyond: float) -> Tensor | None:
+def _sample_map(values: Tensor, grid: Tensor, sizes: _Sizes, *, beyond: float) -> Tensor:
     """(B, H, W) -> (B, h, w) float32, the nearest value; never a mean of two labels or of two objects' depths; `beyond` off the picture."""
-    if values is None:
-        return None
     sampled = _sample(values[:, None].float(), grid, sizes, "nearest")[:, 0]
     return torch.where((grid.abs() <= 1).all(3), sampled, beyond)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from iccld.config.views import Views
 from iccld.methods.common.mixing import at_size, border_mask, label_weight, strong_view
-from iccld.methods.common.parts import Views
 from iccld.transforms import Draw
 
-VIEWS = Views(jitter_probability=0.8, mixed_jitter=0.25, blur_probability=0.0)
+VIEWS = Views(jitter=0.8, mixed_jitter_strength=0.25, blur=0.0)
 
 
 def changed(once: bool, batches: int = 100) -> torch.Tensor:
@@ -30,7 +30,7 @@ def test_jitter_may_be_drawn_once_a_batch() -> None:
 
 def test_jittered_together_is_not_jittered_alike() -> None:
     image = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0)).expand(2, -1, -1, -1)
-    views = Views(jitter_probability=1.0, blur_probability=0.0)
+    views = Views(jitter=1.0, blur=0.0)
     first, second = strong_view(image, views, Draw(torch.Generator().manual_seed(1)), once=True)
     assert not torch.equal(first, second)
 

@@ -8,16 +8,29 @@ import torch
 from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
-from iccld.methods.common.parts import Views
-from iccld.transforms import Cropped, Draw, blur, choose_classes, choosy_crop, classmix, jitter, random_crop, sensor_noise
+from iccld.config.views import Views
+from iccld.transforms import (
+    Crop,
+    Draw,
+    LabelledCrop,
+    WindowRule,
+    blur,
+    choose_classes,
+    choosy_crop,
+    classmix,
+    jitter,
+    labelled_crop,
+    random_crop,
+    sensor_noise,
+)
 
 
-def crop_pair(batch: DomainBatch, views: Views, draw: Draw) -> tuple[Cropped, Cropped]:
-    """A random window of each picture with its maps, otherwise as it was taken: -> (source, target)."""
-    source = random_crop(
+def crop_source(batch: DomainBatch, crop: tuple[int, int], views: Views, draw: Draw) -> LabelledCrop:
+    """A random window of each source picture with its maps, otherwise as it was taken."""
+    return labelled_crop(
         batch.source_image,
         draw,
-        views.crop,
+        crop,
         label=batch.source_label,
         depth=batch.source_depth,
         true_size=batch.source_size,
@@ -25,47 +38,42 @@ def crop_pair(batch: DomainBatch, views: Views, draw: Draw) -> tuple[Cropped, Cr
         stretch=views.stretch,
         flip=views.flip,
     )
-    target = random_crop(
+
+
+def crop_target(batch: DomainBatch, crop: tuple[int, int], views: Views, draw: Draw) -> Crop:
+    """A random window of each target picture with its maps, otherwise as it was taken."""
+    return random_crop(
         batch.target_image,
         draw,
-        views.crop,
+        crop,
         valid=batch.target_valid,
         depth=batch.target_depth,
         true_size=batch.target_size,
         scale=views.target_scale,
         flip=views.flip,
     )
-    return source, target
 
 
-def crop_rare_pair(
-    batch: DomainBatch, views: Views, draw: Draw, *, min_share: float, max_share: float, tries: int
-) -> tuple[Cropped, Cropped]:
+def crop_pair(batch: DomainBatch, crop: tuple[int, int], views: Views, draw: Draw) -> tuple[LabelledCrop, Crop]:
+    """A random window of each picture with its maps, otherwise as it was taken: -> (source, target)."""
+    return crop_source(batch, crop, views, draw), crop_target(batch, crop, views, draw)
+
+
+def crop_rare_pair(batch: DomainBatch, crop: tuple[int, int], views: Views, draw: Draw, rule: WindowRule) -> tuple[LabelledCrop, Crop]:
     """`crop_pair` whose source windows show the class each picture was drawn for, and no class too much (`choosy_crop`)."""
     source = choosy_crop(
         batch.source_image,
         draw,
-        views.crop,
+        crop,
         label=batch.source_label,
         wanted=batch.source_class,
         true_size=batch.source_size,
-        min_share=min_share,
-        max_share=max_share,
-        tries=tries,
+        rule=rule,
         scale=views.source_scale,
         stretch=views.stretch,
         flip=views.flip,
     )
-    target = random_crop(
-        batch.target_image,
-        draw,
-        views.crop,
-        valid=batch.target_valid,
-        true_size=batch.target_size,
-        scale=views.target_scale,
-        flip=views.flip,
-    )
-    return source, target
+    return source, crop_target(batch, crop, views, draw)
 
 
 def whole_targets(batch: DomainBatch, multiple: int) -> Iterator[Tensor]:
@@ -86,8 +94,8 @@ def whole_targets(batch: DomainBatch, multiple: int) -> Iterator[Tensor]:
 
 def source_view(image: Tensor, views: Views, draw: Draw) -> Tensor:
     """The source in random light, as the source stage sees it: (B, 3, H, W) in 0..1 -> the same."""
-    image = jitter(image, draw, probability=views.jitter_probability, strength=views.source_jitter, white_balance=views.white_balance)
-    image = blur(image, draw, probability=views.blur_probability, sigma=views.blur_sigma)
+    image = jitter(image, draw, probability=views.jitter, strength=views.jitter_strength, white_balance=views.white_balance)
+    image = blur(image, draw, probability=views.blur, sigma=views.blur_sigma)
     return sensor_noise(image, draw, std=views.noise)
 
 
@@ -103,13 +111,13 @@ def strong_view(image: Tensor, views: Views, draw: Draw, *, once: bool = False) 
     each picture either way.
     """
     if not once:
-        image = jitter(image, draw, probability=views.jitter_probability, strength=views.mixed_jitter)
-        return blur(image, draw, probability=views.blur_probability, sigma=views.blur_sigma)
+        image = jitter(image, draw, probability=views.jitter, strength=views.mixed_jitter_strength)
+        return blur(image, draw, probability=views.blur, sigma=views.blur_sigma)
     batch = draw.shared()
-    jittered = jitter(image, draw, probability=1.0, strength=views.mixed_jitter)
-    image = torch.where(batch.chosen(1, views.jitter_probability)[:, None, None, None], jittered, image)
+    jittered = jitter(image, draw, probability=1.0, strength=views.mixed_jitter_strength)
+    image = torch.where(batch.chosen(1, views.jitter)[:, None, None, None], jittered, image)
     blurred = blur(image, draw, probability=1.0, sigma=views.blur_sigma)
-    return torch.where(batch.chosen(1, views.blur_probability)[:, None, None, None], blurred, image)
+    return torch.where(batch.chosen(1, views.blur)[:, None, None, None], blurred, image)
 
 
 def label_weight(label: Tensor, class_weight: Tensor | None) -> Tensor:
@@ -139,9 +147,8 @@ def at_size(values: Tensor, size: tuple[int, int]) -> Tensor:
 
 def plain_domains(batch: DomainBatch, draw: Draw, crop: tuple[int, int]) -> Tensor:
     """Unaugmented crops of the three domains, as statistics are measured on: -> (3B, 3, H, W) in 0..1; source, mixed, target."""
-    source = random_crop(batch.source_image, draw, crop, label=batch.source_label, true_size=batch.source_size)
+    source = labelled_crop(batch.source_image, draw, crop, label=batch.source_label, true_size=batch.source_size)
     target = random_crop(batch.target_image, draw, crop, true_size=batch.target_size)
-    assert source.label is not None
     mixed = classmix(choose_classes(source.label, draw), source.image, target.image)
     return torch.cat([source.image, mixed, target.image])
 
