@@ -275,7 +275,7 @@ LATER = {"inter_coder_at": "level", "conditioning": "concat"}
 
 LATER_VIEWS: dict[str, dict[str, Any]] = {
     "size": {"keep_aspect": False},
-    "augmentation": {"target_scale_min": 1.0},
+    "augmentation": {"target_scale_min": 1.0, "style_probability": None},
     "evaluation": {"scales": (1.0,), "flip": False},
 }
 """The same of how pictures are seen, by group."""
