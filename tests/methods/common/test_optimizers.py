@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import ModuleType
 
 import pytest
@@ -90,3 +91,12 @@ def test_a_backbones_new_layers_learn_as_fast_as_the_decoder(tiny: ModuleType) -
     names = {name: round(rates[id(p)] / 3e-3) for name, p in model.named_parameters()}
     assert {name for name, factor in names.items() if factor == 1} == {name for name in names if name.startswith("encoder.backbone.model.")}
     assert set(names.values()) == {1, 10}
+
+
+def test_a_decoder_that_came_with_weights_learns_as_slowly_as_its_encoder(tiny: ModuleType) -> None:
+    model = tiny.make_segmenter()
+    model.decoder.is_pretrained = True
+    made = segmenter_optimizer(copy.deepcopy(model), tiny.optimisation(head_factor=10.0))
+    fast = [p for group in made.param_groups if group["lr"] == pytest.approx(3e-2) for p in group["params"]]
+    assert [tuple(p.shape) for p in fast] == [tuple(p.shape) for p in model.decoder.classify.parameters()]
+    assert sum(len(group["params"]) for group in made.param_groups) == len(list(model.parameters()))

@@ -11,6 +11,7 @@ from iccld.config.optimisation import Optimisation
 from iccld.errors import ConfigError
 from iccld.methods.common.parts import adamw
 from iccld.models import Segmenter
+from iccld.models.decoder import Decoder
 
 Make = Callable[[list[nn.Parameter], Optimisation], torch.optim.Optimizer]
 """Parameters and their stage -> an optimiser of all of them at the stage's rate."""
@@ -21,7 +22,8 @@ def segmenter_optimizer(
 ) -> torch.optim.Optimizer:
     """AdamW or SGD with momentum 0.9, or what `make` gives, over the trainable parameters of the segmenter and of further heads.
 
-    The encoder learns at the stage's rate, but for its new layers; those, the decoder and the heads at `head_factor` times that.  With
+    What came with weights learns at the stage's rate: the encoder but for its new layers, and an autoencoder's decoder but for its last
+    one.  Those, other decoders and the heads learn at `head_factor` times that.  With
     `layer_decay` d, layer l of the encoder's n learns at d^(n - l) times the rate; ConfigError where it has no such layers.
     A schedule multiplies each group's own rate, so the ratio holds throughout.
     """
@@ -29,9 +31,9 @@ def segmenter_optimizer(
     encoder = _trainable(segmenter.encoder)
     if optimisation.head_factor == 1 and optimisation.layer_decay == 1:
         return two_rates(encoder, head, optimisation, make)
-    new = {id(parameter) for parameter in _trainable(*_told(segmenter.encoder, "new_layers"))}
-    head = [parameter for parameter in encoder if id(parameter) in new] + head
-    encoder = [parameter for parameter in encoder if id(parameter) not in new]
+    new = {id(parameter) for parameter in _trainable(*_told(segmenter.encoder, "new_layers"), *heads, *_new_in_decoder(segmenter.decoder))}
+    both = encoder + head
+    encoder, head = [each for each in both if id(each) not in new], [each for each in both if id(each) in new]
     if optimisation.layer_decay == 1:
         return two_rates(encoder, head, optimisation, make)
     layers = _told(segmenter.encoder, "layers")
@@ -73,6 +75,11 @@ def _rated(rated: list[tuple[list[nn.Parameter], float]], optimisation: Optimisa
 
 def _sgd(parameters: list[nn.Parameter], optimisation: Optimisation) -> torch.optim.SGD:
     return torch.optim.SGD(parameters, lr=optimisation.learning_rate, momentum=0.9, weight_decay=optimisation.weight_decay)
+
+
+def _new_in_decoder(decoder: Decoder) -> tuple[nn.Module, ...]:
+    """All of it, or, of one that came with an autoencoder's weights, the layer that names classes."""
+    return (decoder.get_submodule("classify"),) if decoder.is_pretrained else (decoder,)
 
 
 def _told(encoder: nn.Module, what: str) -> list[nn.Module]:
