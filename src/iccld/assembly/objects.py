@@ -15,7 +15,7 @@ import torch
 from iccld.assembly.networks import build_networks
 from iccld.city import VERSION as CITY_VERSION
 from iccld.city import generate
-from iccld.config import Config, DomainConfig, StageConfig, nearest, parse_size
+from iccld.config import Config, DomainConfig, Optimisation, nearest, parse_size
 from iccld.data import FileDataset, open_dataset
 from iccld.data.check import cache_folder, class_statistics
 from iccld.data.pairs import PairDataset
@@ -23,9 +23,7 @@ from iccld.data.rare_class import rare_class_sampler
 from iccld.errors import ConfigError, UnmetNeedError
 from iccld.labels import LabelSpace, get_label_space
 from iccld.methods import METHODS, Registered
-from iccld.methods.common.parts import Optimisation, Parts, Views
-from iccld.methods.common.protocol import DiffusionMethod, Method
-from iccld.predictor import Predictor
+from iccld.methods.common.parts import Parts
 from iccld.progress import say
 from iccld.training.engine import Engine
 
@@ -155,40 +153,7 @@ def optimisations(config: Config) -> Mapping[str, Optimisation]:
         others = [stage for name, stage in given.items() if name != "source" and stage.iterations]
         budget = sum(stage.iterations for stage in others)
         own = {name: dataclasses.replace((others or [own[name]])[0], iterations=round(share * budget)) for name, share in shares.items()}
-    return {name: _optimisation(stage) for name, stage in {"source": given["source"], **own}.items()}
-
-
-def _optimisation(stage: StageConfig) -> Optimisation:
-    return Optimisation(
-        iterations=stage.iterations,
-        learning_rate=stage.learning_rate,
-        warmup=round(stage.warmup * stage.iterations),
-        weight_decay=stage.weight_decay,
-        power=stage.power,
-        ema_decay=stage.ema_decay,
-        optimizer=stage.optimizer,
-        head_factor=stage.head_factor,
-    )
-
-
-def views(config: Config) -> Views:
-    """How training looks at pictures."""
-    augmentation = config.augmentation
-    return Views(
-        crop=parse_size(config.size.crop),
-        source_scale=(augmentation.scale_min, augmentation.scale_max),
-        target_scale=(1.0, augmentation.target_scale_max),
-        stretch=augmentation.stretch,
-        flip=augmentation.flip,
-        jitter_probability=augmentation.jitter,
-        source_jitter=augmentation.jitter_strength,
-        mixed_jitter=augmentation.mixed_jitter_strength,
-        white_balance=augmentation.white_balance,
-        blur_probability=augmentation.blur,
-        blur_sigma=(augmentation.blur_sigma_min, augmentation.blur_sigma_max),
-        half_resolution=augmentation.half_resolution,
-        noise=augmentation.noise,
-    )
+    return {"source": given["source"], **own}
 
 
 def make_parts(config: Config, label_space: LabelSpace, class_weight: torch.Tensor | None = None, run: Path | None = None) -> Parts:
@@ -199,7 +164,8 @@ def make_parts(config: Config, label_space: LabelSpace, class_weight: torch.Tens
         make_denoiser=networks.make_denoiser,
         make_discriminator=networks.make_discriminator,
         label_space=label_space,
-        views=views(config),
+        views=config.augmentation,
+        crop=parse_size(config.size.crop),
         working_size=parse_size(config.size.target),
         latent_channels=networks.latent_channels,
         latent_stride=networks.latent_stride,
@@ -209,14 +175,13 @@ def make_parts(config: Config, label_space: LabelSpace, class_weight: torch.Tens
     )
 
 
-def scoring_predictor(config: Config, method: Method, weights: str, engine: Engine, sampler_steps: int | None = None) -> Predictor:
-    """The predictor as a run scores it: the engine's precision, the configuration's window.  sampler_steps: of a diffusion stage."""
-    predictor = method.predictor(weights, sampler_steps) if isinstance(method, DiffusionMethod) else method.predictor(weights)
-    predictor.precision = engine.precision
-    if config.evaluation.window != "whole":
-        predictor.window = parse_size(config.evaluation.window)
-        predictor.stride = config.evaluation.stride or None
-    return predictor
+def make_engine(config: Config, **options: Any) -> Engine:
+    """The device, precision and threads that the configuration asks for.  options: of `Engine`, beside these."""
+    runtime = config.runtime
+    engine = Engine(accelerator=runtime.device, precision=runtime.precision, num_threads=runtime.threads or None, **options)
+    # channels_last pays where bf16 matrix units exist; at fp32 it measured slower (docs/performance.md).
+    engine.channels_last = engine.precision == "bf16"
+    return engine
 
 
 def class_weights(counts: Any, exponent: float) -> torch.Tensor | None:
@@ -242,6 +207,7 @@ def pair_dataset(config: Config, data: Data, rank: int = 0, world_size: int = 1,
         seed=config.seed,
         source_size=parse_size(config.size.source),
         target_size=parse_size(config.size.target),
+        keep_aspect=config.size.keep_aspect,
         rare_class=rare,
         rank=rank,
         world_size=world_size,

@@ -12,7 +12,7 @@ from iccld.city.figures import Body, Clothes, clothes, garment, head, shaded
 from iccld.city.light import Light
 from iccld.city.solid import Point, Rgb, Stage, disc_x, scaled
 from iccld.city.street_life import PUSHED, push
-from iccld.city.two_wheelers import BICYCLE, Drawing, bicycle_look, motorcycle_look, paint_bicycle, paint_motorcycle
+from iccld.city.two_wheelers import BICYCLE, Drawing, bicycle_style, motorcycle_style, paint_bicycle, paint_motorcycle
 
 PERSON, RIDER = 11, 12
 POSES = ("standing", "walking", "sitting")
@@ -214,7 +214,7 @@ def draw_rider(
     look = clothes(rng)
     height = float(bounded(rng.normal(1.73, 0.08), 1.5, 1.95))
     turn = float(rng.uniform(0, 2 * math.pi))
-    cycle = bicycle_look(rng) if kind == "bicycle" else motorcycle_look(rng)
+    cycle = bicycle_style(rng) if kind == "bicycle" else motorcycle_style(rng)
     lean = float(rng.normal(0, 0.03))
     if stage.depth < 1.2 or not camera.is_visible(position, 2.5):
         return

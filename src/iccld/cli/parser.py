@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from iccld import __version__
 from iccld.config import nearest, parse_size
 from iccld.errors import ConfigError
+from iccld.geometry import check_scales
 from iccld.progress import set_quiet
 
 Command = Callable[[argparse.Namespace, list[str]], int]
@@ -99,7 +100,7 @@ def _add_runs(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     origin = leaf.add_mutually_exclusive_group()
     origin.add_argument("--recipe", metavar="NAME", help="a shipped recipe")
     origin.add_argument("--config", type=Path, metavar="FILE", help="a YAML file of settings")
-    leaf.add_argument("--encoder.name", dest="encoder", metavar="NAME", help="short for --network.encoder: a transformers backbone")
+    leaf.add_argument("--encoder.name", dest="encoder", metavar="NAME", help="short for --network.encoder: a pre-trained network")
     leaf.add_argument("--name", metavar="RUN", help="name of the run (default: the recipe's); it lies in runtime.out")
     leaf.add_argument("--resume", choices=("none", "auto"), help="auto goes on with an existing run; none refuses it (default)")
     leaf.add_argument("--no_estimate", action="store_true", help="start at once, without timing a few steps first")
@@ -113,10 +114,10 @@ def _add_runs(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
 
 def _add_experiments(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     ablate = leaves["ablate"] = command(
-        commands, "ablate", "ablate:ablate", "train with and without inter-coder connection, step 1 and both steps: Table 1", True
+        commands, "ablate", "experiments:ablate", "train with and without inter-coder connection, step 1 and both steps: Table 1", True
     )
     compare = leaves["compare"] = command(
-        commands, "compare", "compare:compare", "train several methods for the same budget from the same start: Table 2", True
+        commands, "compare", "experiments:compare", "train several methods for the same budget from the same start: Table 2", True
     )
     for leaf in (ablate, compare):
         origin = leaf.add_mutually_exclusive_group(required=True)
@@ -135,7 +136,16 @@ def _add_experiments(command: Any, commands: Any, leaves: dict[str, Parser]) -> 
         leaf.epilog = (
             "Any setting may follow as a dotted key, e.g. --stages.step1.iterations 50; iccld adapt --help_settings explains them."
         )
+    ablate.add_argument(
+        "--networks",
+        default="without,matched,with",
+        metavar="N,N",
+        help="without the connection, without it but with as many parameters (matched), with it (default: %(default)s)",
+    )
     compare.add_argument("--methods", default="all", metavar="M,M", help="methods to train (default: %(default)s)")
+    compare.add_argument(
+        "--lend", choices=("style",), help="style: every method sees its source pictures in their target's colours, as iccld does"
+    )
     budget = compare.add_mutually_exclusive_group()
     budget.add_argument("--budget", type=_count, metavar="N", help="iterations after the source stage (default: the recipe's)")
     budget.add_argument("--budget_seconds", type=_count, metavar="S", help="seconds instead; 20 timed steps fix the iterations")
@@ -146,8 +156,17 @@ def _add_model(leaf: Parser) -> None:
     leaf.add_argument("--weights", choices=("ema", "model"), help="the average or the trained weights (default: the method's own choice)")
     leaf.add_argument("--sampler_steps", type=_count, metavar="N", help="denoising steps of step 2 (default: the run's)")
     leaf.add_argument("--size", type=_size, metavar="HxW", help="area to which pictures are resized for the network (default: the run's)")
-    leaf.add_argument("--window", type=_size, metavar="HxW", help="predict in sliding windows of the resized picture (default: the run's)")
-    leaf.add_argument("--stride", type=_count, metavar="N", help="step of the sliding window in pixels (default: half the window)")
+    leaf.add_argument(
+        "--window", type=_window, metavar="HxW", help="sliding windows of the resized picture, or whole for none (default: the run's)"
+    )
+    leaf.add_argument("--stride", type=_count, metavar="N", help="step of the sliding window in pixels (default: half of a --window)")
+    leaf.add_argument(
+        "--scales", type=_scales, metavar="S,S", help="views of each picture, scales of its size for the network (default: the run's)"
+    )
+    leaf.add_argument("--flip", action=argparse.BooleanOptionalAction, help="predict each view mirrored too (default: the run's)")
+    leaf.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16"), help="auto: bf16 where the device multiplies it (default: the run's)"
+    )
 
 
 def _add_dataset(leaf: Parser, required: bool) -> None:
@@ -223,6 +242,21 @@ def _size(text: str) -> tuple[int, int]:
         return parse_size(text)
     except ConfigError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _window(text: str) -> str:
+    return text if text == "whole" else "x".join(str(side) for side in _size(text))
+
+
+def _scales(text: str) -> tuple[float, ...]:
+    try:
+        scales = tuple(float(word) for word in text.split(","))
+        check_scales(scales)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of scales; write for example 0.75,1") from None
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return scales
 
 
 def _natural(text: str) -> int:

@@ -97,7 +97,7 @@ def refuse_unwritable(run: Path) -> None:
 
 def memory_lines(config: Config) -> list[str]:
     """Device memory by component and stage, before a step is tried; compact networks need too little to tell."""
-    if config.network.preset == "compact" and not config.network.encoder:
+    if config.network.is_small:
         return []
     from iccld.measure import stage_memory, takes_bf16
 

@@ -14,30 +14,30 @@ from iccld.config.loading import (
     require_data,
 )
 from iccld.config.network import NetworkConfig
+from iccld.config.optimisation import Optimisation
 from iccld.config.schema import (
-    AugmentationConfig,
     Config,
     EvaluationConfig,
     RuntimeConfig,
     SamplingConfig,
-    StageConfig,
     StagesConfig,
     WorkingSize,
     comparable,
 )
+from iccld.config.views import Views
 
 __all__ = [
-    "AugmentationConfig",
     "Config",
     "DomainConfig",
     "EvaluationConfig",
     "GenerateConfig",
     "NetworkConfig",
+    "Optimisation",
     "RuntimeConfig",
     "SamplingConfig",
     "SourceConfig",
-    "StageConfig",
     "StagesConfig",
+    "Views",
     "WorkingSize",
     "comparable",
     "config_parser",

@@ -5,27 +5,36 @@ Messages of the checks begin with the field's name; `iccld.config.loading` puts 
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from iccld.config.checks import parse_size, require, require_at_least, require_one_of, require_share, require_size
 from iccld.config.domains import DomainConfig, SourceConfig
 from iccld.config.network import NetworkConfig
+from iccld.config.optimisation import Optimisation
+from iccld.config.views import Views
+from iccld.geometry import check_scales
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkingSize:
-    """Height x width in pixels of what the networks see; defaults are the compact preset's."""
+    """Height x width in pixels of what the networks see; defaults are the compact preset's.
+
+    A picture is brought to the area of its working size at its own aspect, in training as in prediction, and then cropped.
+    """
 
     source: str = "192x384"
-    """Source pictures are resized to this before cropping."""
+    """Source pictures are resized to this area before cropping."""
 
     target: str = "192x384"
-    """Target pictures are resized to this before cropping, and predicted at its area."""
+    """Target pictures are resized to this area before cropping, and predicted at it."""
 
     crop: str = "128x192"
-    """Part of the resized picture that a training step takes; no larger than source and target."""
+    """Part of the resized picture that a training step takes; no larger than source and target.  What it has beyond a picture that is
+    shorter or narrower teaches nothing."""
+
+    keep_aspect: bool = True
+    """Whether training keeps a picture's aspect; false stretches it to exactly `source` or `target`, as some published code does."""
 
     def __post_init__(self) -> None:
         require_size(self, "source", "target", "crop")
@@ -37,42 +46,6 @@ class WorkingSize:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageConfig:
-    """The schedule of one training stage; defaults suit a few hundred to a few thousand iterations of a compact network."""
-
-    iterations: int = 0
-    """Training steps; 0 leaves the stage out."""
-
-    learning_rate: float = 1e-3
-    """Peak learning rate of AdamW, which then falls to 0; about 1e-3 for short runs of compact networks."""
-
-    warmup: float = 0.05
-    """Share of the iterations over which the learning rate rises linearly; 5 % for short runs."""
-
-    weight_decay: float = 0.01
-    """AdamW's decoupled weight decay; 0.01 as in DAFormer."""
-
-    power: float = 1.0
-    """Exponent of the polynomial decay of the learning rate; 1 as in DAFormer."""
-
-    ema_decay: float = 0.99
-    """Share of the average kept at each step; 0.99 for short runs, 0.999 for 40,000 iterations in DAFormer."""
-
-    optimizer: str = "adamw"
-    """adamw, or sgd with momentum 0.9 (DeepLabV2's)."""
-
-    head_factor: float = 1.0
-    """Learning rate of everything behind the encoder, over the encoder's; 10 for pre-trained encoders in DACS and DAFormer."""
-
-    def __post_init__(self) -> None:
-        require_one_of(self, "optimizer", ("adamw", "sgd"))
-        require(self.head_factor > 0, f"head_factor is {self.head_factor}; use a number above 0")
-        require_at_least(self, 0, "iterations", "weight_decay", "power")
-        require_share(self, "warmup", "ema_decay")
-        require(0 < self.learning_rate < 1, f"learning_rate is {self.learning_rate}; use a number above 0 and below 1, such as 0.001")
-
-
-@dataclass(frozen=True, kw_only=True)
 class StagesConfig:
     """The stages that methods have, in no method's order; each method runs its own and leaves the others alone.
 
@@ -80,93 +53,34 @@ class StagesConfig:
     method runs on any recipe, with the same budget.
     """
 
-    source: StageConfig = field(default_factory=lambda: StageConfig(iterations=400))
+    source: Optimisation = field(default_factory=lambda: Optimisation(iterations=400))
     """Supervised training on the source."""
 
-    step1: StageConfig = field(default_factory=lambda: StageConfig(iterations=400, learning_rate=5e-4))
+    step1: Optimisation = field(default_factory=lambda: Optimisation(iterations=400, learning_rate=5e-4))
     """ICCLD: self-training with ClassMix and EMA pseudo-labels (Eq. 5)."""
 
-    step2: StageConfig = field(default_factory=lambda: StageConfig(iterations=300, learning_rate=5e-4))
+    step2: Optimisation = field(default_factory=lambda: Optimisation(iterations=300, learning_rate=5e-4))
     """ICCLD: latent diffusion and adversarial alignment, encoder frozen (Eqs. 6, 7)."""
 
-    adapt: StageConfig = field(default_factory=StageConfig)
+    adapt: Optimisation = field(default_factory=Optimisation)
     """The one stage after `source` of methods that have one."""
 
-    warmup: StageConfig = field(default_factory=StageConfig)
+    warmup: Optimisation = field(default_factory=Optimisation)
     """ProDA: adversarial warm-up."""
 
-    stage1: StageConfig = field(default_factory=StageConfig)
+    stage1: Optimisation = field(default_factory=Optimisation)
     """ProDA: prototype-denoised soft pseudo-labels."""
 
-    stage2: StageConfig = field(default_factory=StageConfig)
+    stage2: Optimisation = field(default_factory=Optimisation)
     """ProDA: first distillation."""
 
-    stage3: StageConfig = field(default_factory=StageConfig)
+    stage3: Optimisation = field(default_factory=Optimisation)
     """ProDA: second distillation."""
 
     @property
     def total_iterations(self) -> int:
         """Training steps of all stages."""
         return sum(getattr(self, stage.name).iterations for stage in fields(self))
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentationConfig:
-    """How training looks at pictures, drawn per picture from (seed, step).  A probability p means: applied with probability p.
-
-    A default without a named source is a choice, not a measurement.
-    """
-
-    scale_min: float = 0.9
-    """Smallest enlargement of a source picture before its crop, drawn log-uniformly."""
-
-    scale_max: float = 1.8
-    """Largest enlargement of a source picture before its crop."""
-
-    target_scale_max: float = 1.4
-    """Largest enlargement of a target picture before its crop; the smallest is 1."""
-
-    stretch: float = 0.15
-    """Largest change of a source picture's aspect ratio, as a share."""
-
-    flip: float = 0.5
-    """Probability of a mirror image."""
-
-    jitter: float = 0.8
-    """Probability of colour jitter; DACS."""
-
-    jitter_strength: float = 0.35
-    """Strength of colour jitter on source pictures."""
-
-    mixed_jitter_strength: float = 0.25
-    """Strength of colour jitter on mixed pictures; DACS."""
-
-    white_balance: float = 0.2
-    """Largest gain of a colour channel of source pictures, in stops."""
-
-    blur: float = 0.5
-    """Probability of Gaussian blur; DACS."""
-
-    blur_sigma_min: float = 0.15
-    """Smallest standard deviation of the blur in pixels; DACS."""
-
-    blur_sigma_max: float = 1.15
-    """Largest standard deviation of the blur in pixels; DACS."""
-
-    half_resolution: float = 0.0
-    """Share of the source stage's steps, its first ones, that see crops at half resolution, at a quarter of the cost."""
-
-    noise: float = 0.04
-    """Largest standard deviation of sensor noise on source pictures, as a share of full scale."""
-
-    def __post_init__(self) -> None:
-        require_share(self, "half_resolution", "stretch", "flip", "jitter", "jitter_strength", "mixed_jitter_strength", "blur", "noise")
-        require_at_least(self, 0, "white_balance", "blur_sigma_min")
-        require_at_least(self, 1, "target_scale_max")
-        require(self.scale_min > 0, f"scale_min is {self.scale_min}; use a number above 0")
-        for name in ("scale", "blur_sigma"):
-            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
-            require(low <= high and math.isfinite(high), f"{name}_min {low} is above {name}_max {high}; swap them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +114,12 @@ class EvaluationConfig:
     stride: int = 0
     """Step of the sliding window in pixels; 0 = half the window's shorter side."""
 
+    scales: tuple[float, ...] = (1.0,)
+    """Views of a picture: scales of the working size at which it is predicted; the mean of the probabilities decides."""
+
+    flip: bool = False
+    """Whether each view is predicted mirrored too, which doubles the time."""
+
     num_pictures: int = 6
     """Validation pictures kept for the report."""
 
@@ -213,6 +133,7 @@ class EvaluationConfig:
         if self.window != "whole":
             require_size(self, "window")
         require_at_least(self, 0, "stride", "num_pictures", "compare_images")
+        check_scales(self.scales)
         odd = [steps for steps in self.compare_steps if steps < 1 or 1000 % steps]
         require(not odd, f"compare_steps holds {odd[:1]}; use divisors of 1000, e.g. 1,50")
 
@@ -316,7 +237,7 @@ class Config:
     stages: StagesConfig = field(default_factory=StagesConfig)
     """Schedules of the stages."""
 
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    augmentation: Views = field(default_factory=Views)
     """Augmentation."""
 
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -352,8 +273,18 @@ LATER = {"inter_coder_at": "level", "conditioning": "concat"}
 """Settings of the networks that earlier runs do not know, and what these runs were."""
 
 
+LATER_VIEWS: dict[str, dict[str, Any]] = {
+    "size": {"keep_aspect": False},
+    "augmentation": {"target_scale_min": 1.0, "style_probability": None},
+    "evaluation": {"scales": (1.0,), "flip": False},
+}
+"""The same of how pictures are seen, by group."""
+
+
 def comparable(config: Config) -> dict[str, Any]:
     """Every setting, as nested dictionaries; those of `LATER` only where they differ, so that earlier runs still compare equal."""
     kept = asdict(config)
+    for group, later in LATER_VIEWS.items():
+        kept[group] = {name: value for name, value in kept[group].items() if name not in later or value != later[name]}
     kept["network"] = {name: value for name, value in kept["network"].items() if name not in LATER or value != LATER[name]}
     return kept

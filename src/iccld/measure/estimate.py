@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from iccld.assembly.objects import make_parts, method_settings, optimisations, registered_method, scoring_predictor
+from iccld.assembly.objects import make_engine, make_parts, method_settings, optimisations, registered_method
+from iccld.assembly.scoring import scoring_predictor
 from iccld.batch import DomainBatch
 from iccld.config import Config, DomainConfig, parse_size
 from iccld.data import open_dataset
@@ -67,9 +68,7 @@ def seconds_per_step(config: Config, steps: int = 20) -> dict[str, float]:
 
 def _engine(config: Config) -> Engine:
     keep_freed_memory()
-    engine = Engine(accelerator=config.runtime.device, precision="auto", num_threads=config.runtime.threads or None)
-    engine.channels_last = engine.precision == "bf16"
-    return engine
+    return make_engine(config)
 
 
 def _ready_stages(config: Config, engine: Engine) -> Iterator[tuple[Stage, Method, DomainBatch]]:
@@ -152,7 +151,7 @@ def random_batch(config: Config, num_classes: int) -> DomainBatch:
 def one_step(method: Method, batch: DomainBatch, engine: Engine, iteration: int) -> None:
     """The method's step as the loop takes it, drawn from a seed of its own."""
     with engine.autocast():
-        method.step(batch, iteration, engine.generator(0, "estimate", iteration))
+        method.step(batch, iteration, engine.draw(engine.generator(0, "estimate", iteration)))
 
 
 def _step_seconds(method: Method, batch: DomainBatch, engine: Engine, iterations: Sequence[int]) -> list[float]:

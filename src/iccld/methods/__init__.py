@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from iccld.config.optimisation import Optimisation
 from iccld.methods import adaptsegnet, bapa, cbst, cluda, corda, dacs, daformer, hrda, iccld, iccld_paper, mic, proda, source_only
-from iccld.methods.common.parts import Optimisation, Parts
+from iccld.methods.common.parts import Parts
 from iccld.methods.common.protocol import Stage
 
 

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
+from iccld.config.optimisation import Optimisation
 from iccld.errors import ConfigError
 from iccld.losses import SOURCE, TARGET, cross_entropy, domain_bce
 from iccld.methods.common.mixing import crop_pair, source_view
-from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import Method, Schedule, Stage
 from iccld.methods.common.schedule import warmup_poly
@@ -72,7 +73,7 @@ class AdaptSegNet(SegmenterMethod[Settings]):
         super().__init__(parts, settings, optimisation, segmenter, heads=[] if self.auxiliary is None else [self.auxiliary])
         rate, plan = settings.discriminator_learning_rate, optimisation
         self.discriminator_optimizer = torch.optim.Adam(self.discriminators.parameters(), lr=rate, betas=(0.9, 0.99))
-        self.discriminator_schedule = warmup_poly(self.discriminator_optimizer, plan.iterations, plan.warmup, plan.power)
+        self.discriminator_schedule = warmup_poly(self.discriminator_optimizer, plan.iterations, plan.warmup_steps, plan.power)
 
     def networks(self) -> Mapping[str, nn.Module]:
         auxiliary = {} if self.auxiliary is None else {"auxiliary": self.auxiliary}
@@ -84,13 +85,11 @@ class AdaptSegNet(SegmenterMethod[Settings]):
     def schedules(self) -> Mapping[str, Schedule]:
         return {**super().schedules(), "discriminator": self.discriminator_schedule}
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """Update the segmenter once, then the discriminators once.  Losses in nats, each ()."""
         views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A random window of each picture.
-        source, target = crop_pair(batch, views, draw)
-        assert source.label is not None
+        source, target = crop_pair(batch, self.parts.crop, views, draw)
         image = source_view(source.image, views, draw) if settings.source_light else source.image
         # 2. Class maps of both domains; the auxiliary level, where there is one, comes second.
         levels = self._logits(normalise(torch.cat([image, target.image])))  # each (2B, K, h, w)
@@ -122,7 +121,7 @@ class AdaptSegNet(SegmenterMethod[Settings]):
 
     def _map(self, logits: Tensor) -> Tensor:
         """What a discriminator sees: class probabilities, of at least 32 cells a side."""
-        crop = self.parts.views.crop
+        crop = self.parts.crop
         if self.settings.full_size or min(logits.shape[-2:]) < 32:
             logits = nn.functional.interpolate(logits, size=crop, mode="bilinear", align_corners=False)
         return logits.float().softmax(1)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
+from iccld.config.optimisation import Optimisation
 from iccld.labels import IGNORE
 from iccld.losses import (
     SOURCE,
@@ -31,8 +32,8 @@ from iccld.losses import (
     rectified_label,
     symmetric_cross_entropy,
 )
-from iccld.methods.common.mixing import crop_pair, source_view, strong_view
-from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.mixing import crop_pair, source_view, strong_view, whole_targets
+from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import Method, Schedule, Stage
 from iccld.methods.common.prototypes import class_sums
@@ -132,7 +133,7 @@ class Warmup(_Restarting):
         self.discriminator = PatchDiscriminator(parts.label_space.num_classes)
         rate, plan = settings.discriminator_learning_rate, optimisation
         self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=rate, betas=(0.9, 0.99))
-        self.discriminator_schedule = warmup_poly(self.discriminator_optimizer, plan.iterations, plan.warmup, plan.power)
+        self.discriminator_schedule = warmup_poly(self.discriminator_optimizer, plan.iterations, plan.warmup_steps, plan.power)
 
     def networks(self) -> Mapping[str, nn.Module]:
         return {**super().networks(), "discriminator": self.discriminator}
@@ -143,12 +144,10 @@ class Warmup(_Restarting):
     def schedules(self) -> Mapping[str, Schedule]:
         return {**super().schedules(), "discriminator": self.discriminator_schedule}
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """Update the segmenter once, then the discriminator once.  Losses in nats, each ()."""
         views, classes = self.parts.views, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
-        source, target = crop_pair(batch, views, draw)
-        assert source.label is not None
+        source, target = crop_pair(batch, self.parts.crop, views, draw)
         # 1. Segmenter: label the source, and let class maps of the target pass for the source's.
         image = self._source_view(source.image, draw)
         logits = self.model(normalise(torch.cat([image, target.image])))  # (2B, K, h, w)
@@ -165,7 +164,7 @@ class Warmup(_Restarting):
 
     def _map(self, logits: Tensor) -> Tensor:
         if min(logits.shape[-2:]) < MIN_SIDE:
-            logits = F.interpolate(logits, size=self.parts.views.crop, mode="bilinear", align_corners=False)
+            logits = F.interpolate(logits, size=self.parts.crop, mode="bilinear", align_corners=False)
         return logits.float().softmax(1)
 
 
@@ -218,19 +217,17 @@ class Denoise(_Restarting):
         """The first prototypes: mean features of the labeller's classes over some batches of the target."""
         totals: tuple[Tensor, Tensor] | None = None
         for batch in target_loader:
-            features = self.labeller.features(normalise(batch.target_image.float() / 255))
-            part = self._class_sums(self.labeller, features)
+            pictures = [self.labeller.features(normalise(images)) for images in whole_targets(batch, self.parts.size_multiple)]
+            part = self._class_sums(self.labeller, *pictures)
             totals = part if totals is None else (totals[0] + part[0], totals[1] + part[1])
         if totals is not None:
             self.prototypes.move(*totals, momentum=1.0)
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from the source and a strong view of the target.  Losses in nats, each ()."""
         views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A random window of each picture; the target twice, as it is and in strong light.
-        source, target = crop_pair(batch, views, draw)
-        assert source.label is not None
+        source, target = crop_pair(batch, self.parts.crop, views, draw)
         image, strong = self._source_view(source.image, draw), strong_view(target.image, views, draw)
         # 2. The fixed soft label times the weights of the prototypes, seen by the averaged model (Eq. 4, 5).
         with torch.no_grad():
@@ -239,8 +236,7 @@ class Denoise(_Restarting):
             soft = _resized(self.labeller(normalise(target.image)), size).float().softmax(1)  # (B, K, h, w)
             distances = self.prototypes.distances(features_ema)
             label = rectified_label(prototype_weights(distances, settings.temperature), soft)  # (B, h, w)
-        if target.valid is not None:
-            label = torch.where(label_at(target.valid, size), label, IGNORE)
+        label = torch.where(label_at(target.valid, size), label, IGNORE)
         # 3. Source cross-entropy; symmetric cross-entropy (Eq. 9) and evenness (Eq. 10) on the strong view.
         features = self.model.features(normalise(torch.cat([image, strong])))
         logits_source, logits_strong = self.model.decoder.logits(features).chunk(2)
@@ -264,10 +260,13 @@ class Denoise(_Restarting):
         }
 
     @torch.no_grad()
-    def _class_sums(self, network: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums and counts of features by the class that their network names, over all ranks: -> (K, C), (K,)."""
-        logits = _resized(cast(Segmenter, network).decoder.logits(features), (int(features.shape[-2]), int(features.shape[-1])))
-        sums, counts = class_sums(features, logits.argmax(1), self.parts.label_space.num_classes)
+    def _class_sums(self, network: nn.Module, *features: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums and counts of features by the class that their network names, over all of them and all ranks: -> (K, C), (K,)."""
+        parts = []
+        for some in features:
+            logits = _resized(cast(Segmenter, network).decoder.logits(some), (int(some.shape[-2]), int(some.shape[-1])))
+            parts.append(class_sums(some, logits.argmax(1), self.parts.label_space.num_classes))
+        sums, counts = torch.stack([sums for sums, _ in parts]).sum(0), torch.stack([counts for _, counts in parts]).sum(0)
         return self.engine.all_reduce(sums, "sum"), self.engine.all_reduce(counts, "sum")
 
 
@@ -289,20 +288,17 @@ class Distil(_Restarting):
     def networks(self) -> Mapping[str, nn.Module]:
         return {**super().networks(), "teacher": self.teacher}
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from the source and a strong view of the target.  Losses in nats, each ()."""
         views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
-        source, target = crop_pair(batch, views, draw)
-        assert source.label is not None
+        source, target = crop_pair(batch, self.parts.crop, views, draw)
         image, strong = self._source_view(source.image, draw), strong_view(target.image, views, draw)
         # 1. The teacher labels the picture as it is, where it is certain, and answers softly to the strong view.
         with torch.no_grad():
             confidence, label = self.teacher(normalise(target.image)).float().softmax(1).max(1)  # (B, h, w)
             soft = self.teacher(normalise(strong))  # (B, K, h, w)
         is_certain = confidence > settings.threshold
-        if target.valid is not None:
-            is_certain = is_certain & label_at(target.valid, (int(label.shape[-2]), int(label.shape[-1])))
+        is_certain = is_certain & label_at(target.valid, (int(label.shape[-2]), int(label.shape[-1])))
         label = torch.where(is_certain, label, IGNORE)
         # 2. The student learns the source, the certain labels, and the soft answer.
         logits_source, logits_strong = self.model(normalise(torch.cat([image, strong]))).chunk(2)

@@ -8,13 +8,14 @@ from iccld.models.decoder import InterCoderDecoder
 from iccld.models.deeplab import AtrousDecoder, DeepLabEncoder
 from iccld.models.denoiser import Denoiser, DomainDiscriminator, UNetKind
 from iccld.models.depth_exchange import DepthSegmenter, TaskPredictions, disparity
+from iccld.models.efficientnet import EfficientNetEncoder, EfficientNetLite
 from iccld.models.features import Features
 from iccld.models.latent_scale import LatentScale
 from iccld.models.ldm import LdmDecoder, LdmEncoder
 from iccld.models.middle_features import FeatureDiscriminator, denoise_with_middle, middle_channels
 from iccld.models.patch_discriminator import PatchDiscriminator
 from iccld.models.segmenter import DiffusionSegmenter, Segmenter
-from iccld.models.two_resolutions import Look, Offsets, ScaleAttention, TwoResolutions, cut, fuse, halved
+from iccld.models.two_resolutions import Offsets, ScaleAttention, TwoResolutionOutput, TwoResolutions, cut, fuse, halved
 
 __all__ = [
     "AtrousClassifier",
@@ -28,19 +29,21 @@ __all__ = [
     "DepthSegmenter",
     "DiffusionSegmenter",
     "DomainDiscriminator",
+    "EfficientNetEncoder",
+    "EfficientNetLite",
     "FeatureDiscriminator",
     "Features",
     "InterCoderDecoder",
     "LatentScale",
     "LdmDecoder",
     "LdmEncoder",
-    "Look",
     "Offsets",
     "PatchDiscriminator",
     "PyramidEncoder",
     "ScaleAttention",
     "Segmenter",
     "TaskPredictions",
+    "TwoResolutionOutput",
     "TwoResolutions",
     "UNetKind",
     "cut",

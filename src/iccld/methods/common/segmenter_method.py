@@ -8,9 +8,10 @@ from typing import Generic, TypeVar
 import torch
 from torch import nn
 
+from iccld.config.optimisation import Optimisation
 from iccld.methods.common.average import Ema
 from iccld.methods.common.optimizers import segmenter_optimizer
-from iccld.methods.common.parts import Optimisation, Parts
+from iccld.methods.common.parts import Parts
 from iccld.methods.common.protocol import Method, Schedule
 from iccld.methods.common.schedule import warmup_poly
 from iccld.models import Segmenter
@@ -50,7 +51,7 @@ class SegmenterMethod(Method, Generic[S]):
         self.model = segmenter if model is None else model
         self.ema = Ema(self.model, optimisation.ema_decay)
         self.optimizer = optimizer or segmenter_optimizer(segmenter, optimisation, *heads)
-        self.schedule = schedule or warmup_poly(self.optimizer, optimisation.iterations, optimisation.warmup, optimisation.power)
+        self.schedule = schedule or warmup_poly(self.optimizer, optimisation.iterations, optimisation.warmup_steps, optimisation.power)
 
     def networks(self) -> Mapping[str, nn.Module]:
         return {"segmenter": self.model}

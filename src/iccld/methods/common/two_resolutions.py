@@ -10,9 +10,9 @@ from torch import Tensor
 from iccld.batch import DomainBatch
 from iccld.evaluation import sliding_window
 from iccld.losses import cross_entropy
-from iccld.methods.common.daformer_parts import SelfTrainingSettings
+from iccld.methods.common.daformer_family import SelfTrainingSettings
 from iccld.methods.common.mixing import border_mask
-from iccld.models import Look, Offsets, Segmenter, TwoResolutions, cut
+from iccld.models import Offsets, Segmenter, TwoResolutionOutput, TwoResolutions, cut
 from iccld.transforms import Draw
 
 GRID = 16
@@ -43,7 +43,7 @@ def two_resolutions(segmenter: Segmenter, crop: tuple[int, int], attention_width
 
 def draw_offsets(model: TwoResolutions, crop: tuple[int, int], rows: int, draw: Draw) -> Offsets:
     """One place of the detail for the whole batch, as in the released code; the same on every rank."""
-    place = draw.shared().uniform(1, (2,))[0].tolist()
+    place = draw.numbers(2)
     free = ((model.enlarge * side - detail) // GRID + 1 for side, detail in zip(crop, model.detail, strict=True))
     y, x = (int(u * count) * GRID for u, count in zip(place, free, strict=True))
     return [(y, x)] * rows
@@ -65,7 +65,7 @@ def uncertain_offsets(model: TwoResolutions, images: Tensor) -> Offsets:
 
 def fused_cross_entropy(
     model: TwoResolutions,
-    look: Look,
+    output: TwoResolutionOutput,
     offsets: Offsets,
     label: Tensor,
     weight: Tensor | None = None,
@@ -77,14 +77,17 @@ def fused_cross_entropy(
     """(1 - lambda) CE(fused) + lambda CE(detail), lambda 0.1 (HRDA, Eq. 12); label and weight (B, H, W) of the whole crop -> ()."""
     places = [(y // model.enlarge, x // model.enlarge) for y, x in offsets]
     size = (model.detail[0] // model.enlarge, model.detail[1] // model.enlarge)
-    whole = cross_entropy(look.fused, label, weight, class_weight, count_ignored=count_ignored)
+    whole = cross_entropy(output.fused, label, weight, class_weight, count_ignored=count_ignored)
     inside = None if weight is None else cut(weight, places, size)
-    part = cross_entropy(look.detail, cut(label, places, size), inside, class_weight, count_ignored=count_ignored)
+    part = cross_entropy(output.detail, cut(label, places, size), inside, class_weight, count_ignored=count_ignored)
     return (1 - detail_weight) * whole + detail_weight * part
 
 
 def with_borders(batch: DomainBatch, top: float, bottom: float, side: float) -> DomainBatch:
     """The batch, with the target's borders marked as untrusted before it is cropped: shares of the height, and of the width."""
-    height, width = batch.target_image.shape[-2:]
-    valid = border_mask((height, width), top, bottom, side, batch.target_image.device).expand(len(batch.target_image), height, width)
+    rows, _, height, width = batch.target_image.shape
+    sizes = [(height, width)] * rows if batch.target_size is None else batch.target_size.tolist()
+    valid = torch.zeros((rows, height, width), dtype=torch.bool, device=batch.target_image.device)
+    for row, (own_height, own_width) in zip(valid, sizes, strict=True):
+        row[:own_height, :own_width] = border_mask((own_height, own_width), top, bottom, side, row.device)
     return batch._replace(target_valid=valid if batch.target_valid is None else valid & batch.target_valid)

@@ -1,23 +1,30 @@
-"""A recipe's configuration -> those of an experiment's runs: the shared source stage, another method, another budget."""
+"""A recipe's configuration -> those of an experiment's runs: the shared source stage, another method, budget or network."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import torch
+
+from iccld.assembly.networks import build_networks, keep_architecture
 from iccld.assembly.objects import optimisations, registered_method
-from iccld.config import Config, StageConfig, StagesConfig
+from iccld.config import Config, NetworkConfig, Optimisation, StagesConfig
 from iccld.errors import ConfigError
 from iccld.labels import get_label_space
 from iccld.methods.common.protocol import SOURCE
 from iccld.runs.source import source_key
 
+MATCH = 0.02
+"""Largest difference in parameters, as a share, of two networks that are called equally large."""
+
 
 def source_run(config: Config, out: Path) -> Config:
     """The run OUT/<key> that trains nothing but the source stage of `config`; equal keys are one run."""
     key = source_key(config, get_label_space(config.label_space).names)
-    unused = {stage.name: StageConfig() for stage in fields(config.stages)}
+    unused = {stage.name: Optimisation() for stage in fields(config.stages)}
     stages = StagesConfig(**{**unused, SOURCE: config.stages.source})
     return _placed(replace(config, method="source_only", settings={}, stages=stages, source_checkpoint=None), out, key)
 
@@ -62,6 +69,41 @@ def with_method(config: Config, method: str, budget: int) -> Config:
     return replace(config, method=method, settings=settings, stages=_only(config.stages, stages))
 
 
+def matched_network(config: Config) -> NetworkConfig:
+    """The network without the inter-coder connection whose decoder is so wide that its encoder and decoder have as many parameters.
+
+    The nearest width; ConfigError where even that misses by more than `MATCH`, or where the preset's decoder has no width to choose.
+    """
+    connected = replace(config.network, inter_coder=True)
+    if not connected.decoder_width:
+        raise ConfigError(
+            f"network.preset {connected.preset} has a decoder without a width to choose: none can be matched; use --networks without,with"
+        )
+    num_classes = get_label_space(config.label_space).num_classes
+    with TemporaryDirectory() as folder:
+        keep_architecture(connected, Path(folder))  # a backbone's shape is enough, its weights are not read
+
+        def num_parameters(network: NetworkConfig) -> int:
+            with torch.device("meta"):
+                segmenter = build_networks(network, num_classes, Path(folder)).make_segmenter()
+            return sum(parameter.numel() for parameter in segmenter.parameters())
+
+        def wide(width: int) -> NetworkConfig:
+            return replace(connected, inter_coder=False, decoder_width=width)
+
+        wanted = num_parameters(connected)
+        low, high = connected.decoder_width, 2 * connected.decoder_width
+        while num_parameters(wide(high)) < wanted:
+            low, high = high, 2 * high
+        while high - low > 1:  # more width, more parameters
+            middle = (low + high) // 2
+            low, high = (middle, high) if num_parameters(wide(middle)) < wanted else (low, middle)
+        off, found = min((abs(num_parameters(one) - wanted) / wanted, one.decoder_width) for one in (wide(low), wide(high)))
+    if off > MATCH:
+        raise ConfigError(f"network: no decoder without the connection comes nearer than {off:.1%} of its {wanted:,} parameters")
+    return wide(found)
+
+
 def shared_out(total: int, weights: Mapping[str, float]) -> dict[str, int]:
     """Whole numbers in proportion to the weights that sum to the total: the largest remainders are rounded up."""
     whole = sum(weights.values())
@@ -72,7 +114,7 @@ def shared_out(total: int, weights: Mapping[str, float]) -> dict[str, int]:
     return counts
 
 
-def _only(stages: StagesConfig, kept: Mapping[str, StageConfig]) -> StagesConfig:
+def _only(stages: StagesConfig, kept: Mapping[str, Optimisation]) -> StagesConfig:
     """These stages, and no iterations for any other."""
     others = {stage.name: replace(getattr(stages, stage.name), iterations=0) for stage in fields(stages)}
     return replace(stages, **{**others, **kept})
