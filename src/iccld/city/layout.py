@@ -173,7 +173,7 @@ def _side(rng: np.random.Generator, sign: int, kind: str, half: float, world: st
     sidewalk = float(rng.uniform(*WALK_WIDTHS.get(kind, (1.4, 3.0))))
     if rng.random() < {"arterial": 0.25, "village": 0.5, "car_park": 0.35, "bazaar": 0.1}.get(kind, 0.0):
         sidewalk = 0.0
-    surface = str(rng.choice(("paving", "asphalt", "soil"), p=SURFACE_SHARES.get(kind, (0.6, 0.38, 0.02))))
+    surface = str(rng.choice(("paving", "asphalt", "soil"), p=SURFACE_SHARES.get(kind, (0.7, 0.28, 0.02))))
     line = half + 0.15 + verge + sidewalk
     weights = dict(PLOT_WEIGHTS[kind])
     if world == "camera":
