@@ -17,11 +17,11 @@ from pathlib import Path
 
 import torch
 
+from iccld.assembly.objects import make_parts, method_settings, optimisations, registered_method
 from iccld.batch import DomainBatch
-from iccld.build.objects import ingredients, method_settings, optimisations, registered_method
 from iccld.config import Config, load_config, parse_size
 from iccld.labels import get_label_space
-from iccld.methods.method import Method
+from iccld.methods.common.protocol import Method
 from iccld.training import checkpoint, snapshot
 from iccld.training.allocator import keep_freed_memory
 from iccld.training.engine import Engine
@@ -67,7 +67,7 @@ def main() -> None:
     engine = Engine(max_norm=config.runtime.clip_norm, num_threads=arguments.threads, precision="auto", channels_last=False)
     keep_freed_memory()
     batch = engine.to_device(noise_batch(config, space.num_classes))
-    stages = registered_method(config.method).stages(ingredients(config, space), method_settings(config), optimisations(config))
+    stages = registered_method(config.method).stages(make_parts(config, space), method_settings(config), optimisations(config))
     previous: Method | None = None
     in_saves = in_steps = 0.0
     with tempfile.TemporaryDirectory(dir=arguments.out) as folder:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cv2
 
-from iccld.data.city import WORLDS, generate, render_scene
+from iccld.city import WORLDS, generate, render_scene
 from iccld.progress import set_quiet
 
 

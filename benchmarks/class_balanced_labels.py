@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from iccld.build import load_predictor
-from iccld.build.objects import open_data
+from iccld.assembly.objects import open_data
 from iccld.config import load_config
 from iccld.labels import IGNORE, get_label_space
 from iccld.methods.cbst import balanced_label, class_thresholds, confidence_counts
+from iccld.runs import load_predictor
 
 SIZE = (96, 192)
 

@@ -18,15 +18,15 @@ from typing import Any
 
 import torch
 
+from iccld.assembly.objects import class_weights, make_parts, method_settings, open_data, optimisations, pair_dataset, registered_method
 from iccld.batch import DomainBatch
-from iccld.build.alignment import identity_gap
-from iccld.build.objects import class_weights, ingredients, method_settings, open_data, optimisations, pair_dataset, registered_method
 from iccld.config import load_config
 from iccld.data.check import class_statistics
 from iccld.data.pairs import pair_loader
 from iccld.evaluation import evaluate
-from iccld.methods.method import DiffusionMethod, Method, Stage
-from iccld.methods.supervised import Supervised
+from iccld.measure.alignment import identity_gap
+from iccld.methods.common.protocol import DiffusionMethod, Method, Stage
+from iccld.methods.common.supervised import Supervised
 from iccld.training import checkpoint, snapshot
 from iccld.training.engine import Engine
 from iccld.training.stages import run_stages
@@ -57,7 +57,7 @@ def continuation(name: str, given: argparse.Namespace) -> dict[str, Any]:
     data = open_data(config)
     pairs = pair_dataset(config, data)
     balance = config.sampling.class_balance
-    parts = ingredients(config, data.label_space, class_weights(class_statistics(data.source), balance) if balance else None)
+    parts = make_parts(config, data.label_space, class_weights(class_statistics(data.source), balance) if balance else None)
     stages = registered_method(config.method).stages(parts, method_settings(config), optimisations(config))
     stage = next(stage for stage in stages if stage.name == stage_name)
     step1 = Supervised(parts, optimisations(config)["source"])  # holds step 1's networks; a step 1 has no others

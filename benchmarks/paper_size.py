@@ -47,7 +47,7 @@ def main() -> None:
 
 def measure(item: str, recipe: str, threads: int, overrides: list[str]) -> dict[str, float]:
     """Seconds before and of one item, its CPU seconds, and the peak of this process in GiB."""
-    from iccld.build.objects import ingredients, method_settings, open_data, optimisations, registered_method
+    from iccld.assembly.objects import make_parts, method_settings, open_data, optimisations, registered_method
     from iccld.config import load_config
     from iccld.training.allocator import keep_freed_memory
     from iccld.training.engine import Engine
@@ -59,7 +59,7 @@ def measure(item: str, recipe: str, threads: int, overrides: list[str]) -> dict[
     engine = Engine(accelerator="cpu", precision=runtime.precision, max_norm=runtime.clip_norm, num_threads=runtime.threads)
     engine.channels_last = engine.precision == "bf16"
     data = open_data(config)
-    made = registered_method(config.method).stages(ingredients(config, data.label_space), method_settings(config), optimisations(config))
+    made = registered_method(config.method).stages(make_parts(config, data.label_space), method_settings(config), optimisations(config))
     stages = {stage.name: stage for stage in made}
     name, _, steps = item.replace("predict", "step2").partition("-")
     engine.seed_global(config.seed, name, -1)
@@ -87,7 +87,7 @@ def iterate(method: Any, stage: str, engine: Any, config: Any, data: Any, told: 
     """The stage's first iteration, as `iccld.training.loop` makes it, on the first batch of the loader."""
     import torch
 
-    from iccld.build.objects import pair_dataset
+    from iccld.assembly.objects import pair_dataset
     from iccld.data.pairs import pair_loader
 
     (batch,) = pair_loader(pair_dataset(config, data), 0, 1)

@@ -89,9 +89,9 @@ def test_little_memory_is_a_problem(monkeypatch):
 def test_command_prints_json(capsys, monkeypatch):
     real = doctor.examine
     monkeypatch.setattr("iccld.cli.doctor.examine", lambda: real(probe_seconds=0.01))
-    build = SimpleNamespace(estimate=lambda config: {"seconds": 60.0, "memory_gib": 1.0, "disk_gib": 1.0})
-    monkeypatch.setattr("iccld.build", build, raising=False)
-    monkeypatch.setitem(sys.modules, "iccld.build", build)
+    measure = SimpleNamespace(estimate=lambda config: {"seconds": 60.0, "memory_gib": 1.0, "disk_gib": 1.0})
+    monkeypatch.setattr("iccld.measure", measure, raising=False)
+    monkeypatch.setitem(sys.modules, "iccld.measure", measure)
     assert main(["doctor", "--json", "-"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert {"demo", "city_to_camvid"} <= set(told["recipes"])

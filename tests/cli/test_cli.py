@@ -155,13 +155,13 @@ def test_help_settings_lists_the_keys(capsys):
 
 def test_adapt_estimates_then_trains_then_reports(capsys, monkeypatch, tmp_path):
     calls = []
-    build = SimpleNamespace(
-        estimate=lambda config: calls.append("estimate") or {"seconds": 300.0, "memory_gib": 1.5, "disk_gib": 0.25},
-        adapt=lambda config, on_stage: calls.append("adapt") or tmp_path / config.runtime.out / config.name,
-    )
+    told = {"seconds": 300.0, "memory_gib": 1.5, "disk_gib": 0.25}
+    measure = SimpleNamespace(estimate=lambda config: calls.append("estimate") or told)
+    runs = SimpleNamespace(adapt=lambda config, on_stage: calls.append("adapt") or tmp_path / config.runtime.out / config.name)
     report = SimpleNamespace(write_report=lambda run: calls.append("report") or run / "report.html")
-    monkeypatch.setattr("iccld.build", build, raising=False)
-    monkeypatch.setitem(sys.modules, "iccld.build", build)
+    for name, room in {"measure": measure, "runs": runs}.items():
+        monkeypatch.setattr(f"iccld.{name}", room, raising=False)
+        monkeypatch.setitem(sys.modules, f"iccld.{name}", room)
     monkeypatch.setitem(sys.modules, "iccld.report", report)
     assert main(["adapt", "--recipe", "demo", "--name", "r", "--runtime.out", str(tmp_path)]) == 0
     told = capsys.readouterr()

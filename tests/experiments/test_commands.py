@@ -17,9 +17,9 @@ import pytest
 import torch
 import yaml
 
-from iccld import build, experiments
+from iccld import experiments, measure
+from iccld.city import generate
 from iccld.cli import main
-from iccld.data.city import generate
 from iccld.errors import NumericError
 from iccld.experiments import Unit
 from iccld.experiments.units import is_finished
@@ -164,7 +164,7 @@ def test_a_budget_of_seconds_is_timed_once(recipe: Path, here: list[str], tmp_pa
         timed.append((config.method, steps))
         return {"adapt": 2.0}
 
-    monkeypatch.setattr(build, "seconds_per_step", seconds_per_step)
+    monkeypatch.setattr(measure, "seconds_per_step", seconds_per_step)
     words = ["compare", "--config", str(recipe), "--methods", "source_only", "--seeds", "0", "--out", str(tmp_path), "--no_estimate"]
     for _ in range(2):
         assert main([*words, "--budget_seconds", "5"]) == 0

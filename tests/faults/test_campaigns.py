@@ -19,7 +19,7 @@ import torch
 import yaml
 from PIL import Image
 
-from iccld.build.objects import ingredients, method_settings, optimisations, registered_method, views
+from iccld.assembly.objects import make_parts, method_settings, optimisations, registered_method, views
 from iccld.config import Config, dump_config, known_keys, load_config
 from iccld.data import open_dataset
 from iccld.data.check import check_dataset
@@ -197,7 +197,7 @@ def use(config: Config) -> None:
         network.preset == "compact"
         and max(*network.widths, *network.denoiser_widths, network.decoder_width, network.latent_channels) <= 256
     ):
-        made = ingredients(config, space)
+        made = make_parts(config, space)
         with torch.device("meta"):
             made.make_segmenter()
 

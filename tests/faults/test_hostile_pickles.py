@@ -16,8 +16,6 @@ import pytest
 import torch
 import yaml
 
-from iccld.build import load_predictor
-from iccld.build.source import find_source
 from iccld.cli.run_folder import read_json
 from iccld.config import read_config
 from iccld.data import images, open_dataset
@@ -28,6 +26,8 @@ from iccld.labels import LabelClass, LabelSpace, get_label_space
 from iccld.models.autoencoder import read_autoencoder
 from iccld.models.backbone import load_backbone
 from iccld.report.run import read_run
+from iccld.runs import load_predictor
+from iccld.runs.source import find_source
 from iccld.training import checkpoint
 from iccld.training.checkpoint import Payload
 

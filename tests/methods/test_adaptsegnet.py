@@ -14,7 +14,7 @@ from iccld.methods.adaptsegnet import AdaptSegNet, Settings
 
 
 def method(tiny: ModuleType, settings: Settings | None = None, **changes: Any) -> AdaptSegNet:
-    made = tiny.ingredients(**changes)
+    made = tiny.parts(**changes)
     chosen = settings or Settings(discriminator_width=4)
     ready = tiny.ready(AdaptSegNet(made, chosen, tiny.optimisation(), made.make_segmenter()))
     assert isinstance(ready, AdaptSegNet)

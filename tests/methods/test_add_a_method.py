@@ -14,7 +14,7 @@ import torch
 
 from iccld import methods
 from iccld.methods import METHODS, Registered
-from iccld.methods.method import Method
+from iccld.methods.common.protocol import Method
 
 ROOT = Path(__file__).parents[2]
 FILE, LINE = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
@@ -33,14 +33,14 @@ def minent(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def ready(tiny: ModuleType, registered: Registered, settings: Any = None, **changes: Any) -> Method:
     optimisation = {stage: tiny.optimisation() for stage in registered.stage_names}
-    stage = registered.stages(tiny.ingredients(**changes), settings or registered.settings(), optimisation)[-1]
+    stage = registered.stages(tiny.parts(**changes), settings or registered.settings(), optimisation)[-1]
     method: Method = tiny.ready(stage.make_method(None))
     return method
 
 
 def test_the_line_registers_a_method_with_the_stages_of_others(minent: ModuleType, tiny: ModuleType) -> None:
     registered = METHODS["minent"]
-    stages = registered.stages(tiny.ingredients(), registered.settings(), {name: tiny.optimisation() for name in ("source", "adapt")})
+    stages = registered.stages(tiny.parts(), registered.settings(), {name: tiny.optimisation() for name in ("source", "adapt")})
     assert tuple(stage.name for stage in stages) == registered.stage_names == ("source", "adapt")
     previous = tiny.ready(stages[0].make_method(None))
     tiny.step(previous, 0)
@@ -61,8 +61,6 @@ def test_it_learns_the_source_and_grows_certain_on_the_target(minent: ModuleType
 def test_the_example_imports_no_other_method() -> None:
     contract = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
     (independence,) = [each for each in contract if each["id"] == "methods"]
-    shared = {entry.rpartition(".")[2] for entry in independence["ignore_imports"]}
-    imported = set(re.findall(r"^from iccld\.methods\.(\w+) import", FILE, re.MULTILINE))
-    assert imported
-    assert imported <= shared
+    assert {entry.rpartition(" ")[2] for entry in independence["ignore_imports"]} == {"iccld.methods.common", "iccld.methods.common.*"}
+    assert set(re.findall(r"^from iccld\.methods\.(\w+)", FILE, re.MULTILINE)) == {"common"}
     assert "minent" not in dir(methods)  # the page's, not the package's

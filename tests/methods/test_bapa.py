@@ -15,7 +15,7 @@ from iccld.transforms import boundary_distance
 
 
 def method(tiny: ModuleType, settings: Settings | None = None, **changes: Any) -> Bapa:
-    made = tiny.ingredients(**changes)
+    made = tiny.parts(**changes)
     ready = tiny.ready(Bapa(made, settings or Settings(), tiny.optimisation(), made.make_segmenter()))
     assert isinstance(ready, Bapa)
     return ready

@@ -14,7 +14,7 @@ from iccld.methods.cbst import BINS, Cbst, Settings, balanced_label, class_thres
 
 
 def method(tiny: ModuleType, settings: Settings | None = None, iterations: int = 12, seed: int = 0, **changes: Any) -> Cbst:
-    made = tiny.ingredients(seed, **changes)
+    made = tiny.parts(seed, **changes)
     ready = tiny.ready(Cbst(made, settings or Settings(), tiny.optimisation(iterations=iterations), made.make_segmenter()))
     assert isinstance(ready, Cbst)
     return ready

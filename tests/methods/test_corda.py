@@ -13,7 +13,7 @@ from iccld.methods.corda import Corda, Settings, easiness
 
 
 def method(tiny: ModuleType, settings: Settings | None = None, iterations: int = 10_000, **changes: Any) -> Corda:
-    made = tiny.ingredients(**changes)
+    made = tiny.parts(**changes)
     chosen = settings or Settings(width=8)
     ready = tiny.ready(Corda(made, chosen, tiny.optimisation(iterations=iterations), made.make_segmenter()))
     assert isinstance(ready, Corda)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from iccld.methods import dacs
+from iccld.methods.common.parts import MEAN, STD
 from iccld.methods.dacs import Dacs, Settings
-from iccld.methods.ingredients import MEAN, STD
 
 
 class Certain(nn.Module):
@@ -26,7 +26,7 @@ class Certain(nn.Module):
 
 
 def method(tiny: ModuleType, settings: Settings | None = None, **changes: Any) -> Dacs:
-    made = tiny.ingredients(**changes)
+    made = tiny.parts(**changes)
     ready = tiny.ready(Dacs(made, settings or Settings(), tiny.optimisation(), made.make_segmenter()))
     assert isinstance(ready, Dacs)
     return ready

@@ -11,14 +11,14 @@ import torch
 
 from iccld.labels import CITYSCAPES19, LabelClass, LabelSpace
 from iccld.methods import daformer
+from iccld.methods.common.frozen_encoder import reference_encoder, thing_ids
 from iccld.methods.daformer import Daformer, Settings
-from iccld.methods.reference import reference_encoder, thing_ids
 
 ROAD_AND_CAR = LabelSpace("tiny", tuple(LabelClass(name, (i, 0, 0)) for i, name in enumerate(("road", "car", "sky", "person"))))
 
 
-def made(tiny: ModuleType, ingredients: dict[str, Any] | None = None, **settings: Any) -> Daformer:
-    parts = tiny.ingredients(views=tiny.STILL, label_space=ROAD_AND_CAR, **(ingredients or {}))
+def made(tiny: ModuleType, parts: dict[str, Any] | None = None, **settings: Any) -> Daformer:
+    parts = tiny.parts(views=tiny.STILL, label_space=ROAD_AND_CAR, **(parts or {}))
     chosen = replace(Settings(threshold=0.3, margin_top=0.0, margin_bottom=0.0), **settings)
     method = Daformer(parts, chosen, tiny.optimisation(), parts.make_segmenter(), reference_encoder("initial", None, parts))
     tiny.ready(method)
@@ -58,7 +58,7 @@ def test_no_thing_no_distance(tiny: ModuleType) -> None:
 
 
 def test_the_source_stage_hands_over_its_encoder(tiny: ModuleType) -> None:
-    parts = tiny.ingredients()
+    parts = tiny.parts()
     stages = daformer.stages(parts, Settings(), {"source": tiny.optimisation(), "adapt": tiny.optimisation()})
     source = tiny.ready(stages[0].make_method(None))
     tiny.step(source, 0)
@@ -92,7 +92,7 @@ def test_every_quirk_is_a_switch(tiny: ModuleType, change: dict[str, Any]) -> No
     losses = []
     for settings in ({}, change):
         method = made(tiny, **settings)
-        method.ingredients = replace(method.ingredients, views=views)
+        method.parts = replace(method.parts, views=views)
         losses.append([float(tiny.step(method, i, data, seed=3 + i)["mixed"]) for i in range(2)])
     assert losses[0] != losses[1]
 

@@ -12,15 +12,15 @@ import torch
 
 from iccld.losses import cross_entropy
 from iccld.methods import cluda, hrda, mic
-from iccld.methods.method import Method
-from iccld.methods.reference import reference_encoder
-from iccld.methods.resolutions import draw_offsets, fused_cross_entropy, two_resolutions, uncertain_offsets, with_borders
+from iccld.methods.common.frozen_encoder import reference_encoder
+from iccld.methods.common.protocol import Method
+from iccld.methods.common.two_resolutions import draw_offsets, fused_cross_entropy, two_resolutions, uncertain_offsets, with_borders
 from iccld.models import TwoResolutions
 from iccld.transforms import Draw
 
 
 def made(tiny: ModuleType, module: Any = hrda, **settings: Any) -> Any:
-    parts = tiny.ingredients(views=tiny.STILL)
+    parts = tiny.parts(views=tiny.STILL)
     chosen = replace(module.Settings(threshold=0.0, attention_width=8), **settings)
     kind = {hrda: "Hrda", cluda: "Cluda", mic: "Mic"}[module]
     method = getattr(module, kind)(parts, chosen, tiny.optimisation(), parts.make_segmenter(), reference_encoder("initial", None, parts))

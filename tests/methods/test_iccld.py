@@ -17,8 +17,8 @@ from torch import Tensor
 
 from iccld.errors import ConfigError
 from iccld.methods import iccld
+from iccld.methods.common.protocol import Method
 from iccld.methods.iccld import Settings
-from iccld.methods.method import Method
 
 
 def moved(tiny: ModuleType, method: Method, run: Callable[[], Any]) -> set[str]:
@@ -310,7 +310,7 @@ def test_the_first_losses_are_what_they_were(tiny: ModuleType, kind: str, expect
 
 def test_each_stage_starts_from_the_averaged_weights_of_the_one_before(tiny: ModuleType) -> None:
     optimisation = {name: tiny.optimisation() for name in ("source", "step1", "step2")}
-    stages = iccld.stages(tiny.ingredients(), Settings(), optimisation)
+    stages = iccld.stages(tiny.parts(), Settings(), optimisation)
     assert [stage.name for stage in stages] == ["source", "step1", "step2"]
     source = tiny.ready(stages[0].make_method(None))
     steps(tiny, source)()
@@ -334,7 +334,7 @@ def test_each_stage_starts_from_the_averaged_weights_of_the_one_before(tiny: Mod
 
 def test_stages_of_no_iterations_are_left_out(tiny: ModuleType) -> None:
     optimisation = {"source": tiny.optimisation(), "step1": tiny.optimisation(iterations=0), "step2": tiny.optimisation(iterations=5)}
-    stages = iccld.stages(tiny.ingredients(), Settings(), optimisation)
+    stages = iccld.stages(tiny.parts(), Settings(), optimisation)
     assert [(stage.name, stage.iterations) for stage in stages] == [("source", 10_000), ("step2", 5)]
 
 

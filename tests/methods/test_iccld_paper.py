@@ -14,8 +14,8 @@ from torch import Tensor
 from iccld.errors import ConfigError
 from iccld.losses import confusion_to_uniform, domain_cross_entropy
 from iccld.methods import iccld, iccld_paper
+from iccld.methods.common.mixing import paint
 from iccld.methods.iccld_paper import Settings, Step1, Step2
-from iccld.methods.mixing import paint
 from iccld.models import CompactEncoder, InterCoderDecoder, Segmenter
 
 LITERAL = {name: get_args(hint) for name, hint in get_type_hints(Settings).items() if get_origin(hint) is Literal}
@@ -23,7 +23,7 @@ LITERAL = {name: get_args(hint) for name, hint in get_type_hints(Settings).items
 
 def made(tiny: ModuleType, kind: type, settings: Settings, **changes: Any) -> Any:
     """A stage with its engine, on tiny networks."""
-    parts = tiny.ingredients(**changes)
+    parts = tiny.parts(**changes)
     return tiny.ready(kind(parts, settings, tiny.optimisation(), parts.make_segmenter()))
 
 
@@ -113,7 +113,7 @@ def test_a_perfect_literal_denoiser_changes_no_mask(tiny: ModuleType) -> None:
     image = tiny.batch().target_image
     with torch.no_grad():
         answer = method.predictor("model")(image)
-        torch.testing.assert_close(answer, method.ingredients.predictor(step1)(image), atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(answer, method.parts.predictor(step1)(image), atol=1e-3, rtol=1e-3)
 
 
 # --- which loss moves which network ---------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ class BatchNormed(CompactEncoder):
 @pytest.mark.parametrize("kind", [(iccld.Step2, iccld.Settings), (Step2, Settings)], ids=["iccld", "iccld_paper"])
 def test_step2_leaves_the_encoder_and_its_batch_statistics_alone(tiny: ModuleType, kind: tuple[type, type]) -> None:
     encoder = BatchNormed()
-    parts = tiny.ingredients(make_segmenter=lambda: Segmenter(encoder, InterCoderDecoder(4, encoder.pyramid_channels, 4, width=16)))
+    parts = tiny.parts(make_segmenter=lambda: Segmenter(encoder, InterCoderDecoder(4, encoder.pyramid_channels, 4, width=16)))
     encoder.train()(torch.rand(2, 3, 32, 32))  # statistics that are not those of a fresh network
     stage, settings = kind
     method = tiny.ready(stage(parts, settings(), tiny.optimisation(), parts.make_segmenter()))
@@ -227,7 +227,7 @@ def test_every_switch_changes_the_first_step_and_predicts(tiny: ModuleType, lett
 
 def test_adam_decays_no_weight_and_adamw_does(tiny: ModuleType) -> None:
     for name, kind in (("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)):
-        parts = tiny.ingredients()
+        parts = tiny.parts()
         settings = Settings(optimizer=name)  # type: ignore[arg-type]
         for stage in (Step1, Step2):
             method = stage(parts, settings, tiny.optimisation(weight_decay=0.5), parts.make_segmenter())
@@ -238,7 +238,7 @@ def test_adam_decays_no_weight_and_adamw_does(tiny: ModuleType) -> None:
 def test_the_rate_follows_the_chosen_schedule(tiny: ModuleType) -> None:
     rates = {}
     for name in ("polynomial", "epochs"):
-        parts = tiny.ingredients()
+        parts = tiny.parts()
         settings = Settings(schedule=name, epoch_iterations=1)  # type: ignore[arg-type]
         method = tiny.ready(Step1(parts, settings, tiny.optimisation(iterations=10), parts.make_segmenter()))
         for _ in range(5):
@@ -291,7 +291,7 @@ def test_the_headline_uses_the_chosen_weights(tiny: ModuleType) -> None:
 @pytest.mark.parametrize("start_from", ["ema", "model"])
 def test_a_stage_starts_from_the_chosen_weights(tiny: ModuleType, start_from: Any) -> None:
     optimisation = {name: tiny.optimisation() for name in ("source", "step1", "step2")}
-    stages = iccld_paper.stages(tiny.ingredients(), Settings(start_from=start_from), optimisation)
+    stages = iccld_paper.stages(tiny.parts(), Settings(start_from=start_from), optimisation)
     source = tiny.ready(stages[0].make_method(None))
     for iteration in range(3):
         tiny.step(source, iteration)

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from iccld.methods.common.frozen_encoder import reference_encoder
 from iccld.methods.mic import Mic, Settings
-from iccld.methods.reference import reference_encoder
 
 
 def made(tiny: ModuleType, **settings: Any) -> Mic:
-    parts = tiny.ingredients(views=tiny.STILL)
+    parts = tiny.parts(views=tiny.STILL)
     chosen = replace(Settings(threshold=0.0, margin_top=0.0, margin_bottom=0.0), **settings)
     method = Mic(parts, chosen, tiny.optimisation(), parts.make_segmenter(), reference_encoder("initial", None, parts))
     tiny.ready(method)

@@ -13,7 +13,7 @@ from iccld.methods.proda import Denoise, Distil, Prototypes, Settings, Warmup
 
 
 def stage(tiny: ModuleType, kind: type, **settings: Any) -> Any:
-    parts = tiny.ingredients(views=tiny.STILL)
+    parts = tiny.parts(views=tiny.STILL)
     networks = [parts.make_segmenter() for _ in range(2 if kind is Warmup else 3)]
     return tiny.ready(kind(parts, Settings(**settings), tiny.optimisation(), *networks))
 
@@ -35,7 +35,7 @@ def test_a_class_without_a_prototype_is_out_of_reach() -> None:
 
 def test_students_restart_from_the_source_and_learn_from_the_stage_before(tiny: ModuleType) -> None:
     names = ("source", "warmup", "stage1", "stage2", "stage3")
-    made = proda.stages(tiny.ingredients(), Settings(), {name: tiny.optimisation(iterations=1) for name in names})
+    made = proda.stages(tiny.parts(), Settings(), {name: tiny.optimisation(iterations=1) for name in names})
     methods: list[Any] = []
     for each in made:
         methods.append(tiny.ready(each.make_method(methods[-1] if methods else None)))
@@ -63,7 +63,7 @@ def test_the_warm_up_moves_both_players(tiny: ModuleType) -> None:
 
 
 def test_first_prototypes_are_the_mean_features_of_the_labellers_classes(tiny: ModuleType) -> None:
-    from iccld.methods.ingredients import normalise
+    from iccld.methods.common.parts import normalise
 
     method, batches = stage(tiny, Denoise), [tiny.batch(size=(32, 32), seed=i) for i in range(2)]
     method.start_round(batches)

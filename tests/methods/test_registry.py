@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from iccld.methods import METHODS
-from iccld.methods.method import STATISTICS, Method
+from iccld.methods.common.protocol import STATISTICS, Method
 
 
 def test_the_registry_knows_the_method_and_its_baseline() -> None:
@@ -27,7 +27,7 @@ def test_settings_are_frozen_and_every_field_has_a_default(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_stages_chain_step_and_predict(name: str, tiny: ModuleType) -> None:
     optimisation = {stage: tiny.optimisation(iterations=2) for stage in METHODS[name].stage_names}
-    stages = METHODS[name].stages(tiny.ingredients(), METHODS[name].settings(), optimisation)
+    stages = METHODS[name].stages(tiny.parts(), METHODS[name].settings(), optimisation)
     assert tuple(stage.name for stage in stages) == METHODS[name].stage_names
     assert sum(METHODS[name].shares.values()) == pytest.approx(0.0 if name == "source_only" else 1.0)
     previous: Method | None = None
@@ -53,10 +53,10 @@ def test_stages_chain_step_and_predict(name: str, tiny: ModuleType) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_step_needs_no_global_randomness(name: str, tiny: ModuleType) -> None:
     optimisation = {stage: tiny.optimisation() for stage in METHODS[name].stage_names}
-    for index in range(len(METHODS[name].stages(tiny.ingredients(), METHODS[name].settings(), optimisation))):
+    for index in range(len(METHODS[name].stages(tiny.parts(), METHODS[name].settings(), optimisation))):
         answers = []
         for seed in (1, 2):
-            stages = METHODS[name].stages(tiny.ingredients(), METHODS[name].settings(), optimisation)
+            stages = METHODS[name].stages(tiny.parts(), METHODS[name].settings(), optimisation)
             method = tiny.ready(stages[index].make_method(None))
             torch.manual_seed(seed)
             losses = [tiny.step(method, iteration, seed=7) for iteration in range(2)]

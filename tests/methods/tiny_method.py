@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from iccld.batch import DomainBatch
 from iccld.labels import LabelClass, LabelSpace
 from iccld.methods import iccld
-from iccld.methods.ingredients import Ingredients, Optimisation, Views
-from iccld.methods.method import Method
-from iccld.methods.supervised import Supervised
+from iccld.methods.common.parts import Optimisation, Parts, Views
+from iccld.methods.common.protocol import Method
+from iccld.methods.common.supervised import Supervised
 from iccld.models import CompactEncoder, Denoiser, DomainDiscriminator, InterCoderDecoder, Segmenter
 from iccld.training.engine import Engine
 
@@ -31,10 +31,10 @@ def make_segmenter() -> Segmenter:
     return Segmenter(encoder, InterCoderDecoder(LATENT, encoder.pyramid_channels, SPACE.num_classes, width=16))
 
 
-def ingredients(seed: int = 0, **changes: Any) -> Ingredients:
+def parts(seed: int = 0, **changes: Any) -> Parts:
     """Factories whose networks are a function of the seed and of the order of the calls."""
     torch.manual_seed(seed)
-    made = Ingredients(
+    made = Parts(
         make_segmenter=make_segmenter,
         make_denoiser=lambda residual: Denoiser(LATENT, (8, 16), 1, 8, residual),
         make_discriminator=lambda: DomainDiscriminator(LATENT, (8, 16), 1, 8),
@@ -75,20 +75,20 @@ def ready(method: Method, engine: Engine | None = None) -> Method:
 
 
 def supervised(seed: int = 0, *, stage: Optimisation | None = None, **changes: Any) -> Supervised:
-    method = Supervised(ingredients(seed, **changes), stage or optimisation())
+    method = Supervised(parts(seed, **changes), stage or optimisation())
     ready(method)
     return method
 
 
 def step1(seed: int = 0, *, settings: iccld.Settings | None = None, engine: Engine | None = None, **changes: Any) -> iccld.Step1:
-    made = ingredients(seed, **changes)
+    made = parts(seed, **changes)
     method = iccld.Step1(made, settings or iccld.Settings(threshold=0.3), optimisation(), made.make_segmenter())
     ready(method, engine)
     return method
 
 
 def step2(seed: int = 0, *, settings: iccld.Settings | None = None, engine: Engine | None = None, **changes: Any) -> iccld.Step2:
-    made = ingredients(seed, **changes)
+    made = parts(seed, **changes)
     method = iccld.Step2(made, settings or iccld.Settings(threshold=0.3), optimisation(), made.make_segmenter())
     ready(method, engine)
     return method

@@ -8,10 +8,10 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from iccld.build.networks import build_networks
+from iccld.assembly.networks import build_networks
 from iccld.config import NetworkConfig
 from iccld.errors import ConfigError
-from iccld.methods.ingredients import normalise
+from iccld.methods.common.parts import normalise
 
 WIDTHS = (32, 32, 64, 64)
 

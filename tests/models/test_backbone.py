@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 
-from iccld.build.networks import ARCHITECTURE, build_networks, keep_architecture
+from iccld.assembly.networks import ARCHITECTURE, build_networks, keep_architecture
 from iccld.config import NetworkConfig
 from iccld.errors import ConfigError
 from iccld.models import BackboneEncoder

@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import SegformerConfig
 
-from iccld.build.networks import build_networks
+from iccld.assembly.networks import build_networks
 from iccld.config import NetworkConfig
 from iccld.errors import ConfigError
-from iccld.methods.resolutions import two_resolutions
+from iccld.methods.common.two_resolutions import two_resolutions
 from iccld.models.backbone import load_backbone
 from iccld.models.context_aware import ContextAwareDecoder, PyramidEncoder
 from iccld.models.segmenter import Segmenter

@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from iccld.build.networks import build_networks
+from iccld.assembly.networks import build_networks
 from iccld.config import NetworkConfig
 from iccld.config.network import LDM, LDM_DENOISER_LARGE
 from iccld.models import Denoiser, DomainDiscriminator, Features, LdmDecoder, Segmenter

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from iccld.batch import DomainBatch
-from iccld.methods.ema import Ema
-from iccld.methods.method import Method, Stage
-from iccld.methods.schedule import warmup_poly
+from iccld.methods.common.average import Ema
+from iccld.methods.common.protocol import Method, Stage
+from iccld.methods.common.schedule import warmup_poly
 from iccld.training import health
 from iccld.training.checkpoint import load
 from iccld.training.engine import Engine

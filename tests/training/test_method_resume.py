@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from iccld.batch import DomainBatch
 from iccld.errors import CheckpointError, Preempted
 from iccld.methods import METHODS
-from iccld.methods.method import Method, Stage
+from iccld.methods.common.protocol import Method, Stage
 from iccld.training import checkpoint, loop, snapshot
 from iccld.training.checkpoint import Loaded
 from iccld.training.engine import Engine
@@ -93,7 +93,7 @@ class MethodRun:
     def stages(self) -> list[Stage]:
         registered = METHODS[self.method]
         optimisation = {name: tiny().optimisation(iterations=ITERATIONS, warmup=1, ema_decay=0.7) for name in registered.stage_names}
-        return registered.stages(tiny().ingredients(), registered.settings(**SETTINGS.get(self.method, {})), optimisation)
+        return registered.stages(tiny().parts(), registered.settings(**SETTINGS.get(self.method, {})), optimisation)
 
     def loader(self, stage: str, start: int, end: int) -> Iterator[DomainBatch]:
         batches = Batches(stage, start, end, METHODS[self.method].needs)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from iccld.errors import NumericError
-from iccld.methods.schedule import warmup_poly, warmup_poly_factor
+from iccld.methods.common.schedule import warmup_poly, warmup_poly_factor
 from iccld.training.engine import Engine
 from iccld.training.update import BUCKET_BYTES, MAX_RUNAWAYS, Update, _buckets
 

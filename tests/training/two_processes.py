@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
 from iccld.errors import IccldError
-from iccld.methods.ema import Ema
-from iccld.methods.method import Method, Stage
+from iccld.methods.common.average import Ema
+from iccld.methods.common.protocol import Method, Stage
 from iccld.training.engine import Engine
 from iccld.training.stages import run_stages
 

@@ -41,7 +41,7 @@ LEAD = (
 def ablate(arguments: Namespace, overrides: list[str]) -> int:
     """Plan, train what is left, write table1.* and figures."""
     config = open_recipe(arguments, overrides)
-    from iccld.build.variants import after_source
+    from iccld.runs.variants import after_source
 
     steps = after_source(config)
     if tuple(steps) != STAGES:
@@ -62,8 +62,8 @@ def ablate(arguments: Namespace, overrides: list[str]) -> int:
 
 def _plan(config: Config, out: Path, seeds: Sequence[int], steps: Mapping[str, int]) -> tuple[dict[tuple[str, int], Path], list[Planned]]:
     """Source stages by (variant, seed), and all runs in the order in which they are trained: a whole seed before the next."""
-    from iccld.build.variants import adaptation_run, with_iterations
     from iccld.experiments.ablate import VARIANTS, run_name
+    from iccld.runs.variants import adaptation_run, with_iterations
 
     sources: dict[tuple[str, int], Path] = {}
     planned: list[Planned] = []

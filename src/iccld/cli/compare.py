@@ -46,7 +46,7 @@ def compare(arguments: Namespace, overrides: list[str]) -> int:
     """Plan, train what is left, write table2.* and figures."""
     config = open_recipe(arguments, overrides)
     methods = _methods(arguments.methods)
-    from iccld.build.variants import after_source
+    from iccld.runs.variants import after_source
 
     budget = arguments.budget or sum(after_source(config).values())
     if not budget and arguments.budget_seconds is None:
@@ -89,9 +89,9 @@ def _methods(text: str) -> list[str]:
 
 def _not_applicable(config: Config, methods: Sequence[str]) -> dict[str, str]:
     """Methods that need a map which the data do not have, with that need in one line."""
-    from iccld import build
+    from iccld.assembly import unmet_need
 
-    needs = {method: build.unmet_need(replace(config, method=method, settings={})) for method in methods}
+    needs = {method: unmet_need(replace(config, method=method, settings={})) for method in methods}
     return {method: need for method, need in needs.items() if need is not None}
 
 
@@ -101,11 +101,11 @@ def _budget(config: Config, method: str, arguments: Namespace, budget: int, stat
         return budget
 
     def fixed() -> int:
-        from iccld import build
-        from iccld.build.variants import after_source, with_method
+        from iccld import measure
+        from iccld.runs.variants import after_source, with_method
 
         own = with_method(config, method, budget or 100)
-        seconds = build.seconds_per_step(own, TIMED_STEPS)
+        seconds = measure.seconds_per_step(own, TIMED_STEPS)
         stages = after_source(own)
         mean = sum(seconds[name] * iterations for name, iterations in stages.items()) / sum(stages.values())
         return max(1, round(float(arguments.budget_seconds) / mean))
@@ -115,8 +115,8 @@ def _budget(config: Config, method: str, arguments: Namespace, budget: int, stat
 
 def _plan(config: Config, out: Path, seeds: Sequence[int], budgets: Mapping[str, int]) -> tuple[dict[int, Path], list[Planned]]:
     """Source stage by seed, and all runs in the order in which they are trained: a whole seed before the next."""
-    from iccld.build.variants import adaptation_run, with_method
     from iccld.experiments.compare import run_name
+    from iccld.runs.variants import adaptation_run, with_method
 
     sources: dict[int, Path] = {}
     planned: list[Planned] = []
@@ -140,12 +140,12 @@ def _document(
     failures: Mapping[str, str],
     not_applicable: Mapping[str, str],
 ) -> Document:
-    from iccld.build.variants import after_source, with_method
     from iccld.experiments.compare import START, read_outcomes, run_name, tables
     from iccld.experiments.document import Document
     from iccld.experiments.figures import Shown, write_grid
     from iccld.experiments.outcome import provenance
     from iccld.experiments.page import Figure
+    from iccld.runs.variants import after_source, with_method
 
     outcomes = {START: read_outcomes(sources, START), **{method: {} for method in methods}}
     for method, budget in budgets.items():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def generate(arguments: Namespace, _: list[str]) -> int:
     """Draw scenes; the same command again finds them finished."""
-    from iccld.data.city import generate as draw
+    from iccld.city import generate as draw
 
     folder = draw(
         arguments.world,

@@ -33,7 +33,7 @@ def _estimates() -> tuple[dict[str, dict[str, float]], list[str]]:
 
     Recipes of real size are left out: they want a GPU, weights from a hub and, for each timed step, minutes of two cores.
     """
-    from iccld import build
+    from iccld import measure
 
     estimates, problems = {}, []
     small = [name for name in recipe_names() if "_to_cityscapes" not in name]
@@ -41,7 +41,7 @@ def _estimates() -> tuple[dict[str, dict[str, float]], list[str]]:
         for name in small:
             try:
                 config = load_config(name)
-                estimates[name] = {**build.estimate(config), "iterations": float(config.stages.total_iterations)}
+                estimates[name] = {**measure.estimate(config), "iterations": float(config.stages.total_iterations)}
             except IccldError as error:
                 problems.append(f"recipe {name}: {error}")
             bar.advance(1, note=name)

@@ -75,7 +75,7 @@ def hold(out: Path) -> AbstractContextManager[None]:
 
 def source_plan(config: Config, out: Path, title: str, kind: str) -> Planned:
     """The shared source stage of a configuration."""
-    from iccld.build.variants import source_run
+    from iccld.runs.variants import source_run
 
     return Planned(source_run(config, out / SOURCES), title, kind)
 
@@ -110,8 +110,8 @@ class State:
 
 def units_of(planned: Sequence[Planned], state: State, no_estimate: bool, jobs: int) -> list[Unit]:
     """Units with estimated seconds; an equal run that is planned twice (a shared source) becomes one."""
-    from iccld.build.variants import after_source
     from iccld.experiments import Unit
+    from iccld.runs.variants import after_source
 
     found: dict[Path, Unit] = {}
     for one in planned:
@@ -186,10 +186,10 @@ def finish(document: Document, out: Path, failures: Mapping[str, str]) -> int:
 
 def _estimate(planned: Planned, jobs: int) -> dict[str, float] | None:
     """seconds and scoring_seconds of a unit, or None where the run cannot even be timed: its failure is told when it is trained."""
-    from iccld import build
+    from iccld import measure
 
     try:
-        estimate = build.estimate(on_its_share(planned.config, jobs))
+        estimate = measure.estimate(on_its_share(planned.config, jobs))
         return {key: round(estimate[key], 1) for key in ("seconds", "scoring_seconds")}
     except Exception as error:  # a method that fails must not stop the others, whatever it raises
         say(f"warning: {planned.title} could not be timed ({type(error).__name__}: {' '.join(str(error).split())[:200]})")

@@ -48,9 +48,9 @@ def open_predictor(arguments: Namespace) -> Predictor:
     from iccld.doctor import require_matching_torchvision
 
     require_matching_torchvision()
-    from iccld import build
+    from iccld.runs import load_predictor
 
-    predictor: Predictor = build.load_predictor(arguments.run, arguments.stage, arguments.weights, arguments.sampler_steps)
+    predictor: Predictor = load_predictor(arguments.run, arguments.stage, arguments.weights, arguments.sampler_steps)
     evaluation = read_config(arguments.run / "config.yaml").evaluation
     if arguments.size is not None:
         predictor.working_size = arguments.size

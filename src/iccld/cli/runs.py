@@ -61,13 +61,13 @@ def _train(config: Config, print_config: bool, estimates: bool = True) -> int:
     from iccld.doctor import require_matching_torchvision
 
     require_matching_torchvision()
-    from iccld import build
+    from iccld import measure, runs
 
     if estimates and not any((run / "checkpoints").glob("*/*/manifest.json")):  # a resumed run was estimated when it began
         for line in memory_lines(config):
             say(line)
-        say(_estimate_line(build.estimate(config)))
-    finished = build.adapt(config, partial(save_stage_pictures, config.evaluation.num_pictures))
+        say(_estimate_line(measure.estimate(config)))
+    finished = runs.adapt(config, partial(save_stage_pictures, config.evaluation.num_pictures))
     from iccld.report import write_report
 
     page = write_report(finished)
@@ -99,13 +99,13 @@ def memory_lines(config: Config) -> list[str]:
     """Device memory by component and stage, before a step is tried; compact networks need too little to tell."""
     if config.network.preset == "compact" and not config.network.encoder:
         return []
-    from iccld.build import stage_memory, takes_bf16
+    from iccld.measure import stage_memory, takes_bf16
 
     return [str(stage) for stage in stage_memory(config, takes_bf16(config))]
 
 
 def _estimate_line(estimate: dict[str, float]) -> str:
-    """`build.estimate` -> one sentence; what it does not know is left out."""
+    """`measure.estimate` -> one sentence; what it does not know is left out."""
     parts = []
     if "seconds" in estimate:
         parts.append(f"about {duration(estimate['seconds'])}")

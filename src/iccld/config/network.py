@@ -40,7 +40,7 @@ DEEPLABV2: Mapping[str, Any] = {"widths": (256, 512, 1024, 2048), "latent_channe
 """ResNet-101's levels; its classifier has no width of its own."""
 
 PRESETS = ("compact", "ldm", "daformer", "deeplabv2")
-"""The presets; `iccld.build.networks` builds each."""
+"""The presets; `iccld.assembly.networks` builds each."""
 
 CONNECTIONS = ("level", "block")
 CONDITIONINGS = ("concat", "attention")

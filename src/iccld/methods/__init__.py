@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iccld.methods import adaptsegnet, bapa, cbst, cluda, corda, dacs, daformer, hrda, iccld, iccld_paper, mic, proda, source_only
-from iccld.methods.ingredients import Ingredients, Optimisation
-from iccld.methods.method import Stage
+from iccld.methods.common.parts import Optimisation, Parts
+from iccld.methods.common.protocol import Stage
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Registered:
 
     settings: type[Any]
     """Frozen dataclass of the method's own settings."""
-    stages: Callable[[Ingredients, Any, Mapping[str, Optimisation]], list[Stage]]
+    stages: Callable[[Parts, Any, Mapping[str, Optimisation]], list[Stage]]
     """Factories, settings and the optimisation of each stage by name -> the stages."""
     shares: Mapping[str, float] = field(default_factory=lambda: {"adapt": 1.0})
     """The stages after `source` in order, each with its share of the iterations where a recipe gives it none of its own.

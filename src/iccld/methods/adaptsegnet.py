@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from iccld.batch import DomainBatch
 from iccld.errors import ConfigError
 from iccld.losses import SOURCE, TARGET, cross_entropy, domain_bce
-from iccld.methods.handover import averaged_segmenter
-from iccld.methods.ingredients import Ingredients, Optimisation, normalise
-from iccld.methods.method import Method, Schedule, Stage
-from iccld.methods.mixing import crop_pair, source_view
-from iccld.methods.schedule import warmup_poly
-from iccld.methods.segmenter_method import SegmenterMethod
-from iccld.methods.supervised import source_then
+from iccld.methods.common.mixing import crop_pair, source_view
+from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.previous_stage import averaged_segmenter
+from iccld.methods.common.protocol import Method, Schedule, Stage
+from iccld.methods.common.schedule import warmup_poly
+from iccld.methods.common.segmenter_method import SegmenterMethod
+from iccld.methods.common.supervised import source_then
 from iccld.models import AtrousClassifier, Features, PatchDiscriminator, Segmenter
 from iccld.transforms import Draw
 
@@ -49,13 +49,13 @@ class Settings:
             raise ConfigError(f"settings.levels is {self.levels}; use 1 or 2")
 
 
-def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
+def stages(parts: Parts, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
     """`source`, then `adapt`.  Released code has no source stage: it starts from an encoder trained on ImageNet."""
 
     def adapt(previous: Method | None) -> Method:
-        return AdaptSegNet(ingredients, settings, optimisation["adapt"], averaged_segmenter(previous, ingredients))
+        return AdaptSegNet(parts, settings, optimisation["adapt"], averaged_segmenter(previous, parts))
 
-    return source_then(ingredients, optimisation, adapt=adapt)
+    return source_then(parts, optimisation, adapt=adapt)
 
 
 class AdaptSegNet(SegmenterMethod[Settings]):
@@ -64,12 +64,12 @@ class AdaptSegNet(SegmenterMethod[Settings]):
     headline_weights = "model"  # the released code knows no average
     model: Segmenter
 
-    def __init__(self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
-        num_classes, width = ingredients.label_space.num_classes, settings.discriminator_width
+    def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
+        num_classes, width = parts.label_space.num_classes, settings.discriminator_width
         self.discriminators = nn.ModuleList(PatchDiscriminator(num_classes, width) for _ in range(settings.levels))
         channels = cast(tuple[int, ...], segmenter.encoder.pyramid_channels)[-1]
         self.auxiliary = AtrousClassifier(channels, num_classes) if settings.levels == 2 else None
-        super().__init__(ingredients, settings, optimisation, segmenter, heads=[] if self.auxiliary is None else [self.auxiliary])
+        super().__init__(parts, settings, optimisation, segmenter, heads=[] if self.auxiliary is None else [self.auxiliary])
         rate, plan = settings.discriminator_learning_rate, optimisation
         self.discriminator_optimizer = torch.optim.Adam(self.discriminators.parameters(), lr=rate, betas=(0.9, 0.99))
         self.discriminator_schedule = warmup_poly(self.discriminator_optimizer, plan.iterations, plan.warmup, plan.power)
@@ -86,7 +86,7 @@ class AdaptSegNet(SegmenterMethod[Settings]):
 
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Update the segmenter once, then the discriminators once.  Losses in nats, each ()."""
-        views, settings, classes = self.ingredients.views, self.settings, self.ingredients.class_weight
+        views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
         draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A random window of each picture.
         source, target = crop_pair(batch, views, draw)
@@ -122,7 +122,7 @@ class AdaptSegNet(SegmenterMethod[Settings]):
 
     def _map(self, logits: Tensor) -> Tensor:
         """What a discriminator sees: class probabilities, of at least 32 cells a side."""
-        crop = self.ingredients.views.crop
+        crop = self.parts.views.crop
         if self.settings.full_size or min(logits.shape[-2:]) < 32:
             logits = nn.functional.interpolate(logits, size=crop, mode="bilinear", align_corners=False)
         return logits.float().softmax(1)

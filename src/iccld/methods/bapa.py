@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from iccld.batch import DomainBatch
 from iccld.labels import IGNORE
 from iccld.losses import cross_entropy, label_at, prototype_distance
-from iccld.methods.handover import averaged_segmenter
-from iccld.methods.ingredients import Ingredients, Optimisation, normalise
-from iccld.methods.method import Method, Stage
-from iccld.methods.mixing import at_size, crop_pair, label_weight, mixed_view, source_view
-from iccld.methods.prototypes import PrototypeBank, class_sums
-from iccld.methods.pseudo_label import confident_share, label_statistics, pseudo_label
-from iccld.methods.segmenter_method import SegmenterMethod
-from iccld.methods.supervised import source_then
+from iccld.methods.common.mixing import at_size, crop_pair, label_weight, mixed_view, source_view
+from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.previous_stage import averaged_segmenter
+from iccld.methods.common.protocol import Method, Stage
+from iccld.methods.common.prototypes import PrototypeBank, class_sums
+from iccld.methods.common.pseudo_label import confident_share, label_statistics, pseudo_label
+from iccld.methods.common.segmenter_method import SegmenterMethod
+from iccld.methods.common.supervised import source_then
 from iccld.models import Segmenter
 from iccld.transforms import Draw, boundary_distance, choose_classes, classmix
 
@@ -51,13 +51,13 @@ class Settings:
     """Whether source pictures take the recipe's random light; the released code of DACS only crops them."""
 
 
-def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
+def stages(parts: Parts, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
     """`source`, then `adapt`.  The paper has no source stage: it starts from an encoder trained on COCO."""
 
     def adapt(previous: Method | None) -> Method:
-        return Bapa(ingredients, settings, optimisation["adapt"], averaged_segmenter(previous, ingredients))
+        return Bapa(parts, settings, optimisation["adapt"], averaged_segmenter(previous, parts))
 
-    return source_then(ingredients, optimisation, adapt=adapt)
+    return source_then(parts, optimisation, adapt=adapt)
 
 
 def edge_weight(distance: Tensor, pasted: Tensor, gain: float) -> Tensor:
@@ -79,9 +79,9 @@ class Bapa(SegmenterMethod[Settings]):
     headline_weights = "model"  # what the released code of DACS evaluates
     model: Segmenter
 
-    def __init__(self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
-        super().__init__(ingredients, settings, optimisation, segmenter)
-        bank = (settings.num_prototypes, ingredients.label_space.num_classes, segmenter.decoder.feature_channels)
+    def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
+        super().__init__(parts, settings, optimisation, segmenter)
+        bank = (settings.num_prototypes, parts.label_space.num_classes, segmenter.decoder.feature_channels)
         self.source_bank, self.target_bank = PrototypeBank(*bank), PrototypeBank(*bank)
 
     def networks(self) -> Mapping[str, nn.Module]:
@@ -89,7 +89,7 @@ class Bapa(SegmenterMethod[Settings]):
 
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         """One update from source and mixed pictures.  Cross-entropies in nats, each ()."""
-        views, settings, classes = self.ingredients.views, self.settings, self.ingredients.class_weight
+        views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
         draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. Windows, pseudo-labels and their one weight for the batch: as DACS.
         source, target = crop_pair(batch, views, draw)
@@ -122,11 +122,11 @@ class Bapa(SegmenterMethod[Settings]):
         self.update("segmenter", loss_source + loss_mixed + settings.prototype_weight * loss_prototype)
         self.ema.update(self.model, iteration)
         losses = {"source": loss_source.detach(), "mixed": loss_mixed.detach(), "prototype": loss_prototype.detach()}
-        return losses | label_statistics(pseudo, share, self.ingredients.label_space.num_classes)
+        return losses | label_statistics(pseudo, share, self.parts.label_space.num_classes)
 
     def _align(self, features_source: Tensor, label_source: Tensor, features_target: Tensor, label_target: Tensor) -> Tensor:
         """This batch's prototypes of each domain drawn to the other's average over the last batches: -> ()."""
-        num_classes, size = self.ingredients.label_space.num_classes, (int(features_source.shape[-2]), int(features_source.shape[-1]))
+        num_classes, size = self.parts.label_space.num_classes, (int(features_source.shape[-2]), int(features_source.shape[-1]))
         means = []
         for features, label, bank in (
             (features_source, label_source, self.source_bank),

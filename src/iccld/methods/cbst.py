@@ -14,13 +14,13 @@ from iccld.batch import DomainBatch
 from iccld.errors import ConfigError
 from iccld.labels import IGNORE
 from iccld.losses import cross_entropy
-from iccld.methods.handover import averaged_segmenter
-from iccld.methods.ingredients import Ingredients, Optimisation, normalise
-from iccld.methods.method import Method, Stage
-from iccld.methods.mixing import at_size, crop_pair, source_view
-from iccld.methods.pseudo_label import class_histogram
-from iccld.methods.segmenter_method import SegmenterMethod
-from iccld.methods.supervised import source_then
+from iccld.methods.common.mixing import at_size, crop_pair, source_view
+from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.previous_stage import averaged_segmenter
+from iccld.methods.common.protocol import Method, Stage
+from iccld.methods.common.pseudo_label import class_histogram
+from iccld.methods.common.segmenter_method import SegmenterMethod
+from iccld.methods.common.supervised import source_then
 from iccld.models import Segmenter
 from iccld.transforms import Draw
 
@@ -50,13 +50,13 @@ class Settings:
             raise ConfigError(f"settings.rounds is {self.rounds} and settings.batches {self.batches}; use at least 1")
 
 
-def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
+def stages(parts: Parts, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
     """`source`, then `adapt` with all rounds."""
 
     def adapt(previous: Method | None) -> Method:
-        return Cbst(ingredients, settings, optimisation["adapt"], averaged_segmenter(previous, ingredients))
+        return Cbst(parts, settings, optimisation["adapt"], averaged_segmenter(previous, parts))
 
-    return source_then(ingredients, optimisation, adapt=adapt)
+    return source_then(parts, optimisation, adapt=adapt)
 
 
 def confidence_counts(probability: Tensor) -> Tensor:
@@ -96,12 +96,12 @@ class Cbst(SegmenterMethod[Settings]):
 
     headline_weights = "model"  # the released code knows no average
 
-    def __init__(self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
-        super().__init__(ingredients, settings, optimisation, segmenter)
+    def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
+        super().__init__(parts, settings, optimisation, segmenter)
         self.round_batches = settings.batches
         self.round_length = max(-(-optimisation.iterations // settings.rounds), 1)
         self.finished_rounds = -1
-        self.thresholds = torch.ones(ingredients.label_space.num_classes)
+        self.thresholds = torch.ones(parts.label_space.num_classes)
         self.labeller = copy.deepcopy(segmenter).eval().requires_grad_(False)
 
     def networks(self) -> Mapping[str, nn.Module]:
@@ -120,7 +120,7 @@ class Cbst(SegmenterMethod[Settings]):
     def start_round(self, target_loader: Iterable[DomainBatch]) -> None:
         """Freeze the model as this round's labeller, and find λ_c on its predictions of whole target pictures (Algorithm 1)."""
         self.labeller.load_state_dict(self.model.state_dict())
-        counts = torch.zeros(self.ingredients.label_space.num_classes, BINS, dtype=torch.float64, device=self.engine.device)
+        counts = torch.zeros(self.parts.label_space.num_classes, BINS, dtype=torch.float64, device=self.engine.device)
         for batch in target_loader:
             with self.engine.autocast():
                 counts += confidence_counts(self.labeller(normalise(batch.target_image.float() / 255)).float().softmax(1))
@@ -135,7 +135,7 @@ class Cbst(SegmenterMethod[Settings]):
 
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         """One update from source and target.  Losses in nats, each ()."""
-        views, classes = self.ingredients.views, self.ingredients.class_weight
+        views, classes = self.parts.views, self.parts.class_weight
         draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A random window of each picture.
         source, target = crop_pair(batch, views, draw)
@@ -160,5 +160,5 @@ class Cbst(SegmenterMethod[Settings]):
             "source": loss_source.detach(),
             "target": loss_target.detach(),
             "pseudo_label_share": share,
-            "pseudo_label_histogram": class_histogram(label[label != IGNORE], self.ingredients.label_space.num_classes),
+            "pseudo_label_histogram": class_histogram(label[label != IGNORE], self.parts.label_space.num_classes),
         }

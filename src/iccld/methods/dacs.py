@@ -11,13 +11,13 @@ from torch import Tensor
 
 from iccld.batch import DomainBatch
 from iccld.losses import cross_entropy
-from iccld.methods.handover import averaged_segmenter
-from iccld.methods.ingredients import Ingredients, Optimisation, normalise
-from iccld.methods.method import Method, Stage
-from iccld.methods.mixing import at_size, crop_pair, label_weight, mixed_view, source_view
-from iccld.methods.pseudo_label import confident_share, label_statistics, pseudo_label
-from iccld.methods.segmenter_method import SegmenterMethod
-from iccld.methods.supervised import source_then
+from iccld.methods.common.mixing import at_size, crop_pair, label_weight, mixed_view, source_view
+from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.previous_stage import averaged_segmenter
+from iccld.methods.common.protocol import Method, Stage
+from iccld.methods.common.pseudo_label import confident_share, label_statistics, pseudo_label
+from iccld.methods.common.segmenter_method import SegmenterMethod
+from iccld.methods.common.supervised import source_then
 from iccld.transforms import Draw, choose_classes, classmix
 
 
@@ -36,13 +36,13 @@ class Settings:
     """Whether source pictures take the recipe's random light; the released code only crops them."""
 
 
-def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
+def stages(parts: Parts, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
     """`source`, then `adapt`.  Released code has no source stage: it starts from an encoder trained on ImageNet or COCO."""
 
     def adapt(previous: Method | None) -> Method:
-        return Dacs(ingredients, settings, optimisation["adapt"], averaged_segmenter(previous, ingredients))
+        return Dacs(parts, settings, optimisation["adapt"], averaged_segmenter(previous, parts))
 
-    return source_then(ingredients, optimisation, adapt=adapt)
+    return source_then(parts, optimisation, adapt=adapt)
 
 
 class Dacs(SegmenterMethod[Settings]):
@@ -52,7 +52,7 @@ class Dacs(SegmenterMethod[Settings]):
 
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         """One update from source and mixed pictures.  Losses in nats, each ()."""
-        views, settings, classes = self.ingredients.views, self.settings, self.ingredients.class_weight
+        views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
         draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A random window of each picture.
         source, target = crop_pair(batch, views, draw)
@@ -81,4 +81,4 @@ class Dacs(SegmenterMethod[Settings]):
         self.update("segmenter", loss_source + loss_mixed)
         self.ema.update(self.model, iteration)
         losses = {"source": loss_source.detach(), "mixed": loss_mixed.detach()}
-        return losses | label_statistics(pseudo, share, self.ingredients.label_space.num_classes)
+        return losses | label_statistics(pseudo, share, self.parts.label_space.num_classes)

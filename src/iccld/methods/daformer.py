@@ -13,14 +13,14 @@ from torch import Tensor
 
 from iccld.batch import DomainBatch
 from iccld.losses import cross_entropy
-from iccld.methods.handover import averaged_segmenter
-from iccld.methods.ingredients import Ingredients, Optimisation, normalise
-from iccld.methods.method import Method, Stage
-from iccld.methods.mixing import at_size, border_mask, label_weight, source_view, strong_view
-from iccld.methods.pseudo_label import confident_share, label_statistics, pseudo_label
-from iccld.methods.reference import reference_encoder
-from iccld.methods.self_training import SelfTraining, SelfTrainingSettings
-from iccld.methods.supervised import source_then
+from iccld.methods.common.daformer_parts import SelfTraining, SelfTrainingSettings
+from iccld.methods.common.frozen_encoder import reference_encoder
+from iccld.methods.common.mixing import at_size, border_mask, label_weight, source_view, strong_view
+from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.previous_stage import averaged_segmenter
+from iccld.methods.common.protocol import Method, Stage
+from iccld.methods.common.pseudo_label import confident_share, label_statistics, pseudo_label
+from iccld.methods.common.supervised import source_then
 from iccld.models import Segmenter
 from iccld.transforms import Draw, classmix
 
@@ -35,14 +35,14 @@ class Settings(SelfTrainingSettings):
     """Lower rows of the target crop whose pseudo-labels weigh 0, as a share (the bonnet)."""
 
 
-def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
+def stages(parts: Parts, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
     """`source`, then `adapt`.  The paper starts from ImageNet, without the first (0 iterations leave it out)."""
 
     def adapt(previous: Method | None) -> Method:
-        encoder = reference_encoder(settings.reference, previous, ingredients)
-        return Daformer(ingredients, settings, optimisation["adapt"], averaged_segmenter(previous, ingredients), encoder)
+        encoder = reference_encoder(settings.reference, previous, parts)
+        return Daformer(parts, settings, optimisation["adapt"], averaged_segmenter(previous, parts), encoder)
 
-    return source_then(ingredients, optimisation, adapt=adapt)
+    return source_then(parts, optimisation, adapt=adapt)
 
 
 class Daformer(SelfTraining[Settings]):
@@ -52,7 +52,7 @@ class Daformer(SelfTraining[Settings]):
 
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         """One update from source and mixed pictures.  Losses in nats, each ()."""
-        views, settings, class_weight = self.ingredients.views, self.settings, self.ingredients.class_weight
+        views, settings, class_weight = self.parts.views, self.settings, self.parts.class_weight
         draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A window of each source picture that shows the class it was drawn for (section 3.2); any window of the target.
         source, target = self.windows(batch, draw)
@@ -83,4 +83,4 @@ class Daformer(SelfTraining[Settings]):
         self.update("segmenter", loss_source + loss_mixed + settings.feature_weight * loss_feature)
         self.ema.update(self.model, iteration)
         losses = {"source": loss_source.detach(), "mixed": loss_mixed.detach(), "feature": loss_feature.detach()}
-        return losses | label_statistics(pseudo, share, self.ingredients.label_space.num_classes)
+        return losses | label_statistics(pseudo, share, self.parts.label_space.num_classes)

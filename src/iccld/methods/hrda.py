@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
-from iccld.methods.handover import averaged_segmenter
-from iccld.methods.ingredients import Ingredients, Optimisation, normalise
-from iccld.methods.method import Method, Stage
-from iccld.methods.mixing import at_size, label_weight, source_view, strong_view
-from iccld.methods.pseudo_label import confident_share, label_statistics, pseudo_label
-from iccld.methods.reference import reference_encoder
-from iccld.methods.resolutions import TwoResolutionSettings, draw_offsets, fused_cross_entropy, two_resolutions, with_borders
-from iccld.methods.self_training import SelfTraining
-from iccld.methods.supervised import source_then
+from iccld.methods.common.daformer_parts import SelfTraining
+from iccld.methods.common.frozen_encoder import reference_encoder
+from iccld.methods.common.mixing import at_size, label_weight, source_view, strong_view
+from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.previous_stage import averaged_segmenter
+from iccld.methods.common.protocol import Method, Stage
+from iccld.methods.common.pseudo_label import confident_share, label_statistics, pseudo_label
+from iccld.methods.common.supervised import source_then
+from iccld.methods.common.two_resolutions import TwoResolutionSettings, draw_offsets, fused_cross_entropy, two_resolutions, with_borders
 from iccld.models import Segmenter, TwoResolutions, halved
 from iccld.transforms import Draw, classmix
 
@@ -34,14 +34,14 @@ class Settings(TwoResolutionSettings):
     """By how much pictures are enlarged first: 1, the context has half the working resolution (released); 2, the working resolution."""
 
 
-def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
+def stages(parts: Parts, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
     """`source`, then `adapt`.  The paper starts from ImageNet, without the first (0 iterations leave it out)."""
 
     def adapt(previous: Method | None) -> Method:
-        encoder = reference_encoder(settings.reference, previous, ingredients)
-        return Hrda(ingredients, settings, optimisation["adapt"], averaged_segmenter(previous, ingredients), encoder)
+        encoder = reference_encoder(settings.reference, previous, parts)
+        return Hrda(parts, settings, optimisation["adapt"], averaged_segmenter(previous, parts), encoder)
 
-    return source_then(ingredients, optimisation, adapt=adapt)
+    return source_then(parts, optimisation, adapt=adapt)
 
 
 class Hrda(SelfTraining[Settings]):
@@ -49,15 +49,13 @@ class Hrda(SelfTraining[Settings]):
 
     model: TwoResolutions
 
-    def __init__(
-        self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter, reference: nn.Module
-    ) -> None:
-        model = two_resolutions(segmenter, ingredients.views.crop, settings.attention_width, settings.enlarge)
-        super().__init__(ingredients, settings, optimisation, segmenter, reference, model=model, heads=[model.attention])
+    def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter, reference: nn.Module) -> None:
+        model = two_resolutions(segmenter, parts.views.crop, settings.attention_width, settings.enlarge)
+        super().__init__(parts, settings, optimisation, segmenter, reference, model=model, heads=[model.attention])
 
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         """One update from source and mixed pictures.  Losses in nats, each ()."""
-        views, settings, class_weight = self.ingredients.views, self.settings, self.ingredients.class_weight
+        views, settings, class_weight = self.parts.views, self.settings, self.parts.class_weight
         draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A window of each source picture that shows the class it was drawn for (section 3.2); any window of the target.
         bordered = with_borders(batch, settings.margin_top, settings.margin_bottom, settings.margin_side)
@@ -89,4 +87,4 @@ class Hrda(SelfTraining[Settings]):
         self.update("segmenter", loss_source + loss_mixed + settings.feature_weight * loss_feature)
         self.ema.update(self.model, iteration)
         losses = {"source": loss_source.detach(), "mixed": loss_mixed.detach(), "feature": loss_feature.detach()}
-        return losses | label_statistics(pseudo, share, self.ingredients.label_space.num_classes)
+        return losses | label_statistics(pseudo, share, self.parts.label_space.num_classes)

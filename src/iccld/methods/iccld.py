@@ -17,15 +17,15 @@ from iccld.batch import DomainBatch
 from iccld.diffusion import DdimSampler, Diffusion, check_steps
 from iccld.errors import ConfigError
 from iccld.losses import confusion_to_uniform, cross_entropy, denoising_error, domain_cross_entropy, relative_gap
-from iccld.methods.ema import Ema
-from iccld.methods.handover import averaged_segmenter
-from iccld.methods.ingredients import Ingredients, Optimisation, Views, adamw, normalise
-from iccld.methods.method import DiffusionMethod, Method, Schedule, Stage
-from iccld.methods.mixing import at_size, label_weight, mixed_view, plain_domains
-from iccld.methods.pseudo_label import confident_share, label_statistics, pseudo_label
-from iccld.methods.schedule import warmup_poly
-from iccld.methods.segmenter_method import SegmenterMethod
-from iccld.methods.supervised import source_then
+from iccld.methods.common.average import Ema
+from iccld.methods.common.mixing import at_size, label_weight, mixed_view, plain_domains
+from iccld.methods.common.parts import Optimisation, Parts, Views, adamw, normalise
+from iccld.methods.common.previous_stage import averaged_segmenter
+from iccld.methods.common.protocol import DiffusionMethod, Method, Schedule, Stage
+from iccld.methods.common.pseudo_label import confident_share, label_statistics, pseudo_label
+from iccld.methods.common.schedule import warmup_poly
+from iccld.methods.common.segmenter_method import SegmenterMethod
+from iccld.methods.common.supervised import source_then
 from iccld.models import DiffusionSegmenter, Features, LatentScale, Segmenter
 from iccld.predictor import Predictor
 from iccld.transforms import (
@@ -96,16 +96,16 @@ class Settings:
             raise ConfigError(f"settings.condition_mask is {self.condition_mask}: use a share of at least 0 and below 1")
 
 
-def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
+def stages(parts: Parts, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
     """The three ordered stages.  Each starts from the averaged weights of the one before (19)."""
 
     def step1(previous: Method | None) -> Method:
-        return Step1(ingredients, settings, optimisation["step1"], averaged_segmenter(previous, ingredients))
+        return Step1(parts, settings, optimisation["step1"], averaged_segmenter(previous, parts))
 
     def step2(previous: Method | None) -> Method:
-        return Step2(ingredients, settings, optimisation["step2"], averaged_segmenter(previous, ingredients))
+        return Step2(parts, settings, optimisation["step2"], averaged_segmenter(previous, parts))
 
-    return source_then(ingredients, optimisation, step1=step1, step2=step2)
+    return source_then(parts, optimisation, step1=step1, step2=step2)
 
 
 def _look(batch: DomainBatch, views: Views, settings: Settings, draw: Draw) -> tuple[Cropped, Cropped, Tensor]:
@@ -126,13 +126,13 @@ class Step1(SegmenterMethod[Settings]):
 
     model: Segmenter
 
-    def __init__(self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
+    def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
         optimizer = adamw(list(segmenter.parameters()), optimisation)
-        super().__init__(ingredients, settings, optimisation, segmenter, optimizer=optimizer)
+        super().__init__(parts, settings, optimisation, segmenter, optimizer=optimizer)
 
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         """One update from source and mixed images.  Losses in nats, each ()."""
-        views, settings = self.ingredients.views, self.settings
+        views, settings = self.parts.views, self.settings
         draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A random window of each picture; sources take on their target's colours.
         source, target, image = _look(batch, views, settings, draw)
@@ -147,19 +147,19 @@ class Step1(SegmenterMethod[Settings]):
         weight = share[:, None, None].expand_as(label)
         if target.valid is not None:
             weight = weight * target.valid
-        weight = classmix(pasted, label_weight(source.label, self.ingredients.class_weight), weight)
+        weight = classmix(pasted, label_weight(source.label, self.parts.class_weight), weight)
         mixed = mixed_view(pasted, image, target.image, views, draw)
         image = blur(image, draw, probability=views.blur_probability, sigma=views.blur_sigma)
         image = sensor_noise(image, draw, std=views.noise)
         # 4. Cross-entropy (Eq. 5) on both, one update, one average.
         logits = self.model(normalise(torch.cat([image, mixed])))  # (2B, K, H/2, W/2)
         logits_source, logits_mixed = logits.chunk(2)
-        loss_source = cross_entropy(logits_source, source.label, class_weight=self.ingredients.class_weight)
+        loss_source = cross_entropy(logits_source, source.label, class_weight=self.parts.class_weight)
         loss_mixed = cross_entropy(logits_mixed, label, weight)
         self.update("segmenter", loss_source + loss_mixed)
         self.ema.update(self.model, iteration)
         answer = {"source": loss_source.detach(), "mixed": loss_mixed.detach()}
-        answer |= label_statistics(pseudo, share.mean(), self.ingredients.label_space.num_classes)
+        answer |= label_statistics(pseudo, share.mean(), self.parts.label_space.num_classes)
         if iteration % AGREEMENT_EVERY == 0:
             with torch.no_grad():
                 answer["agreement"] = (self.model(normalise(target.image)).argmax(1) == pseudo.label).float().mean()
@@ -169,8 +169,8 @@ class Step1(SegmenterMethod[Settings]):
 class Step2(DiffusionMethod):
     """Adversarial domain adaptation of the denoiser (Eq. 6, 7) on source, mixed and target latents; the encoder is frozen."""
 
-    def __init__(self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
-        self.ingredients = ingredients
+    def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
+        self.parts = parts
         self.settings = settings
         self.sampler_steps = settings.sampler_steps
         self.diffusion = Diffusion(prediction=settings.prediction, noise_scale=settings.noise_scale)
@@ -181,12 +181,12 @@ class Step2(DiffusionMethod):
         self.model = DiffusionSegmenter(
             segmenter.encoder,
             segmenter.decoder,
-            ingredients.make_denoiser(residual),
-            LatentScale(ingredients.latent_channels),
+            parts.make_denoiser(residual),
+            LatentScale(parts.latent_channels),
             DdimSampler(self.diffusion, settings.sampler_steps),
         )
         self.ema = Ema(self.model, optimisation.ema_decay)
-        self.discriminator = ingredients.make_discriminator()
+        self.discriminator = parts.make_discriminator()
         trained = list(self.model.denoiser.parameters()) + (list(self.model.decoder.parameters()) if settings.train_decoder else [])
         self.optimizer = adamw(trained, optimisation)
         self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=settings.discriminator_learning_rate)
@@ -210,7 +210,7 @@ class Step2(DiffusionMethod):
         latents = []
         for number, batch in enumerate(target_loader):
             draw = Draw(torch.Generator().manual_seed(number), self.engine.rank, self.engine.world_size, self.engine.device)
-            images = plain_domains(batch, draw, self.ingredients.views.crop)
+            images = plain_domains(batch, draw, self.parts.views.crop)
             latents.append(self.model.encoder(normalise(images)).latent)
         if not latents:
             return
@@ -221,7 +221,7 @@ class Step2(DiffusionMethod):
 
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Update the denoiser (and decoder) once, then the discriminator once.  Losses in nats, errors in latent variances."""
-        views, settings = self.ingredients.views, self.settings
+        views, settings = self.parts.views, self.settings
         draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. Views of source and target, pseudo-labels of the target, the mixed picture: as in step 1.
         source, target, image = _look(batch, views, settings, draw)
@@ -254,7 +254,7 @@ class Step2(DiffusionMethod):
             pyramid = tuple(level[: 2 * rows] for level in features.pyramid)
             logits = self.model.decoder(self.model.scale.restore(clean[: 2 * rows]), pyramid)  # (2B, K, H/2, W/2)
             logits_source, logits_mixed = logits.chunk(2)
-            loss_source = cross_entropy(logits_source, source.label, class_weight=self.ingredients.class_weight)
+            loss_source = cross_entropy(logits_source, source.label, class_weight=self.parts.class_weight)
             loss_mixed = cross_entropy(logits_mixed, targets.label, targets.weight)
             loss = loss + settings.task_weight * (loss_source + loss_mixed)
             losses |= {"source": loss_source.detach(), "mixed": loss_mixed.detach()} | targets.statistics
@@ -293,10 +293,10 @@ class Step2(DiffusionMethod):
         weight = share[:, None, None].expand_as(label)
         if valid is not None:
             weight = weight * valid
-        statistics = label_statistics(pseudo, share.mean(), self.ingredients.label_space.num_classes)
+        statistics = label_statistics(pseudo, share.mean(), self.parts.label_space.num_classes)
         statistics["identity_gap"] = relative_gap(clean, condition)
-        crop = self.ingredients.views.crop
-        weight = classmix(pasted, label_weight(label, self.ingredients.class_weight), weight)
+        crop = self.parts.views.crop
+        weight = classmix(pasted, label_weight(label, self.parts.class_weight), weight)
         return _Targets(classmix(pasted, label, at_size(pseudo.label, crop)), weight, statistics)
 
     def predictor(self, weights: str = "ema", sampler_steps: int | None = None) -> Predictor:
@@ -306,7 +306,7 @@ class Step2(DiffusionMethod):
             network = DiffusionSegmenter(
                 network.encoder, network.decoder, network.denoiser, network.scale, DdimSampler(self.diffusion, sampler_steps)
             )
-        return self.ingredients.predictor(network, noise_channels=self.ingredients.latent_channels)
+        return self.parts.predictor(network, noise_channels=self.parts.latent_channels)
 
 
 class _Targets(NamedTuple):

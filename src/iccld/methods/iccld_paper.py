@@ -1,6 +1,6 @@
 """ICCLD to the letter: every place where the paper can be read in more than one way is a switch, and its default is the paper's.
 
-A number in brackets is a row of docs/readings.md and of its page in docs/decisions/.  Read with these defaults, step 2 returns the latent
+A number in brackets is a row of docs/readings.md and its section there.  Read with these defaults, step 2 returns the latent
 it is given (docs/step2.md); `iccld.py` is what measures best.  Only the mixed picture is augmented; sources are cropped and flipped.
 """
 
@@ -19,16 +19,16 @@ from iccld.batch import DomainBatch
 from iccld.diffusion import DdimSampler, Diffusion, check_steps
 from iccld.errors import ConfigError
 from iccld.losses import confusion_to_uniform, cross_entropy, denoising_error, domain_cross_entropy, relative_gap
-from iccld.methods.conditioning import corrupt
-from iccld.methods.ema import Ema
-from iccld.methods.handover import segmenter_of
-from iccld.methods.ingredients import Ingredients, Optimisation, adam, adamw, normalise
-from iccld.methods.method import DiffusionMethod, Method, Schedule, Stage
-from iccld.methods.mixing import at_size, crop_pair, label_weight, mixed_view, paint, plain_domains
-from iccld.methods.pseudo_label import label_statistics, pseudo_label, pseudo_label_weight
-from iccld.methods.schedule import epoch_decay, warmup_poly
-from iccld.methods.segmenter_method import SegmenterMethod
-from iccld.methods.supervised import source_then
+from iccld.methods.common.average import Ema
+from iccld.methods.common.conditioning import corrupt
+from iccld.methods.common.mixing import at_size, crop_pair, label_weight, mixed_view, paint, plain_domains
+from iccld.methods.common.parts import Optimisation, Parts, adam, adamw, normalise
+from iccld.methods.common.previous_stage import segmenter_of
+from iccld.methods.common.protocol import DiffusionMethod, Method, Schedule, Stage
+from iccld.methods.common.pseudo_label import label_statistics, pseudo_label, pseudo_label_weight
+from iccld.methods.common.schedule import epoch_decay, warmup_poly
+from iccld.methods.common.segmenter_method import SegmenterMethod
+from iccld.methods.common.supervised import source_then
 from iccld.models import (
     DiffusionSegmenter,
     FeatureDiscriminator,
@@ -113,16 +113,16 @@ class Settings:
             raise ConfigError("settings.schedule epochs needs settings.epoch_iterations: source pictures divided by batch_size")
 
 
-def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
+def stages(parts: Parts, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
     """The three ordered stages."""
 
     def step1(previous: Method | None) -> Method:
-        return Step1(ingredients, settings, optimisation["step1"], segmenter_of(previous, ingredients, settings.start_from))
+        return Step1(parts, settings, optimisation["step1"], segmenter_of(previous, parts, settings.start_from))
 
     def step2(previous: Method | None) -> Method:
-        return Step2(ingredients, settings, optimisation["step2"], segmenter_of(previous, ingredients, settings.start_from))
+        return Step2(parts, settings, optimisation["step2"], segmenter_of(previous, parts, settings.start_from))
 
-    return source_then(ingredients, optimisation, step1=step1, step2=step2)
+    return source_then(parts, optimisation, step1=step1, step2=step2)
 
 
 def _optimizer(parameters: list[nn.Parameter], settings: Settings, optimisation: Optimisation) -> torch.optim.Optimizer:
@@ -146,12 +146,12 @@ class _Scene(NamedTuple):
     valid: Tensor | None
 
 
-def _look(batch: DomainBatch, ingredients: Ingredients, draw: Draw) -> _Scene:
+def _look(batch: DomainBatch, parts: Parts, draw: Draw) -> _Scene:
     """Crop and flip both pictures, paste half of the source's classes on the target with pixel-level augmentation (ClassMix)."""
-    source, target = crop_pair(batch, ingredients.views, draw)
+    source, target = crop_pair(batch, parts.views, draw)
     assert source.label is not None
     pasted = choose_classes(source.label, draw)
-    mixed = mixed_view(pasted, source.image, target.image, ingredients.views, draw)
+    mixed = mixed_view(pasted, source.image, target.image, parts.views, draw)
     return _Scene(source.image, mixed, target.image, source.label, pasted, target.valid)
 
 
@@ -164,17 +164,17 @@ class _Targets(NamedTuple):
     statistics: dict[str, Tensor]
 
 
-def _mix_labels(logits: Tensor, scene: _Scene, settings: Settings, ingredients: Ingredients) -> _Targets:
+def _mix_labels(logits: Tensor, scene: _Scene, settings: Settings, parts: Parts) -> _Targets:
     """Pseudo-labels from (B, K, h, w) logits of the target, pasted over by the source's labels (10)."""
     pseudo = pseudo_label(logits)
-    size = ingredients.views.crop
+    size = parts.views.crop
     label = at_size(pseudo.label, size)
     weight = at_size(pseudo_label_weight(pseudo.confidence, settings.threshold, settings.pseudo_label_weight), size)
     if scene.valid is not None:
         weight = weight * scene.valid
-    weight = classmix(scene.pasted, label_weight(scene.label, ingredients.class_weight), weight)
+    weight = classmix(scene.pasted, label_weight(scene.label, parts.class_weight), weight)
     share = (pseudo.confidence >= settings.threshold).float().mean()
-    statistics = label_statistics(pseudo, share, ingredients.label_space.num_classes)
+    statistics = label_statistics(pseudo, share, parts.label_space.num_classes)
     return _Targets(classmix(scene.pasted, scene.label, label), weight, label, statistics)
 
 
@@ -183,10 +183,10 @@ class Step1(SegmenterMethod[Settings]):
 
     model: Segmenter
 
-    def __init__(self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
+    def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
         optimizer = _optimizer(list(segmenter.parameters()), settings, optimisation)
         schedule = _schedule(optimizer, settings, optimisation)
-        super().__init__(ingredients, settings, optimisation, segmenter, optimizer=optimizer, schedule=schedule)
+        super().__init__(parts, settings, optimisation, segmenter, optimizer=optimizer, schedule=schedule)
         self.headline_weights = settings.predict_with
         self.ema.ramp = settings.ema_ramp
 
@@ -194,14 +194,14 @@ class Step1(SegmenterMethod[Settings]):
         """One update from source and mixed images.  Losses in nats, each ()."""
         draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. Source, target and their ClassMix.
-        scene = _look(batch, self.ingredients, draw)
+        scene = _look(batch, self.parts, draw)
         # 2. The student (the average) labels the target, without augmentation.
         with torch.no_grad():
-            targets = _mix_labels(self.ema.module(normalise(scene.target)), scene, self.settings, self.ingredients)
+            targets = _mix_labels(self.ema.module(normalise(scene.target)), scene, self.settings, self.parts)
         # 3. Cross-entropy (Eq. 5) of the teacher on source and mixed.
         logits = self.model(normalise(torch.cat([scene.source, scene.mixed])))  # (2B, K, H/2, W/2)
         logits_source, logits_mixed = logits.chunk(2)
-        loss_source = cross_entropy(logits_source, scene.label, class_weight=self.ingredients.class_weight)
+        loss_source = cross_entropy(logits_source, scene.label, class_weight=self.parts.class_weight)
         loss_mixed = cross_entropy(logits_mixed, targets.label, targets.weight)
         self.update("segmenter", loss_source + loss_mixed)
         # 4. The student follows.
@@ -212,8 +212,8 @@ class Step1(SegmenterMethod[Settings]):
 class Step2(DiffusionMethod):
     """Adversarial domain adaptation of the denoiser on source, mixed and target latents (Eq. 6, 7); the encoder is frozen."""
 
-    def __init__(self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
-        self.ingredients = ingredients
+    def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
+        self.parts = parts
         self.settings = settings
         self.headline_weights = settings.predict_with
         self.sampler_steps = settings.sampler_steps
@@ -222,12 +222,12 @@ class Step2(DiffusionMethod):
         self.first = copy.deepcopy(segmenter.decoder) if settings.train_decoder else segmenter.decoder  # step 1's, for pseudo-labels
         segmenter.decoder.requires_grad_(settings.train_decoder).train(settings.train_decoder)
         residual = settings.prediction == "sample" and settings.diffuse == "image"
-        denoiser, scale = ingredients.make_denoiser(residual), LatentScale(ingredients.latent_channels)
+        denoiser, scale = parts.make_denoiser(residual), LatentScale(parts.latent_channels)
         sampler = DdimSampler(self.diffusion, settings.sampler_steps)
         self.model = DiffusionSegmenter(segmenter.encoder, segmenter.decoder, denoiser, scale, sampler)
         self.ema = Ema(self.model, optimisation.ema_decay, settings.ema_ramp)
         sees_features = settings.discriminate == "features"
-        self.discriminator = FeatureDiscriminator(middle_channels(denoiser)) if sees_features else ingredients.make_discriminator()
+        self.discriminator = FeatureDiscriminator(middle_channels(denoiser)) if sees_features else parts.make_discriminator()
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = _optimizer(trained, settings, optimisation)
         self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=settings.discriminator_learning_rate)
@@ -252,7 +252,7 @@ class Step2(DiffusionMethod):
         latents = []
         for number, batch in enumerate(target_loader):
             draw = Draw(torch.Generator().manual_seed(number), self.engine.rank, self.engine.world_size, self.engine.device)
-            images = plain_domains(batch, draw, self.ingredients.views.crop)
+            images = plain_domains(batch, draw, self.parts.views.crop)
             features = self.model.encoder(normalise(images))
             latents.append(self._diffused(features, None).float())
         if not latents or self.settings.latent_scale == "none":
@@ -271,7 +271,7 @@ class Step2(DiffusionMethod):
         settings = self.settings
         draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. Source, mixed and target; row r belongs to domain[r].
-        scene = _look(batch, self.ingredients, draw)
+        scene = _look(batch, self.parts, draw)
         images, rows = torch.cat([scene.source, scene.mixed, scene.target]), len(scene.source)
         domain = torch.arange(3, device=images.device).repeat_interleave(rows)
         # 2. The frozen encoder gives what is diffused and what the denoiser is told of it.
@@ -300,7 +300,7 @@ class Step2(DiffusionMethod):
         if settings.task_weight > 0 and targets is not None:
             pyramid = tuple(level[: 2 * rows] for level in features.pyramid)
             logits_source, logits_mixed = self.model.decoder(self.model.scale.restore(clean[: 2 * rows]), pyramid).chunk(2)
-            loss_source = cross_entropy(logits_source, scene.label, class_weight=self.ingredients.class_weight)
+            loss_source = cross_entropy(logits_source, scene.label, class_weight=self.parts.class_weight)
             loss_mixed = cross_entropy(logits_mixed, targets.label, targets.weight)
             loss = loss + settings.task_weight * (loss_source + loss_mixed)
             losses |= {"source": loss_source.detach(), "mixed": loss_mixed.detach()} | targets.statistics
@@ -321,7 +321,7 @@ class Step2(DiffusionMethod):
             return None
         rows = len(scene.label)
         logits = self.first(features.latent[2 * rows :], tuple(level[2 * rows :] for level in features.pyramid))
-        return _mix_labels(logits, scene, self.settings, self.ingredients)
+        return _mix_labels(logits, scene, self.settings, self.parts)
 
     def _labels(self, scene: _Scene, targets: _Targets | None) -> Tensor | None:
         """(3B, H, W): the label maps of source, mixed and target."""
@@ -332,15 +332,15 @@ class Step2(DiffusionMethod):
         if self.settings.diffuse == "image":
             return features.latent
         if self.settings.diffuse == "prediction" or label is None:
-            label = at_size(self.first(features.latent, features.pyramid).argmax(1), self.ingredients.views.crop)
-        painted = paint(label, torch.from_numpy(self.ingredients.label_space.palette) / 255)
+            label = at_size(self.first(features.latent, features.pyramid).argmax(1), self.parts.views.crop)
+        painted = paint(label, torch.from_numpy(self.parts.label_space.palette) / 255)
         return cast(Features, self.model.encoder(normalise(painted))).latent
 
     def _condition(self, features: Features, images: Tensor, draw: Draw) -> Tensor:
         """What the denoiser is told of the picture (3): (3B, C, h, w), normalised."""
         latent = features.latent
         if self.settings.condition == "view":
-            views = self.ingredients.views
+            views = self.parts.views
             other = jitter(images, draw, probability=1.0, strength=views.mixed_jitter)
             other = blur(other, draw, probability=views.blur_probability, sigma=views.blur_sigma)
             latent = self.model.encoder(normalise(other)).latent
@@ -370,4 +370,4 @@ class Step2(DiffusionMethod):
             network = DiffusionSegmenter(
                 network.encoder, network.decoder, network.denoiser, network.scale, DdimSampler(self.diffusion, sampler_steps)
             )
-        return self.ingredients.predictor(network, noise_channels=self.ingredients.latent_channels)
+        return self.parts.predictor(network, noise_channels=self.parts.latent_channels)

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
 from iccld.losses import cross_entropy
-from iccld.methods.handover import averaged_segmenter
-from iccld.methods.ingredients import Ingredients, Optimisation, normalise
-from iccld.methods.method import Method, Stage
-from iccld.methods.mixing import at_size, label_weight, source_view, strong_view
-from iccld.methods.pseudo_label import confident_share, label_statistics, pseudo_label
-from iccld.methods.reference import reference_encoder
-from iccld.methods.resolutions import TwoResolutionSettings, draw_offsets, fused_cross_entropy, two_resolutions, with_borders
-from iccld.methods.self_training import SelfTraining
-from iccld.methods.supervised import source_then
+from iccld.methods.common.daformer_parts import SelfTraining
+from iccld.methods.common.frozen_encoder import reference_encoder
+from iccld.methods.common.mixing import at_size, label_weight, source_view, strong_view
+from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.previous_stage import averaged_segmenter
+from iccld.methods.common.protocol import Method, Stage
+from iccld.methods.common.pseudo_label import confident_share, label_statistics, pseudo_label
+from iccld.methods.common.supervised import source_then
+from iccld.methods.common.two_resolutions import TwoResolutionSettings, draw_offsets, fused_cross_entropy, two_resolutions, with_borders
 from iccld.models import Segmenter, TwoResolutions, halved
 from iccld.transforms import Draw, block_mask, classmix
 
@@ -47,14 +47,14 @@ class Settings(TwoResolutionSettings):
     `attention_width` are for 2."""
 
 
-def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
+def stages(parts: Parts, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
     """`source`, then `adapt`.  The paper starts from ImageNet, without the first (0 iterations leave it out)."""
 
     def adapt(previous: Method | None) -> Method:
-        encoder = reference_encoder(settings.reference, previous, ingredients)
-        return Mic(ingredients, settings, optimisation["adapt"], averaged_segmenter(previous, ingredients), encoder)
+        encoder = reference_encoder(settings.reference, previous, parts)
+        return Mic(parts, settings, optimisation["adapt"], averaged_segmenter(previous, parts), encoder)
 
-    return source_then(ingredients, optimisation, adapt=adapt)
+    return source_then(parts, optimisation, adapt=adapt)
 
 
 class Mic(SelfTraining[Settings]):
@@ -62,16 +62,14 @@ class Mic(SelfTraining[Settings]):
 
     model: Segmenter | TwoResolutions
 
-    def __init__(
-        self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter, reference: nn.Module
-    ) -> None:
-        two = two_resolutions(segmenter, ingredients.views.crop, settings.attention_width) if settings.resolutions == 2 else None
+    def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter, reference: nn.Module) -> None:
+        two = two_resolutions(segmenter, parts.views.crop, settings.attention_width) if settings.resolutions == 2 else None
         heads = [] if two is None else [two.attention]
-        super().__init__(ingredients, settings, optimisation, segmenter, reference, model=two, heads=heads)
+        super().__init__(parts, settings, optimisation, segmenter, reference, model=two, heads=heads)
 
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         """One update from source, mixed and masked pictures.  Losses in nats, each ()."""
-        views, settings, class_weight = self.ingredients.views, self.settings, self.ingredients.class_weight
+        views, settings, class_weight = self.parts.views, self.settings, self.parts.class_weight
         once = settings.jitter_per == "batch"
         draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A window of each source picture that shows the class it was drawn for (section 3.2); any window of the target.
@@ -114,7 +112,7 @@ class Mic(SelfTraining[Settings]):
             "masked": loss_masked.detach(),
             "feature": loss_feature.detach(),
         }
-        return losses | label_statistics(pseudo, share, self.ingredients.label_space.num_classes)
+        return losses | label_statistics(pseudo, share, self.parts.label_space.num_classes)
 
     def _cross_entropies(self, images: Tensor, labels: Sequence[Labelled], draw: Draw) -> tuple[list[Tensor], Tensor]:
         """(nB, 3, H, W), and n times label, weight of pixels and of classes -> n losses, and the latents of the pictures."""
@@ -124,7 +122,7 @@ class Mic(SelfTraining[Settings]):
             logits = self.model.decoder(features.latent, features.pyramid).chunk(len(labels))  # each (B, K, h, w)
             return [cross_entropy(one, *which, count_ignored=counted) for one, which in zip(logits, labels, strict=True)], features.latent
         model, rows = self.model, len(images) // len(labels)
-        offsets = [draw_offsets(model, self.ingredients.views.crop, rows, draw) for _ in labels]
+        offsets = [draw_offsets(model, self.parts.views.crop, rows, draw) for _ in labels]
         look = model.look(images, [place for places in offsets for place in places])
         return [
             fused_cross_entropy(model, one, places, *which, detail_weight=self.settings.detail_weight, count_ignored=counted)

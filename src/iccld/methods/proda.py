@@ -31,14 +31,14 @@ from iccld.losses import (
     rectified_label,
     symmetric_cross_entropy,
 )
-from iccld.methods.handover import averaged_segmenter
-from iccld.methods.ingredients import Ingredients, Optimisation, normalise
-from iccld.methods.method import Method, Schedule, Stage
-from iccld.methods.mixing import crop_pair, source_view, strong_view
-from iccld.methods.prototypes import class_sums
-from iccld.methods.schedule import warmup_poly
-from iccld.methods.segmenter_method import SegmenterMethod
-from iccld.methods.supervised import source_then
+from iccld.methods.common.mixing import crop_pair, source_view, strong_view
+from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.previous_stage import averaged_segmenter
+from iccld.methods.common.protocol import Method, Schedule, Stage
+from iccld.methods.common.prototypes import class_sums
+from iccld.methods.common.schedule import warmup_poly
+from iccld.methods.common.segmenter_method import SegmenterMethod
+from iccld.methods.common.supervised import source_then
 from iccld.models import PatchDiscriminator, Segmenter
 from iccld.transforms import Draw
 
@@ -81,30 +81,30 @@ class Settings:
     """Whether source pictures take the recipe's random light."""
 
 
-def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
+def stages(parts: Parts, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
     """`source`, `warmup`, `stage1`, `stage2`, `stage3`; each of the last two teaches a network that starts again."""
 
     def warmup(previous: Method | None) -> Method:
-        restart = _restart(previous, ingredients, settings)
-        return Warmup(ingredients, settings, optimisation["warmup"], averaged_segmenter(previous, ingredients), restart)
+        restart = _restart(previous, parts, settings)
+        return Warmup(parts, settings, optimisation["warmup"], averaged_segmenter(previous, parts), restart)
 
     def stage1(previous: Method | None) -> Method:
-        restart, labeller = _restart(previous, ingredients, settings), averaged_segmenter(previous, ingredients)
-        return Denoise(ingredients, settings, optimisation["stage1"], copy.deepcopy(labeller), restart, labeller)
+        restart, labeller = _restart(previous, parts, settings), averaged_segmenter(previous, parts)
+        return Denoise(parts, settings, optimisation["stage1"], copy.deepcopy(labeller), restart, labeller)
 
     def distil(name: str, previous: Method | None) -> Method:
-        restart, teacher = _restart(previous, ingredients, settings), averaged_segmenter(previous, ingredients)
-        return Distil(ingredients, settings, optimisation[name], copy.deepcopy(restart), restart, teacher)
+        restart, teacher = _restart(previous, parts, settings), averaged_segmenter(previous, parts)
+        return Distil(parts, settings, optimisation[name], copy.deepcopy(restart), restart, teacher)
 
     stage2, stage3 = partial(distil, "stage2"), partial(distil, "stage3")
-    return source_then(ingredients, optimisation, warmup=warmup, stage1=stage1, stage2=stage2, stage3=stage3)
+    return source_then(parts, optimisation, warmup=warmup, stage1=stage1, stage2=stage2, stage3=stage3)
 
 
-def _restart(previous: Method | None, ingredients: Ingredients, settings: Settings) -> Segmenter:
+def _restart(previous: Method | None, parts: Parts, settings: Settings) -> Segmenter:
     """What students start from, handed from stage to stage: the source stage's network, or a fresh one."""
     if previous is not None and "restart" in previous.networks():
         return cast(Segmenter, copy.deepcopy(previous.networks()["restart"]))
-    return ingredients.make_segmenter() if settings.restart == "initial" else averaged_segmenter(previous, ingredients)
+    return parts.make_segmenter() if settings.restart == "initial" else averaged_segmenter(previous, parts)
 
 
 class _Restarting(SegmenterMethod[Settings]):
@@ -113,27 +113,23 @@ class _Restarting(SegmenterMethod[Settings]):
     headline_weights = "model"  # what the released code evaluates
     model: Segmenter
 
-    def __init__(
-        self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter, restart: Segmenter
-    ) -> None:
-        super().__init__(ingredients, settings, optimisation, segmenter.requires_grad_(True).train())
+    def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter, restart: Segmenter) -> None:
+        super().__init__(parts, settings, optimisation, segmenter.requires_grad_(True).train())
         self.restart = restart.requires_grad_(False)
 
     def networks(self) -> Mapping[str, nn.Module]:
         return {**super().networks(), "restart": self.restart}
 
     def _source_view(self, image: Tensor, draw: Draw) -> Tensor:
-        return source_view(image, self.ingredients.views, draw) if self.settings.source_light else image
+        return source_view(image, self.parts.views, draw) if self.settings.source_light else image
 
 
 class Warmup(_Restarting):
     """An adversary of the target's class maps, as in AdaptSegNet: the labels to correct are then worth correcting."""
 
-    def __init__(
-        self, ingredients: Ingredients, settings: Settings, optimisation: Optimisation, segmenter: Segmenter, restart: Segmenter
-    ) -> None:
-        super().__init__(ingredients, settings, optimisation, segmenter, restart)
-        self.discriminator = PatchDiscriminator(ingredients.label_space.num_classes)
+    def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter, restart: Segmenter) -> None:
+        super().__init__(parts, settings, optimisation, segmenter, restart)
+        self.discriminator = PatchDiscriminator(parts.label_space.num_classes)
         rate, plan = settings.discriminator_learning_rate, optimisation
         self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=rate, betas=(0.9, 0.99))
         self.discriminator_schedule = warmup_poly(self.discriminator_optimizer, plan.iterations, plan.warmup, plan.power)
@@ -149,7 +145,7 @@ class Warmup(_Restarting):
 
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Update the segmenter once, then the discriminator once.  Losses in nats, each ()."""
-        views, classes = self.ingredients.views, self.ingredients.class_weight
+        views, classes = self.parts.views, self.parts.class_weight
         draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         source, target = crop_pair(batch, views, draw)
         assert source.label is not None
@@ -169,7 +165,7 @@ class Warmup(_Restarting):
 
     def _map(self, logits: Tensor) -> Tensor:
         if min(logits.shape[-2:]) < MIN_SIDE:
-            logits = F.interpolate(logits, size=self.ingredients.views.crop, mode="bilinear", align_corners=False)
+            logits = F.interpolate(logits, size=self.parts.views.crop, mode="bilinear", align_corners=False)
         return logits.float().softmax(1)
 
 
@@ -203,16 +199,16 @@ class Denoise(_Restarting):
 
     def __init__(
         self,
-        ingredients: Ingredients,
+        parts: Parts,
         settings: Settings,
         optimisation: Optimisation,
         segmenter: Segmenter,
         restart: Segmenter,
         labeller: Segmenter,
     ) -> None:
-        super().__init__(ingredients, settings, optimisation, segmenter, restart)
+        super().__init__(parts, settings, optimisation, segmenter, restart)
         self.labeller = labeller.requires_grad_(False).eval()
-        self.prototypes = Prototypes(ingredients.label_space.num_classes, segmenter.decoder.feature_channels)
+        self.prototypes = Prototypes(parts.label_space.num_classes, segmenter.decoder.feature_channels)
 
     def networks(self) -> Mapping[str, nn.Module]:
         return {**super().networks(), "labeller": self.labeller, "prototypes": self.prototypes}
@@ -230,7 +226,7 @@ class Denoise(_Restarting):
 
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         """One update from the source and a strong view of the target.  Losses in nats, each ()."""
-        views, settings, classes = self.ingredients.views, self.settings, self.ingredients.class_weight
+        views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
         draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A random window of each picture; the target twice, as it is and in strong light.
         source, target = crop_pair(batch, views, draw)
@@ -271,7 +267,7 @@ class Denoise(_Restarting):
     def _class_sums(self, network: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
         """Sums and counts of features by the class that their network names, over all ranks: -> (K, C), (K,)."""
         logits = _resized(cast(Segmenter, network).decoder.logits(features), (int(features.shape[-2]), int(features.shape[-1])))
-        sums, counts = class_sums(features, logits.argmax(1), self.ingredients.label_space.num_classes)
+        sums, counts = class_sums(features, logits.argmax(1), self.parts.label_space.num_classes)
         return self.engine.all_reduce(sums, "sum"), self.engine.all_reduce(counts, "sum")
 
 
@@ -280,14 +276,14 @@ class Distil(_Restarting):
 
     def __init__(
         self,
-        ingredients: Ingredients,
+        parts: Parts,
         settings: Settings,
         optimisation: Optimisation,
         segmenter: Segmenter,
         restart: Segmenter,
         teacher: Segmenter,
     ) -> None:
-        super().__init__(ingredients, settings, optimisation, segmenter, restart)
+        super().__init__(parts, settings, optimisation, segmenter, restart)
         self.teacher = teacher.requires_grad_(False).eval()
 
     def networks(self) -> Mapping[str, nn.Module]:
@@ -295,7 +291,7 @@ class Distil(_Restarting):
 
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         """One update from the source and a strong view of the target.  Losses in nats, each ()."""
-        views, settings, classes = self.ingredients.views, self.settings, self.ingredients.class_weight
+        views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
         draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         source, target = crop_pair(batch, views, draw)
         assert source.label is not None

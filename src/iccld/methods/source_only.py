@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from iccld.methods.handover import averaged_segmenter
-from iccld.methods.ingredients import Ingredients, Optimisation
-from iccld.methods.method import Method, Stage
-from iccld.methods.supervised import Supervised
+from iccld.methods.common.parts import Optimisation, Parts
+from iccld.methods.common.previous_stage import averaged_segmenter
+from iccld.methods.common.protocol import Method, Stage
+from iccld.methods.common.supervised import Supervised
 
 
 @dataclass(frozen=True)
@@ -16,14 +16,14 @@ class Settings:
     """The baseline has none of its own."""
 
 
-def stages(ingredients: Ingredients, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
+def stages(parts: Parts, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
     """`source`, and where it is given iterations `adapt`: as many more on the source as other methods adapt for."""
 
     def source(_: Method | None) -> Method:
-        return Supervised(ingredients, optimisation["source"])
+        return Supervised(parts, optimisation["source"])
 
     def adapt(previous: Method | None) -> Method:
-        return Supervised(ingredients, optimisation["adapt"], averaged_segmenter(previous, ingredients))
+        return Supervised(parts, optimisation["adapt"], averaged_segmenter(previous, parts))
 
     made = [Stage("source", optimisation["source"].iterations, source), Stage("adapt", optimisation["adapt"].iterations, adapt)]
     return [stage for stage in made if stage.iterations > 0 or stage.name == "source"]

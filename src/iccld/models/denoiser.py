@@ -97,7 +97,7 @@ class Denoiser(nn.Module):
 
     With `kind.conditioning="attention"` the UNet reads the condition through cross-attention alone, as tokens (Rombach et al. 2022,
     section 3.3).  Differs from LDM, whose tokens are words: the noised latent's cells are told their places too, without which pure
-    noise could not find the token of its own cell (docs/decisions/0016).
+    noise could not find the token of its own cell (docs/readings.md, 12).
     """
 
     def __init__(

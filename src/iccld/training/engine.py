@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
 from iccld.errors import ConfigError
-from iccld.methods.method import Schedule
+from iccld.methods.common.protocol import Schedule
 from iccld.training import ranks
 from iccld.training.update import Update
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from iccld.batch import DomainBatch
 from iccld.errors import CheckpointError, DataError, Preempted
-from iccld.methods.method import STATISTICS, Method, Stage
+from iccld.methods.common.protocol import STATISTICS, Method, Stage
 from iccld.progress import progress as progress_bar
 from iccld.progress import say
 from iccld.training import checkpoint, snapshot

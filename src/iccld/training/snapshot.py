@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from iccld.errors import CheckpointError
-from iccld.methods.method import Method
+from iccld.methods.common.protocol import Method
 from iccld.training.checkpoint import Loaded, Payload
 from iccld.training.update import Update
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from iccld.batch import DomainBatch
 from iccld.errors import Preempted
-from iccld.methods.method import Method, Stage
+from iccld.methods.common.protocol import Method, Stage
 from iccld.training.engine import Engine
 from iccld.training.loop import Evaluation, StageResult, train_stage
 from iccld.training.signals import Stopped, leaving_at_once, stop_on_signals

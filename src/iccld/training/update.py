@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from iccld.errors import NumericError
-from iccld.methods.method import Schedule
+from iccld.methods.common.protocol import Schedule
 
 BUCKET_BYTES = 25 * 2**20
 """Gradients travel in flat buckets of about this size, as in DistributedDataParallel."""

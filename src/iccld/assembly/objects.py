@@ -1,0 +1,250 @@
+"""Config -> datasets, networks, stages.  The rooms below take plain arguments and never see the configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import torch
+
+from iccld.assembly.networks import build_networks
+from iccld.city import VERSION as CITY_VERSION
+from iccld.city import generate
+from iccld.config import Config, DomainConfig, StageConfig, nearest, parse_size
+from iccld.data import FileDataset, open_dataset
+from iccld.data.check import cache_folder, class_statistics
+from iccld.data.pairs import PairDataset
+from iccld.data.rare_class import rare_class_sampler
+from iccld.errors import ConfigError, UnmetNeedError
+from iccld.labels import LabelSpace, get_label_space
+from iccld.methods import METHODS, Registered
+from iccld.methods.common.parts import Optimisation, Parts, Views
+from iccld.methods.common.protocol import DiffusionMethod, Method
+from iccld.predictor import Predictor
+from iccld.progress import say
+from iccld.training.engine import Engine
+
+WEIGHT_RANGE = (0.2, 5.0)
+"""Class weights stay inside: a class of a few pixels must not drown the rest."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """A run's datasets, all in the run's label space."""
+
+    source: FileDataset
+    target: FileDataset
+    val: FileDataset | None
+    source_val: FileDataset | None
+    label_space: LabelSpace
+
+
+def domain_path(domain: DomainConfig) -> Path | None:
+    """The folder to read; generated scenes are drawn into the cache first, once."""
+    if domain.path is not None:
+        return Path(domain.path)
+    scenes = domain.generate
+    if scenes.num == 0:
+        return None
+    settings = {**dataclasses.asdict(scenes), "split": domain.split, "version": CITY_VERSION}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    out = cache_folder() / "scenes" / f"{scenes.world}-{scenes.layout}-{scenes.num}-{digest}"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return generate(scenes.world, scenes.layout, scenes.num, parse_size(scenes.size), scenes.seed, out, split=domain.split)
+
+
+def open_data(config: Config) -> Data:
+    """Open (and where asked, draw) the domains.  What a reader noticed is said once."""
+    space = get_label_space(config.label_space)
+
+    def opened(domain: DomainConfig, labels: bool) -> FileDataset | None:
+        path = domain_path(domain)
+        if path is None:
+            return None
+        form = domain.format if domain.path is not None else domain.generate.layout
+        dataset = open_dataset(path, form, domain.split, space, domain.classes, labels=labels)
+        for note in dataset.notes:
+            say(note)
+        return dataset
+
+    source, target = opened(config.source, True), opened(config.target, False)
+    if source is None or target is None:
+        raise ConfigError("source and target both need a path (or generate.num scenes)")
+    holdout = config.source.holdout
+    source_val = None
+    if holdout:
+        if holdout >= len(source):
+            raise ConfigError(f"source.holdout is {holdout} of {len(source)} pictures; leave some to train on")
+        source_val = source.subset(range(len(source) - holdout, len(source)))
+        source = source.subset(range(len(source) - holdout))
+    if "depth" in registered_method(config.method).needs:
+        _require_depth(config.method, {"source": source, "target": target})
+    return Data(source, target, opened(config.val, True), source_val, space)
+
+
+def unmet_need(config: Config) -> str | None:
+    """What the method needs and the data do not have, in one line; None where nothing is missing."""
+    if not registered_method(config.method).needs:
+        return None
+    try:
+        open_data(config)
+    except UnmetNeedError as error:
+        return str(error)
+    return None
+
+
+def _require_depth(method: str, domains: Mapping[str, FileDataset]) -> None:
+    for name, dataset in domains.items():
+        if not dataset.has_depth:
+            raise UnmetNeedError(
+                f"method {method} needs depth, and {name} ({dataset.root}) has none; add a depth folder, or take another method"
+            )
+
+
+def method_settings(config: Config) -> Any:
+    """The method's own frozen Settings from `settings`; unknown names suggest the nearest."""
+    registered = registered_method(config.method)
+    hints = get_type_hints(registered.settings)
+    for name in config.settings:
+        if name not in hints:
+            raise ConfigError(f"unknown key settings.{name} of method {config.method}{nearest(name, hints)}")
+    values = {name: _typed(f"settings.{name}", value, hints[name]) for name, value in config.settings.items()}
+    return registered.settings(**values)
+
+
+def registered_method(name: str) -> Registered:
+    """The registered method; ConfigError with the nearest name."""
+    if name not in METHODS:
+        raise ConfigError(f"unknown method {name!r}{nearest(name, METHODS)}; there are {', '.join(sorted(METHODS))}")
+    return METHODS[name]
+
+
+def _typed(key: str, value: Any, hint: Any) -> Any:
+    import jsonargparse
+
+    if value is None and type(None) not in get_args(hint):  # jsonargparse lets null pass for any type
+        raise ConfigError(f"{key} is null; expected {_type_words(hint)}, or leave the key out")
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=hint)
+    try:
+        return parser.parse_object({"value": value}).value
+    except Exception as error:  # jsonargparse's own error classes differ between releases; all mean: not of this type
+        raise ConfigError(f"{key} is {value!r}; expected {_type_words(hint)}") from error
+
+
+def _type_words(hint: Any) -> str:
+    """A type as a user reads it: `float`, or the words that a setting may be."""
+    return " or ".join(get_args(hint)) if get_origin(hint) is Literal else getattr(hint, "__name__", str(hint))
+
+
+def optimisations(config: Config) -> Mapping[str, Optimisation]:
+    """Each stage's optimisation, by stage name, in the method's order.
+
+    A method whose own stages have no iterations in the configuration shares out those of the stages that have some, and takes over the
+    first one's learning rate and schedule: every method runs on every recipe with the same budget.
+    """
+    shares = registered_method(config.method).shares
+    given = {stage.name: getattr(config.stages, stage.name) for stage in dataclasses.fields(config.stages)}
+    own = {name: given[name] for name in shares}
+    if shares and not any(stage.iterations for stage in own.values()):
+        others = [stage for name, stage in given.items() if name != "source" and stage.iterations]
+        budget = sum(stage.iterations for stage in others)
+        own = {name: dataclasses.replace((others or [own[name]])[0], iterations=round(share * budget)) for name, share in shares.items()}
+    return {name: _optimisation(stage) for name, stage in {"source": given["source"], **own}.items()}
+
+
+def _optimisation(stage: StageConfig) -> Optimisation:
+    return Optimisation(
+        iterations=stage.iterations,
+        learning_rate=stage.learning_rate,
+        warmup=round(stage.warmup * stage.iterations),
+        weight_decay=stage.weight_decay,
+        power=stage.power,
+        ema_decay=stage.ema_decay,
+        optimizer=stage.optimizer,
+        head_factor=stage.head_factor,
+    )
+
+
+def views(config: Config) -> Views:
+    """How training looks at pictures."""
+    augmentation = config.augmentation
+    return Views(
+        crop=parse_size(config.size.crop),
+        source_scale=(augmentation.scale_min, augmentation.scale_max),
+        target_scale=(1.0, augmentation.target_scale_max),
+        stretch=augmentation.stretch,
+        flip=augmentation.flip,
+        jitter_probability=augmentation.jitter,
+        source_jitter=augmentation.jitter_strength,
+        mixed_jitter=augmentation.mixed_jitter_strength,
+        white_balance=augmentation.white_balance,
+        blur_probability=augmentation.blur,
+        blur_sigma=(augmentation.blur_sigma_min, augmentation.blur_sigma_max),
+        half_resolution=augmentation.half_resolution,
+        noise=augmentation.noise,
+    )
+
+
+def make_parts(config: Config, label_space: LabelSpace, class_weight: torch.Tensor | None = None, run: Path | None = None) -> Parts:
+    """Factories of the networks at the configured size; with `run`, without the pre-trained weights that training starts from."""
+    networks = build_networks(config.network, label_space.num_classes, run)
+    return Parts(
+        make_segmenter=networks.make_segmenter,
+        make_denoiser=networks.make_denoiser,
+        make_discriminator=networks.make_discriminator,
+        label_space=label_space,
+        views=views(config),
+        working_size=parse_size(config.size.target),
+        latent_channels=networks.latent_channels,
+        latent_stride=networks.latent_stride,
+        size_multiple=networks.size_multiple,
+        class_weight=class_weight,
+        seed=config.seed,
+    )
+
+
+def scoring_predictor(config: Config, method: Method, weights: str, engine: Engine, sampler_steps: int | None = None) -> Predictor:
+    """The predictor as a run scores it: the engine's precision, the configuration's window.  sampler_steps: of a diffusion stage."""
+    predictor = method.predictor(weights, sampler_steps) if isinstance(method, DiffusionMethod) else method.predictor(weights)
+    predictor.precision = engine.precision
+    if config.evaluation.window != "whole":
+        predictor.window = parse_size(config.evaluation.window)
+        predictor.stride = config.evaluation.stride or None
+    return predictor
+
+
+def class_weights(counts: Any, exponent: float) -> torch.Tensor | None:
+    """(N, K) pixel counts -> (K,) weights (mean share / share)^exponent within `WEIGHT_RANGE`, or None for exponent 0."""
+    if exponent == 0:
+        return None
+    totals = torch.as_tensor(counts).sum(0).double()
+    share = totals / totals.sum()
+    weight = (share[share > 0].mean() / share.clamp(min=1e-12)) ** exponent
+    return weight.clamp(*WEIGHT_RANGE).float()
+
+
+def pair_dataset(config: Config, data: Data, rank: int = 0, world_size: int = 1, cache_bytes: int = 1 << 31) -> PairDataset:
+    """Training batches of the two domains at the working sizes; batch_size is shared by the devices."""
+    rare = None
+    if config.sampling.rare_class:
+        counts = class_statistics(data.source)
+        rare = rare_class_sampler(counts, config.sampling.temperature, min_share=config.sampling.min_share)
+    return PairDataset(
+        data.source,
+        data.target,
+        batch_size=config.batch_size // world_size,
+        seed=config.seed,
+        source_size=parse_size(config.size.source),
+        target_size=parse_size(config.size.target),
+        rare_class=rare,
+        rank=rank,
+        world_size=world_size,
+        cache_bytes=cache_bytes,
+        with_depth="depth" in registered_method(config.method).needs,
+    )

@@ -1,0 +1,337 @@
+"""What stands behind the pavement: terraces, houses with gardens, blocks, parks, walls, car parks, building sites."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+
+from iccld.city.barriers import draw_fence, draw_wall
+from iccld.city.buildings import House, Point, draw_house
+from iccld.city.camera import Camera, bounded
+from iccld.city.canvas import Canvas
+from iccld.city.culling import Extent, Room, Wall
+from iccld.city.dice import Dice
+from iccld.city.facade import FacadeStyle, make_style
+from iccld.city.ground import GRASS, LOT, PAVING, SOIL
+from iccld.city.layout import Side, Street
+from iccld.city.light import Light
+from iccld.city.texture import hsv
+from iccld.city.vegetation import Season, draw_hedge, draw_tree
+from iccld.city.vehicles import draw_vehicle
+
+Draw = Callable[[], None]
+_OPAQUE = ("wall", "wood")
+Patch = tuple[int, float, float, float, float, int]
+
+
+@dataclass
+class Plan:
+    """Collects what a scene will hold before anything is painted.
+
+    items: (distance in metres, draw, the room it takes: see culling); painted from the largest distance to the smallest.
+    patches: ground of the plots.
+    houses and trees ((x, z), height) cast shadows.
+    """
+
+    canvas: Canvas
+    camera: Camera
+    street: Street
+    light: Light
+    season: Season
+    world: str
+    rng: np.random.Generator
+    items: list[tuple[float, Draw, Room]] = field(default_factory=list)
+    patches: list[Patch] = field(default_factory=list)
+    houses: list[House] = field(default_factory=list)
+    trees: list[tuple[Point, float]] = field(default_factory=list)
+
+    def add(self, distance: float, draw: Draw, room: Room = None) -> None:
+        """Queue something `distance` metres away; without a `room` it is drawn even when nobody can see it."""
+        self.items.append((distance, draw, room))
+
+    def house(self, house: House, behind: float = 0.0) -> None:
+        """Queue a building, unless it is wholly behind the camera."""
+        (x0, z0), (x1, z1) = house.front
+        if max(z0, z1) < -3:
+            return
+        self.houses.append(house)
+        far = max(math.hypot(x0, z0), math.hypot(x1, z1))
+        self.add(far + behind, lambda: draw_house(self.canvas, self.camera, self.rng, house, self.light), house)
+
+    def tree(self, position: Point, height: float, kind: str = "tree", behind: float = 0.0) -> None:
+        """Queue a tree."""
+        if position[1] < 0.8 or not self.camera.is_visible(position, height * 0.6):
+            if position[1] > -6 and kind == "tree":
+                self.trees.append((position, height))
+            return
+        if kind != "bush":
+            self.trees.append((position, height))
+        self.add(
+            math.hypot(*position) + behind,
+            lambda: draw_tree(self.canvas, self.camera, self.rng, self.season, position, height, self.light, kind),
+            Extent(position, 0.6 * height, height, True),
+        )
+
+    def vehicle(self, kind: str, position: Point, heading: float) -> None:
+        """Queue a vehicle that stands off the street."""
+        draw = partial(draw_vehicle, self.canvas, self.camera, self.rng, kind, position, heading, self.light)
+        self.add(math.hypot(*position), draw, Extent(position, 2.8, 2.2))
+
+    def barrier(self, side: Side, u: float, z0: float, z1: float, kind: str, height: float) -> None:
+        """Queue a wall, hedge or fence along the street at distance u from its middle, cut in pieces."""
+        seed = int(self.rng.integers(1 << 31))
+        edges = [z0]
+        while edges[-1] < z1 - 3.5:  # farther pieces are longer: they need not be sorted among other things so finely
+            edges.append(min(z1, edges[-1] + max(7.0, 0.35 * edges[-1])))
+        for a, b in itertools.pairwise(edges):
+            if b < 0.5:
+                continue
+            p, q = self.street.at(side.sign * u, a), self.street.at(side.sign * u, b)
+            if side.sign > 0:
+                p, q = q, p
+            far = max(math.hypot(*p), math.hypot(*q))
+            room = Wall(p, q, height if kind in _OPAQUE else 1.12 * height, kind in _OPAQUE)
+            self.add(far, partial(self._draw_barrier, p, q, kind, height, seed), room)
+
+    def _draw_barrier(self, p: Point, q: Point, kind: str, height: float, seed: int) -> None:
+        rng = Dice(seed)  # one seed, so that the pieces match
+        if kind == "wall":
+            draw_wall(self.canvas, self.camera, rng, p, q, height, self.light)
+        elif kind == "hedge":
+            draw_hedge(self.canvas, self.camera, rng, self.season, p, q, height, self.light)
+        else:
+            draw_fence(self.canvas, self.camera, rng, p, q, height, self.light, kind)
+
+
+def plan_plots(plan: Plan, night: float) -> None:
+    """Fill both sides of the street and its end."""
+    for side in plan.street.sides:
+        for z0, z1, kind in side.plots:
+            if z1 < -8:
+                continue
+            PLOTS[kind](plan, side, z0, z1, night)
+    _close_street(plan, night)
+
+
+def _front(plan: Plan, side: Side, u: float, z0: float, z1: float) -> tuple[Point, Point]:
+    p, q = plan.street.at(side.sign * u, z0), plan.street.at(side.sign * u, z1)
+    return (p, q) if side.sign < 0 else (q, p)
+
+
+def _make_house(
+    plan: Plan, front: tuple[Point, Point], style: FacadeStyle, floors: int, roof: str, back: float, roof_color: tuple[float, float, float]
+) -> House:
+    rng = plan.rng
+    awning = None
+    if style.shop and rng.random() < 0.25:
+        awning = hsv(float(rng.uniform(0, 360)), float(rng.uniform(0.2, 0.8)), float(rng.uniform(0.25, 0.85)))
+    height = style.floor_height * floors + (0.5 if roof != "flat" else 0.9)
+    return House(
+        front, back, height, style, roof, float(rng.uniform(1.8, 4.2)), roof_color,
+        bool(roof != "flat" and rng.random() < 0.6), awning,
+    )  # fmt: skip
+
+
+def _roof_color(rng: np.random.Generator) -> tuple[float, float, float]:
+    if rng.random() < 0.55:
+        return hsv(float(rng.uniform(200, 250)), float(rng.uniform(0, 0.12)), float(rng.uniform(0.22, 0.45)))
+    return hsv(float(rng.uniform(6, 24)), float(rng.uniform(0.3, 0.6)), float(rng.uniform(0.32, 0.6)))
+
+
+def _terrace(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
+    rng = plan.rng
+    setback = float(rng.choice([0.0, rng.uniform(0.6, 3.0)], p=[0.75, 0.25]))
+    line = side.building_line + setback
+    plan.patches.append((side.sign, side.building_line - 0.05, line + 16, z0, z1, PAVING if setback < 1.5 or rng.random() < 0.5 else GRASS))
+    if setback > 1.0 and rng.random() < 0.7:
+        kind = str(rng.choice(["railing", "wall", "hedge"]))
+        plan.barrier(side, side.building_line + 0.1, z0, z1, kind, float(rng.uniform(0.8, 1.3)))
+    style = make_style(rng, "terrace", plan.world, night)
+    floors, roof, color = int(rng.choice([2, 3, 4, 5], p=[0.3, 0.4, 0.2, 0.1])), "pitched", _roof_color(rng)
+    z, party = z0, 0.0
+    while z < z1 - 2:
+        # Far houses shrink to slivers: fewer and wider ones look the same.
+        width = min(float(rng.uniform(4.5, 10)) * (1.0 + max(0.0, z - 45.0) / 40.0), z1 - z)
+        if z1 - z - width < 3:
+            width = z1 - z
+        if rng.random() < 0.65:
+            style = make_style(rng, "terrace", plan.world, night)
+            floors = int(bounded(floors + int(rng.integers(-1, 2)), 2, 6))
+            roof = str(rng.choice(["pitched", "gable", "flat"], p=[0.6, 0.14, 0.26]))
+            color = _roof_color(rng)
+        out = line + (float(rng.uniform(0, 0.6)) if rng.random() < 0.2 else 0.0)
+        house = _make_house(plan, _front(plan, side, out, z, z + width), style, floors, roof, 10.0, color)
+        plan.house(replace(house, party=party))
+        party = house.height
+        z += width
+
+
+def _houses(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
+    rng = plan.rng
+    setback = float(rng.uniform(2.5, 8.0))
+    line = side.building_line
+    plan.patches.append((side.sign, line - 0.05, line + 30, z0, z1, GRASS if rng.random() < 0.65 else PAVING))
+    kind = str(rng.choice(["wall", "hedge", "picket", "railing", "wood", "none"], p=[0.22, 0.24, 0.1, 0.12, 0.08, 0.24]))
+    style, color = make_style(rng, "houses", plan.world, night), _roof_color(rng)
+    z, floors = z0, int(rng.choice([1, 2, 3], p=[0.12, 0.68, 0.2]))
+    while z < z1 - 4:
+        width = min(float(rng.uniform(6, 11)) * (1.0 + max(0.0, z - 50.0) / 60.0), z1 - z)
+        if rng.random() < 0.4:
+            style, color = make_style(rng, "houses", plan.world, night), _roof_color(rng)
+        roof = str(rng.choice(["pitched", "gable"], p=[0.6, 0.4]))
+        plan.house(_make_house(plan, _front(plan, side, line + setback, z, z + width), style, floors, roof, 8.0, color))
+        drive = z + float(rng.uniform(0, max(0.1, width - 3)))
+        if setback > 4.5 and rng.random() < 0.5:
+            plan.patches.append((side.sign, line - 0.05, line + setback, drive, drive + 3, LOT if rng.random() < 0.4 else PAVING))
+            if rng.random() < 0.6:
+                at = plan.street.at(side.sign * (line + setback - 2.4), drive + 1.5)
+                plan.vehicle("car", at, side.sign * np.pi / 2)
+            if kind != "none":
+                plan.barrier(side, line + 0.15, z, max(z + 0.3, drive), kind, float(rng.uniform(0.7, 1.6)))
+                plan.barrier(side, line + 0.15, drive + 3, max(drive + 3.3, z + width), kind, float(rng.uniform(0.7, 1.6)))
+        elif kind != "none":
+            plan.barrier(side, line + 0.15, z, z + width, kind, float(rng.uniform(0.7, 1.6)))
+        for _ in range(int(rng.integers(0, 3))):
+            at = plan.street.at(side.sign * (line + float(rng.uniform(0.6, setback))), z + float(rng.uniform(0, width)))
+            is_tree = rng.random() < 0.35
+            plan.tree(at, float(rng.uniform(3.5, 8) if is_tree else rng.uniform(0.8, 2.2)), "tree" if is_tree else "bush")
+        gap = float(rng.choice([0.0, rng.uniform(1.0, 4.0)]))
+        if gap and rng.random() < 0.5:
+            plan.tree(plan.street.at(side.sign * (line + setback + 9), z + width), float(rng.uniform(6, 13)), behind=300)
+        z += width + gap
+
+
+def _blocks(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
+    rng = plan.rng
+    setback = float(rng.choice([0.0, rng.uniform(1, 10)], p=[0.5, 0.5]))
+    line = side.building_line + setback
+    ground = PAVING if rng.random() < 0.55 or setback < 2 else GRASS
+    plan.patches.append((side.sign, side.building_line - 0.05, line + 25, z0, z1, ground))
+    z = z0
+    while z < z1 - 4:
+        width = min(float(rng.uniform(14, 42)), z1 - z)
+        style = make_style(rng, "blocks", plan.world, night)
+        floors = int(bounded(rng.gamma(3.0, 1.9), 2, 16))
+        plan.house(_make_house(plan, _front(plan, side, line, z, z + width), style, floors, "flat", 18.0, _roof_color(rng)))
+        z += width + float(rng.choice([0.0, rng.uniform(2, 9)]))
+    if setback > 2.5:
+        for z in np.arange(z0 + 2, z1, float(rng.uniform(6, 14))).tolist():
+            if rng.random() < 0.6:
+                plan.tree(plan.street.at(side.sign * (side.building_line + setback * 0.5), z), float(rng.uniform(4, 10)))
+        if rng.random() < 0.35:
+            plan.barrier(
+                side, side.building_line + 0.2, z0, z1, str(rng.choice(["hedge", "railing", "wall"])), float(rng.uniform(0.6, 1.4))
+            )
+
+
+def _woods(plan: Plan, side: Side, u0: float, u1: float, z0: float, z1: float, density: float) -> None:
+    rng = plan.rng
+    count = int(bounded((z1 - max(z0, 0)) * density, 0, 26))
+    kind = "conifer" if rng.random() < 0.15 else "tree"
+    low = float(rng.uniform(5, 9))
+    for _ in range(count):
+        at = plan.street.at(side.sign * float(rng.uniform(u0, u1)), float(rng.uniform(max(z0, 0), z1)))
+        plan.tree(at, low * float(rng.uniform(0.8, 1.8)), kind)
+
+
+def _park(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
+    rng = plan.rng
+    line = side.building_line
+    plan.patches.append((side.sign, line - 0.05, line + 120, z0, z1, GRASS if rng.random() < 0.8 else SOIL))
+    kind = str(rng.choice(["railing", "wall", "hedge", "mesh", "none"], p=[0.28, 0.14, 0.14, 0.08, 0.36]))
+    if kind != "none":
+        plan.barrier(side, line + 0.2, z0, z1, kind, float(rng.uniform(0.7, 1.9)))
+    _woods(plan, side, line + 1.5, line + 22, z0, z1, float(rng.choice([0.12, 0.3, 0.8])))
+    if rng.random() < 0.6:  # a thicket closes the view
+        _woods(plan, side, line + 20, line + 48, z0, z1, 0.5)
+    if rng.random() < 0.5:
+        for _ in range(int(rng.integers(2, 7))):
+            at = plan.street.at(side.sign * (line + float(rng.uniform(0.8, 8))), float(rng.uniform(max(1, z0), max(2, z1))))
+            plan.tree(at, float(rng.uniform(0.8, 2.6)), "bush")
+    if rng.random() < 0.6:  # houses look over the trees
+        style = make_style(rng, str(rng.choice(["houses", "blocks"])), plan.world, night)
+        front = _front(plan, side, line + float(rng.uniform(26, 50)), z0, z1)
+        plan.house(_make_house(plan, front, style, int(rng.integers(2, 6)), "pitched", 10.0, _roof_color(rng)), behind=120)
+
+
+def _wall(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
+    rng = plan.rng
+    line = side.building_line
+    plan.patches.append((side.sign, line - 0.05, line + 80, z0, z1, GRASS))
+    plan.barrier(side, line + 0.1, z0, z1, "wall", float(rng.uniform(1.0, 3.6)))
+    _woods(plan, side, line + 2, line + 12, z0, z1, 0.25)
+    if rng.random() < 0.5:
+        style = make_style(rng, "houses", plan.world, night)
+        front = _front(plan, side, line + float(rng.uniform(10, 24)), z0, z1)
+        plan.house(_make_house(plan, front, style, int(rng.integers(2, 5)), "pitched", 10.0, _roof_color(rng)), behind=60)
+
+
+def _lot(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
+    rng = plan.rng
+    line, deep = side.building_line, float(rng.uniform(16, 32))
+    plan.patches.append((side.sign, line - 0.05, line + deep + 10, z0, z1, LOT))
+    if rng.random() < 0.5:
+        plan.patches.append((side.sign, line - 0.05, line + 2.0, z0, z1, GRASS))
+    if rng.random() < 0.6:
+        plan.barrier(side, line + 0.2, z0, z1, str(rng.choice(["mesh", "railing", "hedge", "wood"])), float(rng.uniform(0.8, 2.0)))
+    for row in (line + 4.5, line + 13):
+        z = max(1.0, z0)
+        while z < min(z1, 60):
+            at = plan.street.at(side.sign * row, z)
+            if rng.random() < 0.6 and plan.camera.is_visible(at, 3):
+                plan.vehicle("car", at, side.sign * np.pi / 2)
+            z += 2.6
+    style = make_style(rng, "blocks", plan.world, night)
+    plan.house(
+        _make_house(plan, _front(plan, side, line + deep, z0, z1), style, int(rng.integers(1, 4)), "flat", 18.0, _roof_color(rng)),
+        behind=40,
+    )
+    if rng.random() < 0.6:
+        _woods(plan, side, line + deep, line + deep + 20, z0, z1, 0.5)
+
+
+def _works(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
+    rng = plan.rng
+    line = side.building_line
+    plan.patches.append((side.sign, line - 0.05, line + 30, z0, z1, SOIL))
+    plan.barrier(side, line + 0.1, z0, z1, str(rng.choice(["wood", "mesh"])), float(rng.uniform(1.8, 2.5)))
+    style = make_style(rng, "blocks", plan.world, night)
+    plan.house(_make_house(plan, _front(plan, side, line + 4, z0, z1), style, int(rng.integers(2, 7)), "flat", 15.0, _roof_color(rng)))
+
+
+def _close_street(plan: Plan, night: float) -> None:
+    """Where the street ends: a cross street with houses, or trees, or nothing but the horizon."""
+    rng, street = plan.rng, plan.street
+    if street.end > 170 and rng.random() < 0.7:
+        return
+    z = street.end + float(rng.uniform(6, 16))
+    if rng.random() < (0.7 if street.kind == "arterial" else 0.3):
+        for _ in range(14):
+            plan.tree(street.at(float(rng.uniform(-45, 45)), z + float(rng.uniform(0, 12))), float(rng.uniform(6, 14)))
+        return
+    u = -60.0
+    style = make_style(rng, "terrace", plan.world, night)
+    while u < 60:
+        width = float(rng.uniform(7, 18))
+        if rng.random() < 0.6:
+            style = make_style(rng, str(rng.choice(["terrace", "blocks"])), plan.world, night)
+        front = (street.at(u, z), street.at(u + width, z))
+        roof = str(rng.choice(["pitched", "flat", "gable"]))
+        plan.house(_make_house(plan, front, style, int(rng.integers(2, 6)), roof, 10.0, _roof_color(rng)), behind=20)
+        u += width
+
+
+PLOTS: dict[str, Callable[[Plan, Side, float, float, float], None]] = {
+    "terrace": _terrace,
+    "houses": _houses,
+    "blocks": _blocks,
+    "park": _park,
+    "wall": _wall,
+    "lot": _lot,
+    "works": _works,
+}

@@ -1,0 +1,124 @@
+"""How source and target are seen, and how they are put into one picture and one label: pure functions of their draws."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from iccld.batch import DomainBatch
+from iccld.methods.common.parts import Views
+from iccld.transforms import Cropped, Draw, blur, choose_classes, choosy_crop, classmix, jitter, random_crop, sensor_noise
+
+
+def crop_pair(batch: DomainBatch, views: Views, draw: Draw) -> tuple[Cropped, Cropped]:
+    """A random window of each picture with its maps, otherwise as it was taken: -> (source, target)."""
+    source = random_crop(
+        batch.source_image,
+        draw,
+        views.crop,
+        label=batch.source_label,
+        depth=batch.source_depth,
+        scale=views.source_scale,
+        stretch=views.stretch,
+        flip=views.flip,
+    )
+    target = random_crop(
+        batch.target_image,
+        draw,
+        views.crop,
+        valid=batch.target_valid,
+        depth=batch.target_depth,
+        scale=views.target_scale,
+        flip=views.flip,
+    )
+    return source, target
+
+
+def crop_rare_pair(
+    batch: DomainBatch, views: Views, draw: Draw, *, min_share: float, max_share: float, tries: int
+) -> tuple[Cropped, Cropped]:
+    """`crop_pair` whose source windows show the class each picture was drawn for, and no class too much (`choosy_crop`)."""
+    source = choosy_crop(
+        batch.source_image,
+        draw,
+        views.crop,
+        label=batch.source_label,
+        wanted=batch.source_class,
+        min_share=min_share,
+        max_share=max_share,
+        tries=tries,
+        scale=views.source_scale,
+        stretch=views.stretch,
+        flip=views.flip,
+    )
+    target = random_crop(batch.target_image, draw, views.crop, valid=batch.target_valid, scale=views.target_scale, flip=views.flip)
+    return source, target
+
+
+def source_view(image: Tensor, views: Views, draw: Draw) -> Tensor:
+    """The source in random light, as the source stage sees it: (B, 3, H, W) in 0..1 -> the same."""
+    image = jitter(image, draw, probability=views.jitter_probability, strength=views.source_jitter, white_balance=views.white_balance)
+    image = blur(image, draw, probability=views.blur_probability, sigma=views.blur_sigma)
+    return sensor_noise(image, draw, std=views.noise)
+
+
+def mixed_view(mask: Tensor, source: Tensor, target: Tensor, views: Views, draw: Draw) -> Tensor:
+    """The pasted picture in random light: (B, H, W) bool, two (B, 3, H, W) in 0..1 -> (B, 3, H, W)."""
+    return strong_view(classmix(mask, source, target), views, draw)
+
+
+def strong_view(image: Tensor, views: Views, draw: Draw, *, once: bool = False) -> Tensor:
+    """A picture in random light: (B, 3, H, W) in 0..1 -> the same.
+
+    once: whether to jitter and whether to blur is drawn once for the batch, as in the released code of DAFormer; how much is drawn for
+    each picture either way.
+    """
+    if not once:
+        image = jitter(image, draw, probability=views.jitter_probability, strength=views.mixed_jitter)
+        return blur(image, draw, probability=views.blur_probability, sigma=views.blur_sigma)
+    batch = draw.shared()
+    jittered = jitter(image, draw, probability=1.0, strength=views.mixed_jitter)
+    image = torch.where(batch.chosen(1, views.jitter_probability)[:, None, None, None], jittered, image)
+    blurred = blur(image, draw, probability=1.0, sigma=views.blur_sigma)
+    return torch.where(batch.chosen(1, views.blur_probability)[:, None, None, None], blurred, image)
+
+
+def label_weight(label: Tensor, class_weight: Tensor | None) -> Tensor:
+    """(B, H, W) int64 -> (B, H, W): weight of pasted pixels, 1 or their class's.
+
+    Pseudo-labels take no class weight: it would multiply the errors of rare classes, which are the most often wrong.
+    """
+    if class_weight is None:
+        return torch.ones(label.shape, device=label.device)
+    return torch.cat([class_weight.to(label.device), class_weight.new_zeros(256 - len(class_weight)).to(label.device)])[label]
+
+
+def border_mask(size: tuple[int, int], top: float, bottom: float, side: float, device: torch.device) -> Tensor:
+    """(H, W) bool, False on borders whose pseudo-labels are not trusted; `top`, `bottom`: shares of the height, `side`: of the width."""
+    height, width = size
+    rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
+    inside_rows = (rows >= round(top * height)) & (rows < height - round(bottom * height))
+    inside_columns = (columns >= round(side * width)) & (columns < width - round(side * width))
+    return inside_rows[:, None] & inside_columns
+
+
+def at_size(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, h, w) -> (B, H, W), nearest."""
+    resized = nn.functional.interpolate(values[:, None].float(), size=size, mode="nearest-exact")[:, 0]
+    return resized.to(values.dtype)
+
+
+def plain_domains(batch: DomainBatch, draw: Draw, crop: tuple[int, int]) -> Tensor:
+    """Unaugmented crops of the three domains, as statistics are measured on: -> (3B, 3, H, W) in 0..1; source, mixed, target."""
+    source = random_crop(batch.source_image, draw, crop, label=batch.source_label)
+    target = random_crop(batch.target_image, draw, crop)
+    assert source.label is not None
+    mixed = classmix(choose_classes(source.label, draw), source.image, target.image)
+    return torch.cat([source.image, mixed, target.image])
+
+
+def paint(label: Tensor, palette: Tensor) -> Tensor:
+    """A label map as a picture: (B, H, W) int64, (K, 3) in 0..1 -> (B, 3, H, W) in 0..1; black where ignored."""
+    colours = torch.zeros(256, 3, device=label.device)
+    colours[: len(palette)] = palette.to(label.device)
+    return colours[label.long()].permute(0, 3, 1, 2)

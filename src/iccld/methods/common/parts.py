@@ -1,0 +1,126 @@
+"""The parts a method is made of, handed to it by `assembly`: factories of the networks, the label space and how images are seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from iccld.labels import LabelSpace
+from iccld.models import Denoiser, DomainDiscriminator, Segmenter
+from iccld.predictor import Predictor
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+"""Channel statistics of ImageNet, in 0..1: what pre-trained backbones expect, and as good as any for the others."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """How training looks at pictures.  Every field is a probability, a range or a strength of `iccld.transforms`."""
+
+    crop: tuple[int, int] = (192, 256)
+    """Height and width of a training crop, pixels."""
+    source_scale: tuple[float, float] = (0.9, 1.8)
+    """Enlargement of the source before cropping, drawn log-uniformly."""
+    target_scale: tuple[float, float] = (1.0, 1.4)
+    """Enlargement of the target before cropping."""
+    stretch: float = 0.15
+    """Largest change of the source's aspect ratio."""
+    jitter_probability: float = 0.8
+    """Colour jitter: probability (DACS)."""
+    source_jitter: float = 0.35
+    """Colour jitter of source images: strength."""
+    mixed_jitter: float = 0.25
+    """Colour jitter of mixed images: strength (DACS)."""
+    flip: float = 0.5
+    """Probability of a mirror image."""
+    white_balance: float = 0.2
+    """Largest gain of a colour channel of source images, in stops."""
+    blur_probability: float = 0.5
+    """Blur: probability (DACS)."""
+    blur_sigma: tuple[float, float] = (0.15, 1.15)
+    """Blur: range of sigma in pixels (DACS)."""
+    half_resolution: float = 0.0
+    """Share of the source stage's steps, its first ones, that see crops at half resolution: a quarter of the cost."""
+    noise: float = 0.04
+    """Largest standard deviation of sensor noise on source images, of full scale."""
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """One stage's optimisation."""
+
+    iterations: int
+    """Steps of the stage."""
+    learning_rate: float = 1e-3
+    """Peak learning rate."""
+    warmup: int = 0
+    """Steps of linear warm-up."""
+    weight_decay: float = 0.01
+    """AdamW's decoupled weight decay (DAFormer)."""
+    power: float = 1.0
+    """Exponent of the polynomial decay."""
+    ema_decay: float = 0.99
+    """Decay of the averaged weights: 0.999 over 40k iterations, 0.99 over a few thousand."""
+    optimizer: str = "adamw"
+    """"adamw", or "sgd" with momentum 0.9."""
+    head_factor: float = 1.0
+    """Learning rate of everything behind the encoder, over the encoder's."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Factories, since students restart and averages need copies; each call gives freshly initialised networks."""
+
+    make_segmenter: Callable[[], Segmenter]
+    make_denoiser: Callable[[bool], Denoiser]
+    make_discriminator: Callable[[], DomainDiscriminator]
+    label_space: LabelSpace
+    views: Views
+    working_size: tuple[int, int]
+    """Target images are resized to this area before prediction."""
+    latent_channels: int
+    latent_stride: int = 8
+    """Picture pixels a latent cell covers, per side."""
+    size_multiple: int = 16
+    """What the sides of a predicted picture are multiples of."""
+    class_weight: Tensor | None = None
+    """(K,) weights of the classes in the cross-entropy, or None."""
+    seed: int = 0
+
+    def predictor(self, network: torch.nn.Module, noise_channels: int = 0) -> Predictor:
+        """A predictor around a network of this run."""
+        return Predictor(
+            network,
+            self.label_space,
+            working_size=self.working_size,
+            size_multiple=self.size_multiple,
+            mean=MEAN,
+            std=STD,
+            noise_channels=noise_channels,
+            noise_stride=self.latent_stride,
+            seed=self.seed,
+        )
+
+
+def normalise(image: Tensor) -> Tensor:
+    """(B, 3, H, W) in 0..1 -> zero mean and unit variance by `MEAN` and `STD`."""
+    mean = torch.tensor(MEAN, device=image.device)[:, None, None]
+    std = torch.tensor(STD, device=image.device)[:, None, None]
+    return (image - mean) / std
+
+
+def adamw(parameters: list[torch.nn.Parameter], optimisation: Optimisation) -> torch.optim.AdamW:
+    """AdamW (0.9, 0.999), fused, with decay on weights and none on biases and norms, all at the stage's learning rate."""
+    decayed = [p for p in parameters if p.ndim > 1]
+    plain = [p for p in parameters if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": optimisation.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=optimisation.learning_rate, fused=True)
+
+
+def adam(parameters: list[torch.nn.Parameter], optimisation: Optimisation) -> torch.optim.Adam:
+    """Adam (0.9, 0.999), fused, without weight decay, at the stage's learning rate: what the paper names."""
+    return torch.optim.Adam(parameters, lr=optimisation.learning_rate, fused=True)

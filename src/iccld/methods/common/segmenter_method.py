@@ -1,0 +1,68 @@
+"""What methods on one segmenter have in common: the network, its average, its optimiser and schedule, and how it predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Generic, TypeVar
+
+import torch
+from torch import nn
+
+from iccld.methods.common.average import Ema
+from iccld.methods.common.optimizers import segmenter_optimizer
+from iccld.methods.common.parts import Optimisation, Parts
+from iccld.methods.common.protocol import Method, Schedule
+from iccld.methods.common.schedule import warmup_poly
+from iccld.models import Segmenter
+from iccld.predictor import Predictor
+
+S = TypeVar("S")
+"""The method's own settings."""
+
+
+class SegmenterMethod(Method, Generic[S]):
+    """A segmenter that one optimiser trains, and its average, all named "segmenter".  A subclass adds `step`, and what else it has.
+
+    Further networks, optimisers and schedules go beside these: `{**super().networks(), "discriminator": self.discriminator}`.
+    """
+
+    model: nn.Module
+    """What is trained; a subclass that looks into it says of what kind it is: `model: Segmenter`."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        settings: S,
+        optimisation: Optimisation,
+        segmenter: Segmenter,
+        *,
+        model: nn.Module | None = None,
+        heads: Iterable[nn.Module] = (),
+        optimizer: torch.optim.Optimizer | None = None,
+        schedule: Schedule | None = None,
+    ) -> None:
+        """Train `segmenter`, in a larger `model` where there is one, with further `heads` in its optimiser.
+
+        `optimizer` and `schedule` replace the stage's usual ones, `segmenter_optimizer` and `warmup_poly`.
+        """
+        self.parts = parts
+        self.settings = settings
+        self.model = segmenter if model is None else model
+        self.ema = Ema(self.model, optimisation.ema_decay)
+        self.optimizer = optimizer or segmenter_optimizer(segmenter, optimisation, *heads)
+        self.schedule = schedule or warmup_poly(self.optimizer, optimisation.iterations, optimisation.warmup, optimisation.power)
+
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {"segmenter": self.model}
+
+    def ema_networks(self) -> Mapping[str, nn.Module]:
+        return {"segmenter": self.ema.module}
+
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        return {"segmenter": self.optimizer}
+
+    def schedules(self) -> Mapping[str, Schedule]:
+        return {"segmenter": self.schedule}
+
+    def predictor(self, weights: str = "ema") -> Predictor:
+        return self.parts.predictor(self.ema.module if weights == "ema" else self.model)

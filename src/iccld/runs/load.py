@@ -1,0 +1,53 @@
+"""A run directory -> the predictor of one of its stages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from iccld.assembly.objects import make_parts, method_settings, optimisations, registered_method
+from iccld.config import read_config
+from iccld.errors import CheckpointError, ConfigError
+from iccld.labels import get_label_space
+from iccld.methods.common.protocol import DiffusionMethod
+from iccld.predictor import Predictor
+from iccld.training import checkpoint, snapshot
+from iccld.training.allocator import keep_freed_memory
+from iccld.training.engine import Engine
+
+CONFIG = "config.yaml"
+LABEL_SPACE = "label_space.yaml"
+"""A copy of the user's own label space, so that a run is read without the file it was trained with."""
+
+
+def load_predictor(
+    run: Path, stage: str | None = None, weights: str | None = None, sampler_steps: int | None = None, device: str = "auto"
+) -> Predictor:
+    """The predictor of the newest whole checkpoint of `stage` (by default the last stage trained), in evaluation mode.
+
+    weights: "ema" or "model"; by default what the method declares.  sampler_steps: DDIM steps of a diffusion stage.
+    CheckpointError (exit code 4) when `run` is no run or has no such checkpoint; ConfigError for steps a stage does not take.
+    """
+    run = Path(run)
+    if not (run / CONFIG).is_file():
+        raise CheckpointError(f"{run} is not a run: no {CONFIG} there; give the folder that `iccld adapt` wrote")
+    loaded = checkpoint.load(checkpoint.find(run, stage))
+    config = read_config(run / CONFIG)
+    space = get_label_space(run / LABEL_SPACE if (run / LABEL_SPACE).is_file() else config.label_space)
+    parts = make_parts(config, space, run=run)
+    stages = registered_method(config.method).stages(parts, method_settings(config), optimisations(config))
+    made = {each.name: each for each in stages}
+    if loaded.stage not in made:
+        raise CheckpointError(f"{run}: has a checkpoint of stage {loaded.stage!r}, but {CONFIG} names the stages {sorted(made)}")
+    method = made[loaded.stage].make_method(None)
+    snapshot.restore_networks(method, loaded)
+    keep_freed_memory()
+    engine = Engine(accelerator=device, precision="auto")
+    chosen = weights or method.headline_weights
+    if isinstance(method, DiffusionMethod):
+        predictor = method.predictor(chosen, sampler_steps)
+    elif sampler_steps is not None:
+        raise ConfigError(f"--sampler_steps goes with a diffusion stage; stage {loaded.stage} of {run} has none")
+    else:
+        predictor = method.predictor(chosen)
+    predictor.precision = engine.precision
+    return predictor.to(engine.device).eval()

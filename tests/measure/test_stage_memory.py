@@ -1,0 +1,151 @@
+"""Memory of the stages by component: sums by hand, what checkpointing and precision save, and what docs/memory.md tells."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from iccld.assembly.networks import build_networks
+from iccld.cli.runs import memory_lines
+from iccld.config import Config, load_config, recipe_names
+from iccld.measure.memory import StageMemory, stage_memory
+
+SMALL = ("--size.crop", "64x64", "--batch_size", "2", "--network.denoiser_widths", "32,32")
+SOURCE = ("--stages.step1.iterations", "0", "--stages.step2.iterations", "0")
+DOCS = Path(__file__).parents[2] / "docs" / "memory.md"
+
+
+def config(*overrides: str) -> Config:
+    return load_config("demo", [*SMALL, *overrides])
+
+
+@cache
+def memory(*overrides: str, bf16: bool = True) -> list[StageMemory]:
+    return stage_memory(config(*overrides), bf16)
+
+
+def size(network: nn.Module) -> int:
+    return sum(4 * p.numel() for p in network.parameters())
+
+
+def test_parameters_averages_moments_and_gradients_are_counted_by_hand() -> None:
+    networks = build_networks(config().network, 19)
+    segmenter, denoiser, discriminator = networks.make_segmenter(), networks.make_denoiser(True), networks.make_discriminator()
+    scale = 4 * 2 * networks.latent_channels
+    source, step1, step2 = memory()
+    for stage in (source, step1):
+        assert (stage.parameters, stage.average) == (size(segmenter),) * 2
+        assert (stage.optimizer, stage.gradients) == (2 * size(segmenter), size(segmenter))
+    assert step2.average == size(segmenter) + size(denoiser) + scale
+    assert step2.parameters == step2.average + size(discriminator)
+    trained = size(segmenter.decoder) + size(denoiser)  # the encoder is frozen
+    assert (step2.optimizer, step2.gradients) == (2 * (trained + size(discriminator)), trained)
+    assert all(stage.peak > stage.parameters + stage.average + stage.optimizer + stage.gradients for stage in (source, step1, step2))
+
+
+@pytest.mark.slow
+def test_activations_belong_to_the_passes_of_the_stage() -> None:
+    source, step1, step2 = memory()
+    # Twice the pictures, but casts of the weights are kept once.
+    assert source.activations["encoder"] < step1.activations["encoder"] < 2 * source.activations["encoder"]
+    assert set(step2.activations) == {"encoder", "denoiser", "discriminator", "decoder", "loss"}
+    assert step2.activations["encoder"] < source.activations["encoder"]  # no gradient: levels and latent alone
+    (alone,) = memory("--settings.task_weight", "0", "--stages.source.iterations", "0", "--stages.step1.iterations", "0")
+    assert set(alone.activations) == {"encoder", "denoiser", "discriminator"}
+
+
+@pytest.mark.slow
+def test_activations_grow_with_the_area() -> None:
+    (small,), (large,) = memory(*SOURCE), memory(*SOURCE, "--size.crop", "128x128")
+    assert large.activations["loss"] == pytest.approx(4 * small.activations["loss"], rel=0.01)
+    assert 3 * small.activations["decoder"] < large.activations["decoder"] < 4 * small.activations["decoder"]
+
+
+@pytest.mark.slow
+def test_checkpointing_and_bf16_save_activations_and_nothing_else() -> None:
+    (plain,), (saving,) = memory(*SOURCE), memory(*SOURCE, "--network.gradient_checkpointing", "true")
+    (wide,) = memory(*SOURCE, bf16=False)
+    for other in (saving, wide):
+        assert (other.parameters, other.average, other.optimizer, other.gradients) == (
+            plain.parameters,
+            plain.average,
+            plain.optimizer,
+            plain.gradients,
+        )
+    assert saving.activations["encoder"] < plain.activations["encoder"]
+    assert saving.peak < plain.peak < wide.peak
+
+
+@pytest.mark.slow
+def test_a_run_tells_it_by_stage_unless_its_networks_are_compact() -> None:
+    assert memory_lines(config(*SOURCE)) == []
+    tiny = ("--network.preset", "ldm", "--network.decoder_width", "0", "--network.latent_stride", "4", "--network.widths", "32,32,32")
+    (line,) = memory_lines(config(*SOURCE, *tiny))
+    assert re.match(r"memory of stage source: \d\.\d GiB at its peak \(parameters \d\.\d\d, average ", line)
+
+
+def test_stages_without_a_rehearsal_are_left_out() -> None:
+    assert [stage.stage for stage in memory("--method", "dacs")] == ["source"]
+
+
+def test_the_letter_trains_the_denoiser_alone() -> None:
+    networks = build_networks(config().network, 19)
+    trained, discriminator = size(networks.make_denoiser(False)), size(networks.make_discriminator())
+    *_, step2 = stages = memory("--method", "iccld_paper", "--settings", "{}")
+    assert [stage.stage for stage in stages] == ["source", "step1", "step2"]
+    assert (step2.optimizer, step2.gradients) == (2 * (trained + discriminator), trained)
+    assert set(step2.activations) == {"encoder", "denoiser", "discriminator"}
+
+
+@pytest.mark.parametrize("method", ["iccld", "iccld_paper"])
+def test_a_denoiser_with_attention_is_counted_too(method: str) -> None:
+    flags = ["--network.conditioning", "attention", "--stages.source.iterations", "0", "--stages.step1.iterations", "0"]
+    (step2,) = memory(*flags, "--method", method, "--settings", "{}")
+    networks = build_networks(config(*flags).network, 19)
+    made = (networks.make_segmenter(), networks.make_denoiser(False), networks.make_discriminator())
+    assert step2.parameters == sum(map(size, made)) + 4 * 2 * networks.latent_channels
+    assert step2.activations["denoiser"] > 0
+
+
+def test_readings_whose_passes_are_others_are_left_out() -> None:
+    for key, value in (("discriminate", "features"), ("task_weight", "1"), ("condition", "view"), ("adversarial_condition", "false")):
+        flags = ["--stages.source.iterations", "0", "--stages.step1.iterations", "0", "--method", "iccld_paper"]
+        assert memory(*flags, "--settings", f"{{{key}: {value}}}") == []
+
+
+def test_recipes_with_ldm_networks_recompute_activations() -> None:
+    networks = {name: load_config(name).network for name in recipe_names()}
+    large = {name: network for name, network in networks.items() if network.preset == "ldm"}
+    assert {"gta5_to_cityscapes_paper", "synthia_to_cityscapes_paper"} <= large.keys()
+    assert [name for name, network in large.items() if not network.gradient_checkpointing] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gta5_to_cityscapes", "gta5_to_cityscapes_paper"])
+def test_recipe_of_a_24_gb_gpu_fits_one(name: str) -> None:
+    stages = stage_memory(load_config(name))
+    assert [stage.stage for stage in stages] == ["source", "step1", "step2"]
+    assert max(stage.peak for stage in stages) < 24e9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("widths", ["128,256,384,512", "224,448,672,896"])
+def test_kl_f8_at_512_pixels_fits_24_gb_as_the_docs_tell(widths: str) -> None:
+    size = [word for name in ("source", "target", "crop") for word in (f"--size.{name}", "512x512")]
+    flags = ["--network.preset", "ldm", "--network.widths", "[]", "--network.decoder_width", "0"]
+    flags += ["--network.gradient_checkpointing", "true", "--network.denoiser_widths", widths]
+    stages = stage_memory(load_config("demo", ["--batch_size", "2", *size, *flags]))
+    assert max(stage.peak for stage in stages) < 24e9
+    rows = DOCS.read_text(encoding="utf-8").splitlines()
+    assert [_row(stage) for stage in stages if _row(stage) not in rows] == []
+
+
+def _row(stage: StageMemory) -> str:
+    """A line of the table in docs/memory.md."""
+    networks = ("encoder", "decoder", "denoiser", "discriminator", "loss")
+    sizes = [stage.parameters, stage.average, stage.optimizer, stage.gradients, *(stage.activations.get(name, 0) for name in networks)]
+    return f"| {stage.stage} | " + " | ".join(f"{value / 2**30:.2f}" if value else "–" for value in [*sizes, stage.peak]) + " |"

@@ -1,0 +1,62 @@
+"""Helpers of the methods that mix: views, weights and margins."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from iccld.methods.common.mixing import at_size, border_mask, label_weight, strong_view
+from iccld.methods.common.parts import Views
+from iccld.transforms import Draw
+
+VIEWS = Views(jitter_probability=0.8, mixed_jitter=0.25, blur_probability=0.0)
+
+
+def changed(once: bool, batches: int = 100) -> torch.Tensor:
+    """(batches, 4) bool: which pictures of a batch the view changed."""
+    image = torch.rand(4, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    draw = Draw(torch.Generator().manual_seed(1))
+    return torch.stack([(strong_view(image, VIEWS, draw, once=once) != image).flatten(1).any(1) for _ in range(batches)])
+
+
+def test_jitter_may_be_drawn_once_a_batch() -> None:
+    """Released DAFormer: one draw decides for the batch; a probability of 0.8 means applied in 80 % of the batches."""
+    together, apart = changed(True), changed(False)
+    assert bool((together.all(1) | ~together.any(1)).all())
+    assert float(together[:, 0].float().mean()) == pytest.approx(0.8, abs=4 * (0.16 / 100) ** 0.5)
+    assert float(apart.float().mean()) == pytest.approx(0.8, abs=4 * (0.16 / 400) ** 0.5)
+    assert not bool((apart.all(1) | ~apart.any(1)).all())
+
+
+def test_jittered_together_is_not_jittered_alike() -> None:
+    image = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0)).expand(2, -1, -1, -1)
+    views = Views(jitter_probability=1.0, blur_probability=0.0)
+    first, second = strong_view(image, views, Draw(torch.Generator().manual_seed(1)), once=True)
+    assert not torch.equal(first, second)
+
+
+def test_the_batchs_draw_is_the_same_on_every_rank() -> None:
+    draws = [Draw(torch.Generator().manual_seed(5), rank, 2).shared().uniform(1) for rank in (0, 1)]
+    assert torch.equal(*draws)
+
+
+def test_borders_are_shares_of_the_picture() -> None:
+    """DAFormer: the top 15 and bottom 120 of 512 rows.  HRDA: 30, 240, and 30 columns on either side of 2048 x 1024."""
+    mask = border_mask((512, 512), 15 / 512, 120 / 512, 0.0, torch.device("cpu"))
+    assert mask.all(1).nonzero().flatten().tolist() == list(range(15, 392))
+    assert int(mask.sum()) == (392 - 15) * 512
+    mask = border_mask((1024, 2048), 30 / 1024, 240 / 1024, 30 / 2048, torch.device("cpu"))
+    assert mask[30:784, 30:2018].all()
+    assert int(mask.sum()) == 754 * 1988
+
+
+def test_a_pasted_pixel_weighs_one_or_its_class() -> None:
+    label = torch.tensor([[[0, 1, 255]]])
+    assert label_weight(label, None).tolist() == [[[1.0, 1.0, 1.0]]]
+    assert label_weight(label, torch.tensor([0.5, 2.0])).tolist() == [[[0.5, 2.0, 0.0]]]
+
+
+def test_resized_repeats_cells_and_keeps_the_type() -> None:
+    label = at_size(torch.tensor([[[1, 2]]]), (2, 4))
+    assert label.tolist() == [[[1, 1, 2, 2], [1, 1, 2, 2]]]
+    assert label.dtype == torch.int64

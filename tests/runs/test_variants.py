@@ -1,0 +1,63 @@
+"""Configurations of an experiment's runs: budgets shared out exactly, schedules and settings taken over, sources shared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from iccld.assembly.objects import method_settings
+from iccld.config import load_config
+from iccld.errors import ConfigError
+from iccld.methods import METHODS
+from iccld.runs.variants import adaptation_run, after_source, shared_out, source_run, with_iterations, with_method
+
+
+def test_shares_sum_to_the_total() -> None:
+    assert shared_out(360, {"step1": 300.0, "step2": 60.0}) == {"step1": 300, "step2": 60}
+    assert shared_out(10, {"a": 1.0, "b": 1.0, "c": 1.0}) == {"a": 4, "b": 3, "c": 3}
+    assert shared_out(7, {"a": 0.8, "b": 0.2}) == {"a": 6, "b": 1}
+    assert shared_out(1, {"a": 0.5, "b": 0.5}) == {"a": 1, "b": 0}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("budget", [7, 360, 1001])
+def test_every_method_gets_the_whole_budget(method: str, budget: int) -> None:
+    config = with_method(load_config("demo"), method, budget)
+    assert sum(after_source(config).values()) == budget
+    assert config.stages.total_iterations == budget + config.stages.source.iterations
+    assert config.stages.source == load_config("demo").stages.source
+
+
+def test_the_recipes_own_method_keeps_proportions_schedules_and_settings() -> None:
+    recipe = load_config("demo")
+    own = after_source(recipe)
+    assert with_method(recipe, "iccld", sum(own.values())) == recipe
+    twice = with_method(recipe, "iccld", 2 * sum(own.values()))
+    assert after_source(twice) == {name: 2 * iterations for name, iterations in own.items()}
+    assert twice.stages.step2.learning_rate == recipe.stages.step2.learning_rate
+
+
+def test_another_method_takes_the_first_schedule_and_keeps_its_own_settings() -> None:
+    recipe = replace(load_config("demo"), settings={"threshold": 0.7, "sampler_steps": 5})
+    config = with_method(recipe, "dacs", 360)
+    assert config.stages.adapt == replace(recipe.stages.step1, iterations=360)
+    assert config.settings == {}
+    assert method_settings(config).threshold == 0.968
+    with pytest.raises(ConfigError, match="at least 1"):
+        with_method(recipe, "source_only", 0)
+
+
+def test_runs_of_one_recipe_share_the_source_of_their_network_and_seed(tmp_path: Path) -> None:
+    recipe = load_config("demo")
+    source = source_run(recipe, tmp_path / "source")
+    assert (source.method, source.settings, after_source(source)) == ("source_only", {}, {})
+    assert source_run(with_method(recipe, "source_only", 99), tmp_path / "source") == source
+    longer = with_iterations(recipe, {"step1": 360})
+    assert source_run(longer, tmp_path / "source") == source
+    assert after_source(longer) == {"step1": 360}
+    assert source_run(replace(recipe, seed=1), tmp_path / "source").name != source.name
+    run = adaptation_run(longer, tmp_path / "runs", "with-0", tmp_path / "source" / source.name)
+    assert (run.name, run.runtime.out, run.runtime.resume) == ("with-0", str(tmp_path / "runs"), "auto")
+    assert run.source_checkpoint == str(tmp_path / "source" / source.name)
