@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers import ResNetConfig, SegformerConfig
 
+from iccld.assembly.chosen import method_settings, registered_method
 from iccld.assembly.networks import ARCHITECTURE
-from iccld.assembly.objects import make_parts, method_settings, optimisations, registered_method
+from iccld.assembly.objects import make_parts, optimisations
 from iccld.batch import DomainBatch
 from iccld.config import Config, load_config, parse_size, recipe_names
 from iccld.labels import get_label_space

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from iccld.assembly.objects import method_settings
+from iccld.assembly.chosen import method_settings
 from iccld.config import load_config
 from iccld.errors import ConfigError
 from iccld.methods import METHODS

@@ -25,7 +25,7 @@ from iccld.cli.experiments import (
     units_of,
     with_seed,
 )
-from iccld.config import Config, nearest
+from iccld.config import Config
 from iccld.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,15 +73,15 @@ def compare(arguments: Namespace, overrides: list[str]) -> int:
 
 
 def _methods(text: str) -> list[str]:
-    from iccld.methods import METHODS
+    from iccld.methods import find_method, method_names
 
+    known = method_names()
     if text == "all":
-        middle = sorted(name for name in METHODS if name not in FIRST + LAST)
-        return [name for name in (*FIRST, *middle, *LAST) if name in METHODS]
+        middle = sorted(name for name in known if name not in FIRST + LAST)
+        return [name for name in (*FIRST, *middle, *LAST) if name in known]
     names = text.split(",")
     for name in names:
-        if name not in METHODS:
-            raise ConfigError(f"--methods: unknown method {name!r}{nearest(name, METHODS)}; there are {', '.join(sorted(METHODS))}")
+        find_method(name)
     if len(set(names)) != len(names):
         raise ConfigError(f"--methods {text} names a method twice")
     return names
@@ -89,7 +89,7 @@ def _methods(text: str) -> list[str]:
 
 def _not_applicable(config: Config, methods: Sequence[str]) -> dict[str, str]:
     """Methods that need a map which the data do not have, with that need in one line."""
-    from iccld.assembly import unmet_need
+    from iccld.assembly.objects import unmet_need
 
     needs = {method: unmet_need(replace(config, method=method, settings={})) for method in methods}
     return {method: need for method, need in needs.items() if need is not None}

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from iccld.cli.output import write_json
 from iccld.cli.run_folder import read_json
-from iccld.cli.runs import refuse_unwritable
-from iccld.config import Config, comparable, dump_config, load_config, require_data
+from iccld.cli.runs import refuse_unusable, refuse_unwritable
+from iccld.config import Config, comparable, dump_config, load_config
 from iccld.errors import ConfigError, IccldError
 from iccld.machine import available_cores
 from iccld.progress import duration, say
@@ -54,7 +54,7 @@ class Planned:
 def open_recipe(arguments: Namespace, overrides: Sequence[str]) -> Config:
     """The recipe with its overrides, checked for what an experiment needs before anything is computed."""
     config = load_config(arguments.recipe or arguments.config, overrides)
-    require_data(config)
+    refuse_unusable(config)
     if not config.val.is_given:
         raise ConfigError("val.path is missing; an experiment scores its runs on labelled pictures of the target: add --val.path FOLDER")
     refuse_unwritable(arguments.out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 
 from iccld.cli.output import print_error
@@ -15,6 +16,8 @@ def predict(arguments: Namespace, _: list[str]) -> int:
     if arguments.expect is not None and arguments.format != "submission":
         raise ConfigError("--expect counts a submission's pictures; add --format submission or leave it out")
     refuse_other_than_run(arguments.run)
+    if not any(os.path.exists(path) for path in arguments.paths):  # as the others are predicted, one that is missing is told at the end
+        raise DataError(f"{arguments.paths[0]}: no such file or folder")
     from iccld.predict import predict_paths, predict_submission
 
     predictor = open_predictor(arguments)

@@ -7,13 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from iccld.assembly.chosen import check_method
 from iccld.config import Config, config_parser, dump_config, load_config, recipe_names, require_data
-from iccld.errors import ConfigError
+from iccld.errors import CheckpointError, ConfigError
+from iccld.labels import LabelSpace, get_label_space
 from iccld.progress import duration, say
 
 if TYPE_CHECKING:
     from iccld.data import Dataset
-    from iccld.labels import LabelSpace
     from iccld.predictor import Predictor
 
 
@@ -43,6 +44,8 @@ def adapt(arguments: Namespace, overrides: list[str]) -> int:
 
 def report(arguments: Namespace, _: list[str]) -> int:
     """Write report.html of a run, finished or not."""
+    if not arguments.run.is_dir():
+        raise CheckpointError(f"{arguments.run} is no folder; name a run such as runs/demo")
     from iccld.report import write_report
 
     print(write_report(arguments.run))
@@ -53,7 +56,7 @@ def _train(config: Config, print_config: bool, estimates: bool = True) -> int:
     if print_config:
         print(dump_config(config), end="")
         return 0
-    require_data(config)
+    refuse_unusable(config)
     run = Path(config.runtime.out) / config.name
     if config.runtime.resume == "none" and run.is_dir() and any(run.iterdir()):
         raise ConfigError(f"run {run} exists; go on with --resume auto, or choose another --name")
@@ -73,6 +76,22 @@ def _train(config: Config, print_config: bool, estimates: bool = True) -> int:
     page = write_report(finished)
     print(page)
     return 0
+
+
+def refuse_unusable(config: Config) -> None:
+    """Before PyTorch is imported, and before anything is drawn, timed or written: what the configuration names must be there."""
+    check_method(config)
+    require_data(config)
+    space = get_label_space(config.label_space)
+    from iccld.data import open_dataset
+
+    for domain, labels in ((config.source, True), (config.target, False), (config.val, True)):
+        if domain.path is not None:
+            open_dataset(domain.path, domain.format, domain.split, space, domain.classes, labels=labels)
+    if config.source_checkpoint is not None and not Path(config.source_checkpoint).is_dir():
+        raise CheckpointError(
+            f"{config.source_checkpoint} is no folder; source_checkpoint takes a run, or one checkpoint of its stage source"
+        )
 
 
 def save_stage_pictures(num_pictures: int, run: Path, stage: str, predictor: Predictor, shown: Dataset, space: LabelSpace) -> None:

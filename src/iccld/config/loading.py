@@ -18,7 +18,7 @@ import yaml
 
 from iccld.config.network import NetworkConfig
 from iccld.config.schema import Config
-from iccld.errors import ConfigError
+from iccld.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 FREE_KEYS = ("settings",)
 """Dictionaries whose keys belong to somebody else; the method checks them."""
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """` (did you mean X?)` with the closest known word, or an empty string."""
-    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {match[0]}?)" if match else ""
 
 
 @cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, cast
 
 import torch
@@ -127,8 +128,7 @@ class Step1(SegmenterMethod[Settings]):
     model: Segmenter
 
     def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
-        optimizer = adamw(list(segmenter.parameters()), optimisation)
-        super().__init__(parts, settings, optimisation, segmenter, optimizer=optimizer)
+        super().__init__(parts, settings, optimisation, segmenter, optimizer=lambda: adamw(list(segmenter.parameters()), optimisation))
 
     def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
         """One update from source and mixed images.  Losses in nats, each ()."""
@@ -187,10 +187,23 @@ class Step2(DiffusionMethod):
         )
         self.ema = Ema(self.model, optimisation.ema_decay)
         self.discriminator = parts.make_discriminator()
-        trained = list(self.model.denoiser.parameters()) + (list(self.model.decoder.parameters()) if settings.train_decoder else [])
-        self.optimizer = adamw(trained, optimisation)
-        self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=settings.discriminator_learning_rate)
-        self.schedule = warmup_poly(self.optimizer, optimisation.iterations, optimisation.warmup, optimisation.power)
+        self.plan = optimisation
+
+    @cached_property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The denoiser's AdamW, and with `train_decoder` the decoder's."""
+        decoder = list(self.model.decoder.parameters()) if self.settings.train_decoder else []
+        return adamw(list(self.model.denoiser.parameters()) + decoder, self.plan)
+
+    @cached_property
+    def discriminator_optimizer(self) -> torch.optim.Optimizer:
+        """The discriminator's Adam, at a constant rate."""
+        return torch.optim.Adam(self.discriminator.parameters(), lr=self.settings.discriminator_learning_rate)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The denoiser's schedule."""
+        return warmup_poly(self.optimizer, self.plan.iterations, self.plan.warmup, self.plan.power)
 
     def networks(self) -> Mapping[str, nn.Module]:
         return {"segmenter": self.model, "discriminator": self.discriminator}

@@ -1,7 +1,7 @@
 """Building blocks shared by the networks: the residual block, with and without a timestep, and convolution with norm.
 
 The residual block has the parameters of diffusers' `ResnetBlock2D` by name, in order and in arithmetic, so that weights fit both
-(docs/decisions/0020); importing diffusers takes longer than PyTorch itself.
+(docs/decisions/0006); importing diffusers takes longer than PyTorch itself.
 """
 
 from __future__ import annotations

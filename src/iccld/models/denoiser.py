@@ -112,6 +112,7 @@ class Denoiser(nn.Module):
         super().__init__()
         kind = kind or UNetKind()
         self.residual = residual
+        self.middle_channels = widths[-1]
         self.multiple = 2 ** (len(widths) - 1)
         self.tokens = ConditionTokens(latent_channels, widths[-1]) if kind.conditioning == "attention" else None
         beside = latent_channels if self.tokens is None else POSITION_CHANNELS

@@ -2,7 +2,7 @@
 
 Parameters have its names and order, and arithmetic is its arithmetic, bit for bit (tests/models/test_unet.py): weights and optimiser
 states of earlier runs fit.  What it is for: importing diffusers takes seconds, and predicting one picture with step 2 needs none of
-the rest of it (docs/decisions/0020).
+the rest of it (docs/decisions/0006).
 """
 
 from __future__ import annotations
@@ -139,9 +139,7 @@ class SelfAttention(nn.Module):
 class _Level(nn.Module):
     """The residual blocks of one level, each followed by attention where the level has heads."""
 
-    def __init__(
-        self, entering: Sequence[int], width: int, embedded: int, num_groups: int, num_heads: int, recompute: bool
-    ) -> None:
+    def __init__(self, entering: Sequence[int], width: int, embedded: int, num_groups: int, num_heads: int, recompute: bool) -> None:
         super().__init__()
         self.recompute = recompute
         blocks, attentions = [], []

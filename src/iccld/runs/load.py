@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from iccld.assembly.objects import make_parts, method_settings, optimisations, registered_method
+from iccld.assembly.chosen import method_settings, registered_method
+from iccld.assembly.objects import make_parts, optimisations
 from iccld.config import read_config
 from iccld.errors import CheckpointError, ConfigError
 from iccld.labels import get_label_space

@@ -10,17 +10,9 @@ from itertools import count as numbers
 from pathlib import Path
 from typing import Any
 
+from iccld.assembly.chosen import method_settings, registered_method
 from iccld.assembly.networks import keep_architecture
-from iccld.assembly.objects import (
-    class_weights,
-    make_parts,
-    method_settings,
-    open_data,
-    optimisations,
-    pair_dataset,
-    registered_method,
-    scoring_predictor,
-)
+from iccld.assembly.objects import class_weights, make_parts, open_data, optimisations, pair_dataset, scoring_predictor
 from iccld.batch import DomainBatch
 from iccld.config import Config, comparable, dump_config, parse_size
 from iccld.data import FileDataset

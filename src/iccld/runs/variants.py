@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 
-from iccld.assembly.objects import optimisations, registered_method
+from iccld.assembly.chosen import registered_method
+from iccld.assembly.objects import optimisations
 from iccld.config import Config, StageConfig, StagesConfig
 from iccld.errors import ConfigError
 from iccld.labels import get_label_space

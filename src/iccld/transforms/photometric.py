@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
 from iccld.transforms.draw import Draw
@@ -55,6 +54,8 @@ def _hue_matrix(angle: Tensor, luma: Tensor) -> Tensor:
 @full_precision
 def blur(image: Tensor, draw: Draw, *, probability: float = 0.5, sigma: tuple[float, float] = (0.15, 1.15)) -> Tensor:
     """Gaussian blur with sigma drawn per sample in pixels (DACS: U(0.15, 1.15) with probability 0.5): (B, 3, H, W) -> the same."""
+    from kornia.filters import gaussian_blur2d  # half a second that prediction does without
+
     batch = image.shape[0]
     width = draw.uniform(batch, low=sigma[0], high=sigma[1])
     kernel = 2 * int(2.5 * sigma[1] + 0.5) + 1
