@@ -79,7 +79,7 @@ def _ready_stages(config: Config, engine: Engine) -> Iterator[tuple[Stage, Metho
     stages = registered_method(config.method).stages(make_parts(config, space), method_settings(config), optimisations(config))
     if config.source_checkpoint is not None:
         stages = stages[1:]
-    batch = engine.to_device(_random_batch(config, space.num_classes))
+    batch = engine.to_device(random_batch(config, space.num_classes))
     method: Method | None = None
     for stage in stages:
         method = stage.make_method(method)
@@ -134,7 +134,7 @@ def _cached_bytes(config: Config) -> float:
     return held(config.source, config.size.source, 4) + held(config.target, config.size.target, 3)
 
 
-def _random_batch(config: Config, num_classes: int) -> DomainBatch:
+def random_batch(config: Config, num_classes: int) -> DomainBatch:
     generator = torch.Generator().manual_seed(0)
     rows = config.batch_size // config.runtime.devices
 
@@ -150,13 +150,18 @@ def _random_batch(config: Config, num_classes: int) -> DomainBatch:
     return batch._replace(source_depth=next(depths), target_depth=next(depths))
 
 
+def one_step(method: Method, batch: DomainBatch, engine: Engine, iteration: int) -> None:
+    """The method's step as the loop takes it, drawn from a seed of its own."""
+    with engine.autocast():
+        method.step(batch, iteration, engine.generator(0, "estimate", iteration))
+
+
 def _step_seconds(method: Method, batch: DomainBatch, engine: Engine, iterations: Sequence[int]) -> list[float]:
     """Seconds of the step at each of these iterations."""
     seconds = []
     for iteration in iterations:
         start = time.perf_counter()
-        with engine.autocast():
-            method.step(batch, iteration, engine.generator(0, "estimate", iteration))
+        one_step(method, batch, engine, iteration)
         if engine.device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
