@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from iccld.config import Config
 from iccld.errors import ConfigError, nearest
-from iccld.methods import Registered, find_method
+from iccld.methods import METHODS, Registered, find_method
 from iccld.methods.common.declared import declared_settings
 
 
@@ -17,8 +17,15 @@ def registered_method(name: str) -> Registered:
 
 
 def check_method(config: Config) -> None:
-    """ConfigError for an unknown method or setting, or a setting of another type, without importing the method's file."""
-    declared = declared_settings(registered_method(config.method).module)
+    """ConfigError for an unknown method, stage or setting, or a setting of another type, without importing the method's file."""
+    registered = registered_method(config.method)
+    # A recipe may hold stages of other methods: its iterations are shared out where a method has none of its own.
+    known = {*registered.stage_names, *(stage for method in METHODS.values() for stage in method.stage_names)}
+    for stage in config.stages:
+        if stage not in known:
+            own = ", ".join(registered.stage_names)
+            raise ConfigError(f"unknown stage stages.{stage} of method {config.method}{nearest(stage, known)}; its stages are {own}")
+    declared = declared_settings(registered.module)
     if declared is not None:
         _typed_settings(config, declared)
 

@@ -113,8 +113,8 @@ def optimisations(config: Config) -> Mapping[str, Optimisation]:
     first one's learning rate and schedule: every method runs on every recipe with the same budget.
     """
     shares = registered_method(config.method).shares
-    given = {stage.name: getattr(config.stages, stage.name) for stage in dataclasses.fields(config.stages)}
-    own = {name: given[name] for name in shares}
+    given = config.stages
+    own = {name: given.get(name, StageConfig()) for name in shares}
     if shares and not any(stage.iterations for stage in own.values()):
         others = [stage for name, stage in given.items() if name != "source" and stage.iterations]
         budget = sum(stage.iterations for stage in others)

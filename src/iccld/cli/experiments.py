@@ -116,7 +116,7 @@ def units_of(planned: Sequence[Planned], state: State, no_estimate: bool, jobs: 
     found: dict[Path, Unit] = {}
     for one in planned:
         is_source = one.config.source_checkpoint is None
-        stages = {"source": one.config.stages.source.iterations} if is_source else after_source(one.config)
+        stages = {"source": one.config.stages["source"].iterations} if is_source else after_source(one.config)
         times = None if no_estimate else state.remembered("times", one.kind, partial(_estimate, one, jobs))
         name = f"source-{one.config.name}" if is_source else one.config.name
         unit = Unit(name, one.title, one.run, dump_config(one.config), stages, one.needs)

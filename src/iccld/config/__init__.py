@@ -20,7 +20,6 @@ from iccld.config.schema import (
     RuntimeConfig,
     SamplingConfig,
     StageConfig,
-    StagesConfig,
     WorkingSize,
     comparable,
 )
@@ -36,7 +35,6 @@ __all__ = [
     "SamplingConfig",
     "SourceConfig",
     "StageConfig",
-    "StagesConfig",
     "WorkingSize",
     "comparable",
     "config_parser",

@@ -32,6 +32,11 @@ class Registered:
     needs: frozenset[str] = frozenset()
     """Optional maps of DomainBatch that the method cannot do without, for example {"depth"}; a run without them is refused."""
 
+    def __post_init__(self) -> None:
+        unfit = [name for name in self.shares if not name.isidentifier() or name == "source"]
+        if unfit:
+            raise ConfigError(f"{self.module}: a stage is called {unfit[0]!r}; use a word of letters, digits and _ that is not source")
+
     @property
     def settings(self) -> type[Any]:
         """Frozen dataclass of the method's own settings."""
