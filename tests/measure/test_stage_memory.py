@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from iccld.adapting import memory_lines
 from iccld.assembly.networks import build_networks
-from iccld.cli.runs import memory_lines
 from iccld.config import Config, load_config, recipe_names
 from iccld.measure.memory import StageMemory, stage_memory
 

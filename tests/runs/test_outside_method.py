@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from iccld import adapting
 from iccld.assembly.chosen import check_method
-from iccld.cli import main, runs
+from iccld.cli import main
 from iccld.config import load_config
 from iccld.errors import ConfigError, Preempted
 from iccld.methods import METHODS, Registered, find_method, method_names
@@ -76,7 +77,7 @@ def test_it_is_trained_resumed_evaluated_and_told(
             if stage == "warm":
                 raise Preempted("stopped after warm")
 
-        patch.setattr(runs, "save_stage_pictures", stop)
+        patch.setattr(adapting, "save_stage_pictures", stop)
         assert workshop.adapt(run, None, *own) == 75
     folder = workshop.runs / run
     assert not (folder / "checkpoints" / "press").exists()

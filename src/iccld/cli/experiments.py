@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iccld.adapting import refuse_unusable, refuse_unwritable
 from iccld.cli.output import write_json
 from iccld.cli.run_folder import read_json
-from iccld.cli.runs import refuse_unusable, refuse_unwritable
 from iccld.config import Config, comparable, dump_config, load_config
 from iccld.errors import ConfigError, IccldError
 from iccld.machine import available_cores
