@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from iccld import __version__
 from iccld.errors import ConfigError
-from iccld.machine import available_cores
+from iccld.machine import BF16_SWITCH, available_cores, forced_bf16
 
 if TYPE_CHECKING:
     import torch
@@ -141,6 +141,9 @@ def bf16_support(device: torch.device) -> tuple[bool, str]:
     if device.type == "cuda":
         has = torch.cuda.is_bf16_supported(including_emulation=False)
         return has, "the accelerator multiplies bf16" if has else "the accelerator emulates bf16"
+    forced = forced_bf16()
+    if forced is not None:
+        return forced, f"{BF16_SWITCH} says so"
     try:
         flags = set(re.findall(r"\b(amx_bf16|avx512_bf16|bf16)\b", Path("/proc/cpuinfo").read_text(encoding="utf-8")))
     except OSError:

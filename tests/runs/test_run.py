@@ -76,12 +76,13 @@ def test_summary_has_the_keys_of_the_contract(finished: Path) -> None:
     assert set(summary["headline"]) == {"stage", "weights", "miou"}
     assert list(summary["stages"]) == STAGES
     shared = {"miou", "iou", "means", "weights", "miou_model", "best", "iterations", "seconds", "peak_memory_gib", "source_validation"}
-    shared |= {"parameters", "milliseconds_per_image"}
+    shared |= {"parameters", "milliseconds_per_image", "scoring"}
     diffusion = {"alignment", "identity_gap", "sampler_steps", "miou_by_steps", "miou_by_steps_images"}
     for name, stage in summary["stages"].items():
         assert set(stage) == shared | (diffusion if name == "step2" else set())
         assert set(stage["best"]) == {"miou", "iteration"}
         assert list(stage["iou"]) == list(CITYSCAPES19.names)
+        assert stage["scoring"] == {"precision": "fp32", "window": "whole", "stride": 0}
 
 
 def test_summary_tells_this_run(finished: Path) -> None:
@@ -246,18 +247,25 @@ def test_corrupt_target_masks_change_nothing_and_are_never_opened(workshop: Any,
 
 @pytest.mark.usefixtures("no_estimate")
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError()])
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
 def test_fault_21_training_without_memory_names_batch_crop_and_three_remedies(
-    workshop: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+    workshop: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, precision: str, has_bf16: bool
 ) -> None:
+    """bf16 is a remedy where the machine has it and the run did not use it."""
+
     def exhausted(*arguments: Any) -> None:
         raise error
 
-    name = type(error).__name__.lower()
+    name = f"{type(error).__name__.lower()}-{precision}-{has_bf16}"
     monkeypatch.setattr(Supervised, "step", exhausted)
-    assert workshop.adapt(name, {"stages": {"source": {"iterations": 2}}, "method": "source_only"}) == 2
-    line = error_of(capsys)
-    assert "out of memory on cpu with batch_size 2, size.crop 32x64" in line
-    assert all(remedy in line for remedy in ("smaller batch_size", "smaller size.crop", "narrower networks"))
+    changes = {"stages": {"source": {"iterations": 2}}, "method": "source_only"}
+    assert workshop.adapt(name, changes, "--runtime.precision", precision) == 2
+    ran = "bf16" if has_bf16 and precision == "auto" else "fp32"
+    third = "--runtime.precision bf16" if has_bf16 and precision == "fp32" else "narrower networks (network.*)"
+    assert error_of(capsys) == (
+        f"error: out of memory on cpu with batch_size 2, size.crop 32x64 and {ran}; "
+        f"use a smaller batch_size, a smaller size.crop, or {third}"
+    )
 
 
 @pytest.mark.usefixtures("no_estimate")
@@ -382,13 +390,14 @@ def test_fault_38_wrong_method_and_settings_are_refused_before_anything_is_writt
 # --- evaluating it --------------------------------------------------------------------------------------------------------
 
 
-def test_evaluate_repeats_the_runs_own_score(finished: Path, workshop: Any, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("has_bf16")
+def test_fault_56_evaluate_repeats_the_score_of_a_run_in_fp32(finished: Path, workshop: Any, tmp_path: Path) -> None:
     data = ["--data", str(workshop.data.val), "--format", "cityscapes", "--split", "val"]
     for stage in STAGES:
         out = tmp_path / f"{stage}.json"
         assert main(["evaluate", str(finished), *data, "--stage", stage, "--json", str(out)]) == 0
         told = json.loads(out.read_text())
-        assert told["miou"] == pytest.approx(read(finished, "summary.json")["stages"][stage]["miou"])
+        assert told["miou"] == read(finished, "summary.json")["stages"][stage]["miou"]
         assert (told["stage"], told["weights"], told["protocol"]["num_images"]) == (stage, "ema", 2)
 
 

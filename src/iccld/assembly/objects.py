@@ -22,8 +22,6 @@ from iccld.data.rare_class import rare_class_sampler
 from iccld.errors import ConfigError, UnmetNeedError
 from iccld.labels import LabelSpace, get_label_space
 from iccld.methods.common.parts import Optimisation, Parts, Views
-from iccld.methods.common.protocol import DiffusionMethod, Method
-from iccld.predictor import Predictor
 from iccld.progress import say
 from iccld.training.engine import Engine
 
@@ -173,14 +171,13 @@ def make_parts(config: Config, label_space: LabelSpace, class_weight: torch.Tens
     )
 
 
-def scoring_predictor(config: Config, method: Method, weights: str, engine: Engine, sampler_steps: int | None = None) -> Predictor:
-    """The predictor as a run scores it: the engine's precision, the configuration's window.  sampler_steps: of a diffusion stage."""
-    predictor = method.predictor(weights, sampler_steps) if isinstance(method, DiffusionMethod) else method.predictor(weights)
-    predictor.precision = engine.precision
-    if config.evaluation.window != "whole":
-        predictor.window = parse_size(config.evaluation.window)
-        predictor.stride = config.evaluation.stride or None
-    return predictor
+def make_engine(config: Config, **options: Any) -> Engine:
+    """The device, precision and threads that the configuration asks for.  options: of `Engine`, beside these."""
+    runtime = config.runtime
+    engine = Engine(accelerator=runtime.device, precision=runtime.precision, num_threads=runtime.threads or None, **options)
+    # channels_last pays where bf16 matrix units exist; at fp32 it measured slower (docs/performance.md).
+    engine.channels_last = engine.precision == "bf16"
+    return engine
 
 
 def class_weights(counts: Any, exponent: float) -> torch.Tensor | None:

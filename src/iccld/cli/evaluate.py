@@ -42,6 +42,7 @@ def _score_run(arguments: Namespace) -> dict[str, Any]:
     stage = arguments.stage or (summary.get("headline") or {}).get("stage")
     trained = (summary.get("stages") or {}).get(stage) or {}
     told = _result(arguments, confusion, label_space, _window_text(predictor))
+    told["protocol"]["precision"] = predictor.precision
     told["protocol"]["working_size"] = list(predictor.working_size) if predictor.working_size else None
     if told["protocol"]["sampler_steps"] is None:
         told["protocol"]["sampler_steps"] = trained.get("sampler_steps")
@@ -89,7 +90,8 @@ def fold(confusion: Confusion, finer: LabelSpace, coarser: LabelSpace) -> Confus
 
 
 def _score_masks(arguments: Namespace) -> dict[str, Any]:
-    refused = [name for name in ("stage", "weights", "sampler_steps", "size", "window", "stride") if getattr(arguments, name) is not None]
+    belonging = ("stage", "weights", "sampler_steps", "precision", "size", "window", "stride")
+    refused = [name for name in belonging if getattr(arguments, name) is not None]
     if refused:
         raise ConfigError(f"--{refused[0]} belongs to a run, and --predictions are already predicted; leave it out")
     if not arguments.predictions.is_dir():

@@ -146,8 +146,13 @@ def _add_model(leaf: Parser) -> None:
     leaf.add_argument("--weights", choices=("ema", "model"), help="the average or the trained weights (default: the method's own choice)")
     leaf.add_argument("--sampler_steps", type=_count, metavar="N", help="denoising steps of step 2 (default: the run's)")
     leaf.add_argument("--size", type=_size, metavar="HxW", help="area to which pictures are resized for the network (default: the run's)")
-    leaf.add_argument("--window", type=_size, metavar="HxW", help="predict in sliding windows of the resized picture (default: the run's)")
-    leaf.add_argument("--stride", type=_count, metavar="N", help="step of the sliding window in pixels (default: half the window)")
+    leaf.add_argument(
+        "--window", type=_window, metavar="HxW", help="sliding windows of the resized picture, or whole for none (default: the run's)"
+    )
+    leaf.add_argument("--stride", type=_count, metavar="N", help="step of the sliding window in pixels (default: half of a --window)")
+    leaf.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16"), help="auto: bf16 where the device multiplies it (default: the run's)"
+    )
 
 
 def _add_dataset(leaf: Parser, required: bool) -> None:
@@ -223,6 +228,10 @@ def _size(text: str) -> tuple[int, int]:
         return parse_size(text)
     except ConfigError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _window(text: str) -> str:
+    return text if text == "whole" else "x".join(str(side) for side in _size(text))
 
 
 def _natural(text: str) -> int:

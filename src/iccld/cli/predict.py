@@ -21,8 +21,9 @@ def predict(arguments: Namespace, _: list[str]) -> int:
     from iccld.predict import predict_paths, predict_submission
 
     predictor = open_predictor(arguments)
-    choices = (str(getattr(arguments, name)) for name in ("stage", "weights", "sampler_steps", "size", "window", "stride"))
-    model = " ".join([weights_identity(arguments.run), *choices])
+    choices = (getattr(arguments, name) for name in ("stage", "weights", "sampler_steps"))
+    settings = (predictor.precision, predictor.working_size, predictor.window, predictor.stride)
+    model = " ".join([weights_identity(arguments.run), *(str(value) for value in (*choices, *settings))])
     if arguments.format == "submission":
         asked = {} if arguments.expect is None else {"num": arguments.expect}
         report = predict_submission(predictor, arguments.paths, arguments.out, model=model, **asked)

@@ -8,8 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iccld.config import parse_size, read_config
-from iccld.errors import CheckpointError, ConfigError
+from iccld.errors import CheckpointError
 
 if TYPE_CHECKING:
     from iccld.predictor import Predictor
@@ -44,22 +43,19 @@ def weights_identity(run: Path) -> str:
 
 
 def open_predictor(arguments: Namespace) -> Predictor:
-    """The predictor that `--stage --weights --sampler_steps --size --window --stride` ask for."""
+    """The predictor as the run was scored, unless a flag of `parser._add_model` asks for something else."""
     from iccld.doctor import require_matching_torchvision
 
     require_matching_torchvision()
     from iccld.runs import load_predictor
 
-    predictor: Predictor = load_predictor(arguments.run, arguments.stage, arguments.weights, arguments.sampler_steps)
-    evaluation = read_config(arguments.run / "config.yaml").evaluation
-    if arguments.size is not None:
-        predictor.working_size = arguments.size
-    if arguments.window is not None:
-        predictor.window, predictor.stride = arguments.window, None
-    elif evaluation.window != "whole":
-        predictor.window, predictor.stride = parse_size(evaluation.window), evaluation.stride or None
-    if arguments.stride is not None:
-        if predictor.window is None:
-            raise ConfigError(f"--stride {arguments.stride} has no window to move; add --window HxW")
-        predictor.stride = arguments.stride
-    return predictor
+    return load_predictor(
+        arguments.run,
+        arguments.stage,
+        arguments.weights,
+        arguments.sampler_steps,
+        precision=arguments.precision,
+        size=arguments.size,
+        window=arguments.window,
+        stride=arguments.stride,
+    )

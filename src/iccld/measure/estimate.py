@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from iccld.assembly.chosen import method_settings, registered_method
-from iccld.assembly.objects import make_parts, optimisations, scoring_predictor
+from iccld.assembly.objects import make_engine, make_parts, optimisations
+from iccld.assembly.scoring import scoring_predictor
 from iccld.batch import DomainBatch
 from iccld.config import Config, DomainConfig, parse_size
 from iccld.data import open_dataset
@@ -68,9 +69,7 @@ def seconds_per_step(config: Config, steps: int = 20) -> dict[str, float]:
 
 def _engine(config: Config) -> Engine:
     keep_freed_memory()
-    engine = Engine(accelerator=config.runtime.device, precision="auto", num_threads=config.runtime.threads or None)
-    engine.channels_last = engine.precision == "bf16"
-    return engine
+    return make_engine(config)
 
 
 def _ready_stages(config: Config, engine: Engine) -> Iterator[tuple[Stage, Method, DomainBatch]]:

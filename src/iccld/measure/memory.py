@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from iccld.assembly.chosen import method_settings, registered_method
 from iccld.assembly.networks import keep_architecture
-from iccld.assembly.objects import make_parts, optimisations
+from iccld.assembly.objects import make_engine, make_parts, optimisations
 from iccld.config import Config, parse_size
 from iccld.labels import get_label_space
 from iccld.losses import confusion_to_uniform, cross_entropy, domain_cross_entropy
@@ -25,7 +25,6 @@ from iccld.methods import iccld, iccld_paper
 from iccld.methods.common.protocol import Method
 from iccld.methods.common.pseudo_label import pseudo_label
 from iccld.methods.common.supervised import Supervised
-from iccld.training.engine import Engine
 from iccld.training.memory import CudaAutocast, LiveMemory, backward
 
 MOMENTS: dict[type[torch.optim.Optimizer], int] = {torch.optim.AdamW: 2, torch.optim.Adam: 2, torch.optim.SGD: 1}
@@ -59,7 +58,7 @@ class StageMemory:
 
 def takes_bf16(config: Config) -> bool:
     """Whether the run of this configuration on this machine computes in bf16."""
-    return Engine(accelerator=config.runtime.device, precision=config.runtime.precision).precision == "bf16"
+    return make_engine(config).precision == "bf16"
 
 
 def stage_memory(config: Config, bf16: bool = True) -> list[StageMemory]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from iccld.assembly.chosen import method_settings, registered_method
 from iccld.assembly.objects import make_parts, optimisations
+from iccld.assembly.scoring import overridden, place, scoring_of_stage
 from iccld.config import read_config
 from iccld.errors import CheckpointError, ConfigError
 from iccld.labels import get_label_space
@@ -13,7 +14,6 @@ from iccld.methods.common.protocol import DiffusionMethod
 from iccld.predictor import Predictor
 from iccld.training import checkpoint, snapshot
 from iccld.training.allocator import keep_freed_memory
-from iccld.training.engine import Engine
 
 CONFIG = "config.yaml"
 LABEL_SPACE = "label_space.yaml"
@@ -21,12 +21,23 @@ LABEL_SPACE = "label_space.yaml"
 
 
 def load_predictor(
-    run: Path, stage: str | None = None, weights: str | None = None, sampler_steps: int | None = None, device: str = "auto"
+    run: Path,
+    stage: str | None = None,
+    weights: str | None = None,
+    sampler_steps: int | None = None,
+    device: str = "auto",
+    *,
+    precision: str | None = None,
+    size: tuple[int, int] | None = None,
+    window: str | None = None,
+    stride: int | None = None,
 ) -> Predictor:
     """The predictor of the newest whole checkpoint of `stage` (by default the last stage trained), in evaluation mode.
 
-    weights: "ema" or "model"; by default what the method declares.  sampler_steps: DDIM steps of a diffusion stage.
-    CheckpointError (exit code 4) when `run` is no run or has no such checkpoint; ConfigError for steps a stage does not take.
+    It predicts as the run was scored; the rest of the arguments ask for something else.  weights: "ema" or "model".  sampler_steps: DDIM
+    steps of a diffusion stage.  precision: "fp32", "bf16" or "auto" (bf16 where the device multiplies it).  size: (H, W) whose area
+    pictures are resized to.  window: "HxW" in pixels of that size, or "whole", with the stride that goes with it (by default half of it).
+    CheckpointError (exit code 4) when `run` is no run or has no such checkpoint; ConfigError for what a stage does not take.
     """
     run = Path(run)
     if not (run / CONFIG).is_file():
@@ -39,10 +50,11 @@ def load_predictor(
     made = {each.name: each for each in stages}
     if loaded.stage not in made:
         raise CheckpointError(f"{run}: has a checkpoint of stage {loaded.stage!r}, but {CONFIG} names the stages {sorted(made)}")
+    scored = scoring_of_stage(run, config, loaded.stage, device)
+    scoring = overridden(scored, precision=precision, window=window, stride=stride, device=device)
     method = made[loaded.stage].make_method(None)
     snapshot.restore_networks(method, loaded)
     keep_freed_memory()
-    engine = Engine(accelerator=device, precision="auto")
     chosen = weights or method.headline_weights
     if isinstance(method, DiffusionMethod):
         predictor = method.predictor(chosen, sampler_steps)
@@ -50,5 +62,8 @@ def load_predictor(
         raise ConfigError(f"--sampler_steps goes with a diffusion stage; stage {loaded.stage} of {run} has none")
     else:
         predictor = method.predictor(chosen)
-    predictor.precision = engine.precision
-    return predictor.to(engine.device).eval()
+    scoring.apply(predictor)
+    if size is not None:
+        predictor.working_size = size
+    place(predictor, device)
+    return predictor.eval()

@@ -12,7 +12,15 @@ from typing import Any
 
 from iccld.assembly.chosen import method_settings, registered_method
 from iccld.assembly.networks import keep_architecture
-from iccld.assembly.objects import class_weights, make_parts, open_data, optimisations, pair_dataset, scoring_predictor
+from iccld.assembly.objects import (
+    class_weights,
+    make_engine,
+    make_parts,
+    open_data,
+    optimisations,
+    pair_dataset,
+)
+from iccld.assembly.scoring import scoring_of, scoring_predictor
 from iccld.batch import DomainBatch
 from iccld.config import Config, comparable, dump_config, parse_size
 from iccld.data import FileDataset
@@ -53,17 +61,13 @@ def adapt(config: Config, on_stage: StageCallback | None = None) -> Path:
 
     Resumes when `runtime.resume` is "auto" and something is there.  Raises the package's own errors only (exit codes of FAULTS.md).
     """
-    engine = Engine(
-        accelerator=config.runtime.device,
+    engine = make_engine(
+        config,
         devices=config.runtime.devices,
-        precision={"32": "fp32"}.get(config.runtime.precision, config.runtime.precision),
         max_norm=config.runtime.clip_norm,
         max_skips=max(config.runtime.max_skips, 1),
-        num_threads=config.runtime.threads or None,
         spawn=config.runtime.devices > 1,
     )
-    # channels_last pays where bf16 matrix units exist; at fp32 it measured slower (docs/performance.md).
-    engine.channels_last = engine.precision == "bf16"
     return engine.launch(_adapt_rank, config, on_stage)
 
 
@@ -101,6 +105,7 @@ class _Run:
         if self.source is not None:
             self.previous = restored_source(self._take_source_stage(), self.source, engine)
         self.fingerprint = fingerprint(config, self.space, self.source)
+        self.scoring = scoring_of(config, engine.precision).told()
         self.summary: dict[str, Any] = {}
         self.told_before: dict[str, Any] = {}
 
@@ -181,7 +186,7 @@ class _Run:
                 scores = evaluate(self._predictor(method, weights), dataset, self.space, title=title, observe=record.add)
             if is_end and (weights, split) == (headline, "val"):
                 record.save(self.run / "confusions" / f"{stage}.npz")
-            entries.append({"weights": weights, "split": split, "miou": scores.miou, "iou": scores.iou})
+            entries.append({"weights": weights, "split": split, "miou": scores.miou, "iou": scores.iou, "scoring": self.scoring})
         return entries
 
     def _finish_stage(self, stage: str, method: Method, result: StageResult) -> None:
@@ -197,6 +202,7 @@ class _Run:
             "iou": val and val["iou"],
             "means": own_means(val["iou"], self.space) if val else {},
             "weights": headline,
+            "scoring": (val or by.get((headline, "source_val")) or {}).get("scoring", self.scoring),
             "miou_model": (val if headline == "model" else other) and (val if headline == "model" else other)["miou"],  # type: ignore[index]
             "best": result.best if val else None,
             "iterations": result.iterations,
@@ -257,7 +263,8 @@ class _Run:
             (self.run / LABEL_SPACE).write_bytes(Path(config.label_space).read_bytes())
         keep_architecture(config.network, self.run)
         told = environment(engine.device.type, engine.precision)
-        if {stage.name for stage in self.stages} <= self.told_before.keys():
+        before = _read_json(self.run / "summary.json") if {stage.name for stage in self.stages} <= self.told_before.keys() else {}
+        if before:
             told = _read_json(self.run / "environment.json") or told  # nothing left to train: where it was trained stays true
         write_json(self.run / "environment.json", told)
         val = self.data.val
@@ -280,6 +287,8 @@ class _Run:
             "headline": None,
             "stages": {},
         }
+        if "protocol" in before:
+            self.summary["protocol"] = before["protocol"]  # and how it was scored
         if self.source is not None:
             self.summary["source_checkpoint"] = self.source.reference
             self.summary["stages"] = {SOURCE: dict(self.source.told)} if self.source.told else {}

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
 from iccld.errors import ConfigError
+from iccld.machine import forced_bf16
 from iccld.methods.common.protocol import Schedule
 from iccld.training import ranks
 from iccld.training.update import Update
@@ -29,11 +30,17 @@ BF16_CPU_FEATURES = ("avx512_bf16", "amx_bf16")
 
 
 def bf16_is_fast(device: str | torch.device = "cpu") -> bool:
-    """Whether the device computes in bf16 natively; on any other one bf16 costs time instead of saving it."""
+    """Whether the device computes in bf16 natively; on any other one bf16 costs time instead of saving it.
+
+    Of a CPU, ICCLD_BF16=on or off says so instead, so that both answers can be tried on every machine (docs/reliability.md).
+    """
     kind = torch.device(device).type
     if kind == "cuda":
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     if kind == "cpu":
+        forced = forced_bf16()
+        if forced is not None:
+            return forced
         features = torch.cpu.get_capabilities()
         return any(bool(features.get(name)) for name in BF16_CPU_FEATURES)
     return False

@@ -1,0 +1,109 @@
+"""How a run predicts when it is scored: training's own scores, and everything that later reads the run, take their settings from here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from iccld.config import Config, parse_size
+from iccld.errors import CheckpointError, ConfigError
+from iccld.methods.common.protocol import DiffusionMethod, Method
+from iccld.predictor import Predictor
+from iccld.progress import say
+from iccld.training.engine import Engine, bf16_is_fast
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """What a predictor is told beside its weights, in the words of the configuration; kept with every scored stage in summary.json."""
+
+    precision: str
+    """fp32 or bf16, as `runtime.precision` came out on the machine that scored."""
+    window: str = "whole"
+    """evaluation.window: `whole` or height x width in pixels of the working size."""
+    stride: int = 0
+    """evaluation.stride in pixels; 0 = half the window's shorter side."""
+
+    def told(self) -> dict[str, Any]:
+        """Plain values for summary.json."""
+        return asdict(self)
+
+    def apply(self, predictor: Predictor) -> Predictor:
+        """Set the predictor accordingly; returns it.  ConfigError for a stride without a window."""
+        predictor.precision = self.precision
+        if self.window == "whole":
+            if self.stride:
+                raise ConfigError(f"stride {self.stride} has no window to move; add --window HxW")
+            predictor.window = predictor.stride = None
+        else:
+            predictor.window, predictor.stride = parse_size(self.window), self.stride or None
+        return predictor
+
+
+def scoring_of(config: Config, precision: str) -> Scoring:
+    """The configuration's settings; precision: what the engine computes in."""
+    window = config.evaluation.window
+    return Scoring(precision=precision, window=window, stride=0 if window == "whole" else config.evaluation.stride)
+
+
+def scoring_of_stage(run: Path, config: Config, stage: str, device: str = "auto") -> Scoring:
+    """How a stage of a run was scored, from its summary.json; what an earlier release did not write there comes from its other files.
+
+    device: where `runtime.precision auto` is decided for a run that tells nowhere what it computed in.
+    CheckpointError where the summary holds settings that this release does not know.
+    """
+    kept = (_read(run / "summary.json").get("stages") or {}).get(stage) or {}
+    if "scoring" in kept:
+        return _from_told(kept["scoring"], run / "summary.json")
+    precision = config.runtime.precision
+    if precision == "auto":
+        precision = _read(run / "environment.json").get("precision") or own_precision(device)
+    return scoring_of(config, precision)
+
+
+def overridden(scoring: Scoring, *, precision: str | None, window: str | None, stride: int | None, device: str = "auto") -> Scoring:
+    """The same with what somebody asked for instead; another window has its own stride.  precision: auto is this device's own."""
+    if precision is not None:
+        scoring = replace(scoring, precision=own_precision(device) if precision == "auto" else precision)
+    if window is not None:
+        scoring = replace(scoring, window=window, stride=0)
+    return scoring if stride is None else replace(scoring, stride=stride)
+
+
+def own_precision(device: str) -> str:
+    """fp32 or bf16: what `auto` means on this device."""
+    return Engine(accelerator=device, precision="auto").precision
+
+
+def scoring_predictor(config: Config, method: Method, weights: str, engine: Engine, sampler_steps: int | None = None) -> Predictor:
+    """The predictor as a run scores it.  sampler_steps: of a diffusion stage."""
+    predictor = method.predictor(weights, sampler_steps) if isinstance(method, DiffusionMethod) else method.predictor(weights)
+    return scoring_of(config, engine.precision).apply(predictor)
+
+
+def place(predictor: Predictor, device: str) -> None:
+    """Move the predictor to the device, its weights in the memory format that they are trained and scored in."""
+    engine = Engine(accelerator=device)
+    engine.channels_last = predictor.precision == "bf16"
+    engine.place(predictor)
+    if predictor.precision == "bf16" and not bf16_is_fast(engine.device):
+        say(f"note: predicting in bf16, as this run was scored; this {engine.device.type} emulates it, slowly (--precision fp32 does not)")
+
+
+def _from_told(told: Mapping[str, Any], file: Path) -> Scoring:
+    try:
+        return Scoring(**told)
+    except TypeError as error:
+        raise CheckpointError(f"{file}: scoring is {told}, which this release of iccld does not read; use the one that wrote it") from error
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Empty where the file is missing or was cut off by a crash."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
