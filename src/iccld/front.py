@@ -226,4 +226,4 @@ def _pixels(picture: Picture) -> npt.NDArray[np.uint8]:
         raise DataError(f"a picture is a path, a PIL image or a (H, W, 3) uint8 array, not a {type(picture).__name__}")
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
         raise DataError(f"a picture in an array is (H, W, 3) uint8 RGB, not {picture.shape} {picture.dtype}")
-    return np.ascontiguousarray(picture)
+    return np.array(picture)  # a copy: a camera may write the next frame into the same array
