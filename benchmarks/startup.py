@@ -3,10 +3,10 @@
     python benchmarks/startup.py [--repeat 5] [--run RUN --picture FILE]
 
 Every line is a process of its own, timed from its start: `predict`, `evaluate` and `report` until they open their first picture, refusals
-until they have ended (`import torch` until it is done: to end the interpreter takes time too).  A first round, which is not counted, writes the bytecode and warms the file system's cache.  Seconds are the
-median over the rounds, of a clock and of the processor; the lines take turns, so that a busy machine is busy for all of them.  "Without
-bytecode" compiles every import again, as in containers that set PYTHONDONTWRITEBYTECODE.  Without --run, a run with the demo's networks is
-made first, of one step a stage on a few scenes.
+until they have ended, `import torch` until it is done (to end such an interpreter takes time too).  A first round, which is not counted,
+writes the bytecode and warms the file system's cache.  Seconds are the median over the rounds, of a clock and of the processor; the lines
+take turns, so that a busy machine is busy for all of them.  "Without bytecode" compiles every import again, as in containers that set
+PYTHONDONTWRITEBYTECODE.  Without --run, a run with the demo's networks is made first, of one step a stage on a few scenes.
 """
 
 from __future__ import annotations
