@@ -44,10 +44,10 @@ def measure(method: Method, engine: Engine, batch: DomainBatch, folder: Path, ro
     for number in range(rounds + 1):
         for position in range(STEPS):
             iteration = number * STEPS + position
-            generator = engine.generator(0, "benchmark", iteration)
+            draw = engine.draw(engine.generator(0, "benchmark", iteration))
             start = time.perf_counter()
             with engine.autocast():
-                method.step(batch, iteration, generator)
+                method.step(batch, iteration, draw)
             steps.append(time.perf_counter() - start)
         start = time.perf_counter()
         path = checkpoint.save(folder, number + 1, snapshot.take(method, engine.update, 0, {}, {}))

@@ -30,6 +30,7 @@ from iccld.methods.common.protocol import DiffusionMethod, Method, Stage
 from iccld.methods.common.supervised import Supervised
 from iccld.training import checkpoint, snapshot
 from iccld.training.engine import Engine
+from iccld.training.options import LoopOptions
 from iccld.training.stages import run_stages
 
 
@@ -95,13 +96,11 @@ def train(stage: Stage, previous: Method, pairs: Any, engine: Engine, folder: Pa
     result = run_stages(
         [stage],
         loader,
+        LoopOptions(seed=seed, log_every=10, checkpoint_every=10**9),
         engine=engine,
         run=folder,
-        seed=seed,
-        checkpoint_every=10**9,
         previous=previous,
         target_loader=Scale(),
-        log_every=10,
     )
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     errors = [line["losses"]["denoise"] for line in lines if "denoise" in line.get("losses", {})]

@@ -96,7 +96,7 @@ def iterate(method: Any, stage: str, engine: Any, config: Any, data: Any, told: 
     with timed(told):
         engine.seed_global(config.seed, stage, 0)
         with engine.autocast():
-            losses = method.step(batch, 0, engine.generator(config.seed, stage, 0))
+            losses = method.step(batch, 0, engine.draw(engine.generator(config.seed, stage, 0)))
     numbers = {name: round(value.item(), 4) for name, value in losses.items() if value.numel() == 1}
     print(f"{stage}: {json.dumps(numbers)}", file=sys.stderr, flush=True)
     if engine.update.skipped or not all(torch.isfinite(value).all() for value in losses.values()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from importlib.metadata import entry_points, version
@@ -29,7 +30,7 @@ def test_torchvision_is_absent():
     assert find_spec("torchvision") is None
 
 
-CONFIGURED = {"config", "assembly", "measure", "runs", "cli", "__main__"}
+CONFIGURED = {"config", "assembly", "measure", "runs", "experiments", "cli", "__main__"}
 """Rooms that may read the run's configuration."""
 
 
@@ -63,6 +64,17 @@ def test_constraints_cover_the_dependencies_within_their_ranges(extra):
             assert requirement.specifier.contains(pinned[name]), requirement
 
 
+def test_what_is_declared_is_imported():
+    """A dependency, and an extra, exists when something uses it."""
+    project = PROJECT["project"]
+    extras = [line for name, lines in project["optional-dependencies"].items() if name != "dev" for line in lines]
+    modules = {"pillow": "PIL", "opencv-python-headless": "cv2", "lightning-fabric": "lightning_fabric", "pyyaml": "yaml"}
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    for requirement in map(Requirement, [*project["dependencies"], *extras]):
+        module = modules.get(requirement.name, requirement.name)
+        assert re.search(rf"^\s*(?:import|from) {module}\b", sources, re.MULTILINE), requirement.name
+
+
 def test_torch_is_recent_enough_to_load_weights_safely():
     torch = next(Requirement(line) for line in PROJECT["project"]["dependencies"] if line.startswith("torch"))
     assert not torch.specifier.contains("2.9.1")
@@ -83,7 +95,37 @@ def test_rooms_below_assembly_are_kept_from_the_configuration():
     floors = next(contract for contract in contracts if contract["type"] == "layers")
     kept = next(contract for contract in contracts if contract["type"] == "forbidden")
     placed = set(re.findall(r"\w+", " ".join(floors["layers"])))
-    assert {name.removeprefix("iccld.") for name in kept["source_modules"]} == placed - CONFIGURED
+    named = {name.removeprefix("iccld.") for name in kept["source_modules"]}
+    folders = {name for name in placed if (ROOT / "src" / "iccld" / name).is_dir()}
+    assert named == {*(placed - CONFIGURED), *(f"{name}.**" for name in folders - CONFIGURED)}
+    settings = {f"iccld.config.{path.stem}" for path in (ROOT / "src" / "iccld" / "config").glob("[!_]*.py")}
+    assert set(kept["forbidden_modules"]) == {"iccld.config", *settings} - {"iccld.config.views", "iccld.config.optimisation"}
+
+
+MANY_ARGUMENTS = {"data/pairs.py": {"PairDataset.__init__"}, "predictor.py": {"Predictor.__init__"}}
+"""Functions that may take more than ten arguments, each by name: a data set and a predictor are told everything once, by keyword."""
+
+
+def num_arguments(function: ast.FunctionDef) -> int:
+    arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    return len([argument for argument in arguments if argument.arg not in ("self", "cls")])
+
+
+def long_functions(tree: ast.AST, prefix: str = "") -> set[str]:
+    """Names of the functions in it that take more than ten arguments, with those of the classes around them."""
+    found = set()
+    for node in ast.iter_child_nodes(tree):
+        name = f"{prefix}{node.name}" if isinstance(node, ast.ClassDef | ast.FunctionDef) else ""
+        if isinstance(node, ast.FunctionDef) and num_arguments(node) > 10:
+            found.add(name)
+        found |= long_functions(node, f"{name}." if name else prefix)
+    return found
+
+
+def test_functions_take_at_most_ten_arguments():
+    package = ROOT / "src" / "iccld"
+    found = {str(path.relative_to(package)): long_functions(ast.parse(path.read_text(encoding="utf-8"))) for path in package.rglob("*.py")}
+    assert {path: names for path, names in found.items() if names} == MANY_ARGUMENTS
 
 
 def test_test_modules_have_names_of_their_own():

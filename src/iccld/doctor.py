@@ -20,7 +20,7 @@ from iccld.machine import BF16_SWITCH, available_cores, forced_bf16
 if TYPE_CHECKING:
     import torch
 
-PACKAGES = ("torch", "lightning-fabric", "diffusers", "transformers", "kornia", "numpy", "pillow", "safetensors", "huggingface_hub")
+PACKAGES = ("torch", "lightning-fabric", "diffusers", "transformers", "kornia_rs", "numpy", "pillow", "safetensors", "huggingface_hub")
 GIB = 2**30
 PROBE_SECONDS = 0.5
 """Length of one speed probe; fp32 and bf16 together take about a second."""

@@ -52,7 +52,8 @@ class Segmentation:
 
         It is written whole or not at all, and its folder is made.  ConfigError for another suffix than .png: only PNG keeps labels exact.
         """
-        from iccld.predict.writer import indexed_picture, write_atomically
+        from iccld.files import write_atomically
+        from iccld.predict.writer import indexed_picture
 
         path = Path(path)
         if path.suffix.lower() != ".png":

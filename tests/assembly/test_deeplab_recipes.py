@@ -28,7 +28,7 @@ def test_they_are_built_at_their_size() -> None:
         parts = make_parts(config, space)
         with torch.device("meta"):
             segmenter = parts.make_segmenter()
-            crop = parts.views.crop
+            crop = parts.crop
             assert segmenter(torch.empty(1, 3, *crop)).shape == (1, space.num_classes, *crop)
         assert sum(p.numel() for p in segmenter.parameters()) == 42_500_160 + 2 * space.num_classes * (9 * 2048 + 1)
 
@@ -41,7 +41,7 @@ def test_they_train_as_their_released_code(name: str) -> None:
     assert config.batch_size == (1 if method == "adaptsegnet" else 2)
     assert (config.size.source, config.size.target) == ("720x1280" if name.startswith("gta5") else "760x1280", "512x1024")
     stage = list(optimisations(config).values())[-1]
-    assert (stage.optimizer, stage.head_factor, stage.weight_decay, stage.power, stage.warmup) == ("sgd", 10.0, 5e-4, 0.9, 0)
+    assert (stage.optimizer, stage.head_factor, stage.weight_decay, stage.power, stage.warmup_steps) == ("sgd", 10.0, 5e-4, 0.9, 0)
     assert stage.learning_rate == (1e-4 if method == "cbst" else 2.5e-4)
     assert stage.iterations == {"cbst": 17_856, "adaptsegnet": 150_000}.get(method, 250_000)
     settings = method_settings(config)

@@ -22,6 +22,8 @@ from iccld.labels import CITYSCAPES19
 from iccld.methods import METHODS
 from iccld.runs import load_predictor
 
+from ..rounding import differ
+
 
 def config(workshop: Any, *overrides: str) -> Config:
     path = workshop.root / "objects.yaml"
@@ -125,7 +127,7 @@ def test_settings_take_their_types_from_the_method(workshop: Any) -> None:
 def test_optimisation_counts_warmup_in_iterations(workshop: Any) -> None:
     made = optimisations(config(workshop, "--stages.step1.iterations", "200", "--stages.step1.warmup", "0.1"))
     assert list(made) == ["source", "step1", "step2"]
-    assert (made["step1"].iterations, made["step1"].warmup) == (200, 20)
+    assert (made["step1"].iterations, made["step1"].warmup_steps) == (200, 20)
 
 
 def test_networks_have_the_configured_widths(workshop: Any) -> None:
@@ -159,14 +161,14 @@ def test_predictors_of_a_run_differ_by_stage_and_weights(finished: Path) -> None
     assert torch.equal(default, logits["step2", "ema"])
     answers = list(logits.values())
     assert all(one.shape == (1, 19, 64, 96) for one in answers)
-    assert not any(torch.equal(one, other) for i, one in enumerate(answers) for other in answers[:i])
+    assert all(differ(one, other) for i, one in enumerate(answers) for other in answers[:i])
 
 
 def test_predictor_takes_sampler_steps_of_step_2_alone(finished: Path) -> None:
     image = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         once, five = (load_predictor(finished, sampler_steps=steps, device="cpu")(image) for steps in (None, 5))
-    assert not torch.equal(once, five)
+    assert differ(once, five, share=1e-4)
     with pytest.raises(ConfigError, match="stage step1"):
         load_predictor(finished, "step1", sampler_steps=5)
 

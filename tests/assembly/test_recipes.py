@@ -76,7 +76,7 @@ def test_recipe_builds_and_takes_a_step_of_every_stage(name: str, tmp_path: Path
         method = stage.make_method(previous)
         method.setup(engine)
         method.start_round([batch])
-        losses = method.step(batch, 0, torch.Generator().manual_seed(0))
+        losses = method.step(batch, 0, engine.draw(torch.Generator().manual_seed(0)))
         assert all(torch.isfinite(value).all() for value in losses.values())
         previous = method
 
@@ -103,7 +103,13 @@ def test_real_size_recipes_train_forty_thousand_steps_a_stage_on_the_published_s
         assert parse_size(config.size.source) == ((720, 1280) if name.startswith("gta5") else (760, 1280))
     if config.network.preset == "daformer":
         adapt = own["adapt"]
-        assert (adapt.learning_rate, adapt.head_factor, adapt.warmup, adapt.ema_decay, adapt.weight_decay) == (6e-5, 10, 1500, 0.999, 0.01)
+        assert (adapt.learning_rate, adapt.head_factor, adapt.warmup_steps, adapt.ema_decay, adapt.weight_decay) == (
+            6e-5,
+            10,
+            1500,
+            0.999,
+            0.01,
+        )
         assert config.batch_size == 2
 
 

@@ -16,12 +16,13 @@ import pytest
 import torch
 import yaml
 
-from iccld import experiments, measure
+from iccld import measure
 from iccld.city import generate
 from iccld.cli import main
+from iccld.config import read_config
 from iccld.errors import NumericError
-from iccld.experiments import Unit
-from iccld.experiments.units import is_finished
+from iccld.experiments import experiment
+from iccld.experiments.units import Unit, is_finished
 
 SIZE = (64, 96)
 
@@ -73,7 +74,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
                 failures[unit.name] = f"exit code {code}"
         return failures
 
-    monkeypatch.setattr(experiments, "run_units", run_here)
+    monkeypatch.setattr(experiment, "run_units", run_here)
     return trained
 
 
@@ -85,11 +86,14 @@ def table(out: Path, name: str) -> dict[str, Any]:
 def test_the_plan_of_an_ablation_shares_sources_and_trains_nothing(recipe: Path, here: list[str], tmp_path: Path, capsys: Any) -> None:
     words = ["ablate", "--config", str(recipe), "--seeds", "3,4", "--out", str(tmp_path), "--no_estimate", "--plan"]
     assert main([*words, "--jobs", "3"]) == 0
-    assert capsys.readouterr().err.splitlines()[-1] == "plan: 12 runs, 12 to train, 3 at a time"
+    assert capsys.readouterr().err.splitlines()[-1] == "plan: 18 runs, 18 to train, 3 at a time"
     assert main([*words, "--jobs", "1"]) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert lines[-1] == "plan: 12 runs, 12 to train"  # two networks, two seeds: source, both steps, control
+    assert lines[-1] == "plan: 18 runs, 18 to train"  # three networks, two seeds: source, both steps, control
     assert "  control, with connection, seed 4: step1 3 iterations" in lines
+    assert "  step 1 & 2, without connection, wider, seed 3: step1 2 + step2 1 iterations" in lines
+    assert main([*words, "--jobs", "1", "--networks", "with,without"]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == "plan: 12 runs, 12 to train"
     assert not here
     assert not (tmp_path / "runs").exists()
 
@@ -100,8 +104,10 @@ def test_ablate_shares_sources_and_writes_table1(recipe: Path, here: list[str], 
     words = ["ablate", "--config", str(recipe), "--seeds", "3", "--out", str(out), "--no_estimate"]
     assert main(words) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(out / "table1.html")
-    assert sorted(name for name in here if not name.startswith("source")) == ["with-3", "with-3-control", "without-3", "without-3-control"]
-    assert len(list((out / "source").iterdir())) == 2  # one a network, shared by its two runs
+    assert sorted(name for name in here if not name.startswith("source")) == [
+        f"{network}-3{ending}" for network in ("matched", "with", "without") for ending in ("", "-control")
+    ]
+    assert len(list((out / "source").iterdir())) == 3  # one a network, shared by its two runs
     rows = table(out, "table1")
     assert {name: row["cells"]["iterations"] for name, row in rows.items() if row["group"].startswith("With the")} == {
         "with/source": 2,
@@ -109,6 +115,9 @@ def test_ablate_shares_sources_and_writes_table1(recipe: Path, here: list[str], 
         "with/control": 5,
         "with/step2": 5,
     }
+    sizes = {name: row["cells"]["parameters"] for name, row in rows.items()}
+    assert sizes["matched/step1"] == pytest.approx(sizes["with/step1"], rel=0.02)
+    assert sizes["without/step1"] < 0.95 * sizes["with/step1"]
     step2, control = (json.loads((out / "runs" / name / "summary.json").read_text()) for name in ("with-3", "with-3-control"))
     expected = step2["stages"]["step2"]["miou"] - control["stages"]["step1"]["miou"]
     assert rows["with/step2"]["cells"]["over_control"]["mean"] == pytest.approx(expected)
@@ -126,6 +135,19 @@ def test_ablate_shares_sources_and_writes_table1(recipe: Path, here: list[str], 
     capsys.readouterr()
     assert main([*words, "--stages.step1.iterations", "9"]) == 2
     assert "stages.step1.iterations: 2 there, 9 now" in capsys.readouterr().err
+
+
+def test_compare_lends_iccld_s_colours_to_every_method(recipe: Path, here: list[str], tmp_path: Path, capsys: Any) -> None:
+    words = ["compare", "--config", str(recipe), "--methods", "source_only,iccld", "--seeds", "0", "--out", str(tmp_path), "--no_estimate"]
+    assert main([*words, "--lend", "style", "--settings.style_probability", "0.75"]) == 0
+    for method in ("source_only", "iccld"):
+        config = read_config(tmp_path / "runs" / f"{method}-0" / "config.yaml")
+        assert config.augmentation.style_probability == 0.75
+    assert "augmentation.style_probability 0.75" in (tmp_path / "table2.md").read_text()
+    capsys.readouterr()
+    assert main([*words, "--settings.style_probability", "0.75"]) == 2  # another table, another folder
+    assert "augmentation.style_probability" in capsys.readouterr().err
+    assert main([*words, "--lend", "stile"]) == 2
 
 
 def test_compare_isolates_a_failing_method_and_trains_it_again(recipe: Path, here: list[str], tmp_path: Path, capsys: Any) -> None:
@@ -180,6 +202,9 @@ def test_a_budget_of_seconds_is_timed_once(recipe: Path, here: list[str], tmp_pa
         ("compare --recipe demo --stages.step1.iterations 0 --stages.step2.iterations 0 --out x", "--budget ITERATIONS"),
         ("ablate --recipe demo --method source_only --out x", "needs step1 and step2"),
         ("ablate --recipe demo --seeds 1,1 --out x", "twice"),
+        ("ablate --recipe demo --networks with,witout --out x", "did you mean without?"),
+        ("ablate --recipe demo --networks with,with --out x", "twice"),
+        ("ablate --recipe gta5_to_cityscapes --source.path . --target.path . --val.path . --network.preset daformer --out x", "daformer"),
         ("ablate --recipe demo --val.generate.num 0 --out x", "val.path"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from iccld.errors import CheckpointError, DataError
-from iccld.experiments import ablate, compare, reported
+from iccld.experiments import reported, table1, table2
 from iccld.experiments.outcome import paired_gain, provenance, read_outcome
 from iccld.experiments.table import Gain, Spread
 
@@ -60,11 +60,11 @@ def test_table1_pairs_every_row_with_its_base(tmp_path: Path, by_hand: Any) -> N
     sources = {}
     for variant, (step1, control, step2) in hits.items():
         sources[variant, 0] = by_hand.write_run(tmp_path / "source" / variant, {"source": WEAK})
-        by_hand.write_run(tmp_path / "runs" / ablate.run_name(variant, 0), {"source": WEAK, "step1": step1, "step2": step2})
+        by_hand.write_run(tmp_path / "runs" / table1.run_name(variant, 0), {"source": WEAK, "step1": step1, "step2": step2})
         if variant == "with":
-            by_hand.write_run(tmp_path / "runs" / ablate.run_name(variant, 0, True), {"source": WEAK, "step1": control})
-    rows = ablate.read_rows(ablate.places(tmp_path, sources, (0,)))
-    table = ablate.tables(rows, (0,), {"without-0-control": "killed"}, 1)[0]
+            by_hand.write_run(tmp_path / "runs" / table1.run_name(variant, 0, True), {"source": WEAK, "step1": control})
+    rows = table1.read_rows(table1.places(tmp_path, sources, list(hits), (0,)))
+    table = table1.tables(rows, (0,), {"without-0-control": "killed"}, 1)[0]
     cells = {row.key: row.cells for row in table.rows}
     assert list(cells) == [f"{variant}/{row}" for variant in hits for row in ("source", "step1", "control", "step2")]
     assert cells["with/step2"]["over_control"].mean == pytest.approx(by_hand.miou(STRONG) - by_hand.miou(MIDDLE))  # type: ignore[union-attr]
@@ -81,11 +81,11 @@ def test_table1_pairs_every_row_with_its_base(tmp_path: Path, by_hand: Any) -> N
 def test_table2_says_failed_and_not_applicable(tmp_path: Path, by_hand: Any) -> None:
     hits = {"source_only": WEAK, "dacs": MIDDLE, "iccld": STRONG}
     outcomes: dict[str, Any] = {
-        method: compare.read_outcomes({0: by_hand.write_run(tmp_path / method, {"source": WEAK, "adapt": hit})}, "adapt")
+        method: table2.read_outcomes({0: by_hand.write_run(tmp_path / method, {"source": WEAK, "adapt": hit})}, "adapt")
         for method, hit in hits.items()
     }
-    outcomes |= {"mic": compare.read_outcomes({0: tmp_path / "nothing"}, "adapt"), "corda": {}}
-    tables = compare.tables(outcomes, (0,), {"mic-0": "a bug"}, {"corda": "needs depth"}, 1)
+    outcomes |= {"mic": table2.read_outcomes({0: tmp_path / "nothing"}, "adapt"), "corda": {}}
+    tables = table2.tables(outcomes, (0,), {"mic-0": "a bug"}, {"corda": "needs depth"}, 1)
     rows = {row.key: row for row in tables[0].rows}
     assert (rows["mic"].cells["miou"], rows["mic"].note) == ("failed", "seed 0: a bug")
     assert (rows["corda"].cells["miou"], rows["corda"].note) == ("n/a", "needs depth")

@@ -88,7 +88,7 @@ def test_fault_04_a_stop_is_handed_on_and_the_same_call_goes_on(tmp_path: Path, 
 def test_a_killed_parent_takes_its_run_along(tmp_path: Path) -> None:
     one = unit(tmp_path, "alone", waits=True)
     code = (
-        "import sys; from pathlib import Path; from iccld.experiments import Unit, run_units\n"
+        "import sys; from pathlib import Path; from iccld.experiments.runner import Unit, run_units\n"
         f"run_units([Unit('alone', 'alone', Path({str(one.run)!r}), {one.config!r}, {{'adapt': 4}})], Path({str(tmp_path)!r}), {FAKE!r})"
     )
     parent = subprocess.Popen([sys.executable, "-c", code])

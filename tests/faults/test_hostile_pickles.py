@@ -16,12 +16,12 @@ import pytest
 import torch
 import yaml
 
-from iccld.cli.run_folder import read_json
 from iccld.config import read_config
 from iccld.data import images, open_dataset
 from iccld.data.check import class_statistics
 from iccld.errors import IccldError
 from iccld.evaluation import Record
+from iccld.files import read_json
 from iccld.labels import LabelClass, LabelSpace, get_label_space
 from iccld.models.autoencoder import read_autoencoder
 from iccld.models.backbone import load_backbone

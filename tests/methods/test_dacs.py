@@ -101,7 +101,7 @@ def test_the_loss_falls_on_a_fixed_batch(tiny: ModuleType) -> None:
 
 def test_the_released_code_only_crops_the_source(tiny: ModuleType) -> None:
     seen: list[Tensor] = []
-    made = method(tiny, Settings(source_light=False), views=replace(tiny.STILL, noise=0.3, jitter_probability=1.0))
+    made = method(tiny, Settings(source_light=False), views=replace(tiny.STILL, noise=0.3, jitter=1.0))
     made.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
     tiny.step(made, 0, tiny.batch(size=(32, 32)))
     mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
+from iccld.config.optimisation import Optimisation
+from iccld.config.views import Views
 from iccld.labels import LabelClass, LabelSpace
 from iccld.methods import iccld
-from iccld.methods.common.parts import Optimisation, Parts, Views
+from iccld.methods.common.parts import Parts
 from iccld.methods.common.protocol import Method
 from iccld.methods.common.supervised import Supervised
 from iccld.models import CompactEncoder, Denoiser, DomainDiscriminator, InterCoderDecoder, Segmenter
@@ -20,15 +22,18 @@ from iccld.training.engine import Engine
 
 SPACE = LabelSpace("tiny", tuple(LabelClass(f"class {i}", (60 * i, 10, 20)) for i in range(4)))
 LATENT = 4
-STILL = Views(
-    crop=(32, 32), source_scale=(1, 1), target_scale=(1, 1), stretch=0, jitter_probability=0, white_balance=0, blur_probability=0, noise=0
-)
-"""Views without augmentation but the flip, for pictures of 32 x 32."""
+STILL = Views(scale_min=1, scale_max=1, target_scale_max=1, stretch=0, jitter=0, white_balance=0, blur=0, noise=0)
+"""Views without augmentation but the flip."""
 
 
-def make_segmenter() -> Segmenter:
-    encoder = CompactEncoder((8, 8, 16, 16, 16), LATENT)
+def make_segmenter(widths: tuple[int, ...] = (8, 8, 16, 16, 16)) -> Segmenter:
+    encoder = CompactEncoder(widths, LATENT)
     return Segmenter(encoder, InterCoderDecoder(LATENT, encoder.pyramid_channels, SPACE.num_classes, width=16))
+
+
+def make_wide_segmenter() -> Segmenter:
+    """With two channels and more to a norm: one of a single channel takes back the bias before it, which then has no gradient."""
+    return make_segmenter((16, 16, 32, 32, 32))
 
 
 def parts(seed: int = 0, **changes: Any) -> Parts:
@@ -39,7 +44,8 @@ def parts(seed: int = 0, **changes: Any) -> Parts:
         make_denoiser=lambda residual: Denoiser(LATENT, (8, 16), 1, 8, residual),
         make_discriminator=lambda: DomainDiscriminator(LATENT, (8, 16), 1, 8),
         label_space=SPACE,
-        views=Views(crop=(32, 32)),
+        views=Views(),
+        crop=(32, 32),
         working_size=(32, 48),
         latent_channels=LATENT,
     )
@@ -48,7 +54,7 @@ def parts(seed: int = 0, **changes: Any) -> Parts:
 
 def optimisation(**changes: Any) -> Optimisation:
     """A stage of many steps at a constant-looking learning rate; no weight decay, so that only gradients move weights."""
-    return replace(Optimisation(iterations=10_000, learning_rate=3e-3, weight_decay=0.0, ema_decay=0.9), **changes)
+    return replace(Optimisation(iterations=10_000, learning_rate=3e-3, warmup=0.0, weight_decay=0.0, ema_decay=0.9), **changes)
 
 
 def batch(rows: int = 2, size: tuple[int, int] = (36, 44), seed: int = 0) -> DomainBatch:
@@ -97,7 +103,20 @@ def step2(seed: int = 0, *, settings: iccld.Settings | None = None, engine: Engi
 def step(method: Method, iteration: int, data: DomainBatch | None = None, seed: int | None = None) -> dict[str, Tensor]:
     """One step with the generator of the iteration."""
     generator = torch.Generator().manual_seed(100 + iteration if seed is None else seed)
-    return method.step(batch() if data is None else data, iteration, generator)
+    return method.step(batch() if data is None else data, iteration, method.engine.draw(generator))
+
+
+def asked(method: Method) -> dict[str, list[float]]:
+    """The losses that each optimiser is given from now on; the updates are made all the same."""
+    losses: dict[str, list[float]] = {}
+    update = method.update
+
+    def noted(optimizer: str, loss: Tensor, **options: Any) -> Any:
+        losses.setdefault(optimizer, []).append(float(loss.detach()))
+        return update(optimizer, loss, **options)
+
+    method.update = noted  # type: ignore[assignment, method-assign]
+    return losses
 
 
 def values(network: nn.Module) -> Tensor:
@@ -132,5 +151,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     folder = sys.argv[1]
     # Forked before the first backward pass, after which autograd's threads forbid it; spawned processes import torch again.
-    Engine(accelerator="cpu", devices=2, fork=True).launch(train_both, f"{folder}/both.pt")
+    Engine(accelerator="cpu", devices=2, start="fork").launch(train_both, f"{folder}/both.pt")
     train_both(Engine(accelerator="cpu"), f"{folder}/alone.pt")

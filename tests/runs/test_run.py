@@ -19,7 +19,6 @@ import torch
 import yaml
 from PIL import Image
 
-import iccld.runs.run as run_room
 from iccld import adapting
 from iccld.cli import main
 from iccld.config import load_config, read_config
@@ -27,7 +26,7 @@ from iccld.data import images, patience
 from iccld.errors import Preempted
 from iccld.labels import CITYSCAPES19
 from iccld.methods.common.supervised import Supervised
-from iccld.runs import load_predictor
+from iccld.runs import load_predictor, scores
 
 STAGES = ["source", "step1", "step2"]
 
@@ -275,7 +274,7 @@ def test_fault_21_scoring_without_memory_names_the_window(
     def exhausted(*arguments: Any, **options: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr(run_room, "evaluate", exhausted)
+    monkeypatch.setattr(scores, "evaluate", exhausted)
     assert workshop.adapt("scoring", {"stages": {"source": {"iterations": 1}}, "method": "source_only"}) == 2
     assert "--evaluation.window" in error_of(capsys)
 
@@ -306,7 +305,7 @@ def test_fault_04_signal_while_a_stage_is_scored_leaves_at_once_and_resume_score
         pytest.fail("went on after the signal")
 
     with monkeypatch.context() as patch:
-        patch.setattr(*((run_room, "evaluate") if work == "scoring" else (adapting, "save_stage_pictures")), signalled)
+        patch.setattr(*((scores, "evaluate") if work == "scoring" else (adapting, "save_stage_pictures")), signalled)
         assert workshop.adapt(name) == 75
     assert len(scored) == 1
     assert "go on with --resume auto" in error_of(capsys)
@@ -316,7 +315,7 @@ def test_fault_04_signal_while_a_stage_is_scored_leaves_at_once_and_resume_score
     told, straight = (read(workshop.runs / run, "summary.json") for run in (name, "straight"))
     assert timeless(told["stages"].values()) == timeless(straight["stages"].values())
     # What is on record now is not scored a second time.
-    monkeypatch.setattr(run_room, "evaluate", signalled)
+    monkeypatch.setattr(scores, "evaluate", signalled)
     assert workshop.adapt(name, None, "--resume", "auto") == 0
     assert len(scored) == 1
 

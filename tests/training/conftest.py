@@ -20,7 +20,9 @@ from iccld.methods.common.schedule import warmup_poly
 from iccld.training import health
 from iccld.training.checkpoint import load
 from iccld.training.engine import Engine
+from iccld.training.options import Hooks, LoopOptions
 from iccld.training.stages import RunResult, run_stages
+from iccld.transforms import Draw
 
 SEED = 7
 
@@ -65,10 +67,10 @@ class ToyMethod(Method):
         self.rounds += 1
         self.round_sizes.append(len(list(target_loader)))
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         self.on_step(iteration)
-        rows = len(batch.source_image) * self.engine.world_size
-        noise = self.engine.rank_rows(torch.randn(rows, 3, 4, 4, generator=generator))
+        rows = len(batch.source_image)
+        noise = draw.normal(rows, (3, 4, 4))
         features = self.model(batch.source_image + 0.1 * noise).mean((2, 3))
         fooling = self.critic(features).square().mean() + (features - self.prototypes - self.rounds).square().mean()
         self.update("model", fooling)
@@ -77,7 +79,7 @@ class ToyMethod(Method):
         self.update(self.critic_optimizer, judging)
         self.ema.update(self.model, iteration)
         self.prototypes = 0.8 * self.prototypes + 0.2 * features.detach().mean(0)
-        self.seen += rows
+        self.seen += rows * self.engine.world_size
         # No pixel is ever confident: a warning is due in every stage (see `collapse_is_told_early`).
         statistics = {"entropy": fooling.detach() * self.seen, "pseudo_label_share": torch.tensor(0.0)}
         return {"fooling": fooling.detach(), "judging": judging.detach(), **statistics}
@@ -142,22 +144,23 @@ class Toy:
         method.predictor("model").eval()  # and leave a shared network in evaluation mode
         return {"weights": "ema", "split": "val", "miou": 50.0 - iteration, "iou": {"road": None}}
 
-    def run(self, resume: bool = False, **overrides: Any) -> RunResult:
+    def run(
+        self, resume: bool = False, *, target_loader: Iterable[Any] = (), checkpoint_every: int = 4, seed: int = SEED, **hooks: Any
+    ) -> RunResult:
         stages = [Stage(name, self.iterations, self.make(name)) for name in ("source", "step1")]
-        arguments: dict[str, Any] = {
-            "engine": Engine(accelerator="cpu", max_norm=1.0),
-            "run": self.directory,
-            "seed": SEED,
-            "log_every": self.log_every,
-            "checkpoint_every": 4,
-            "evaluate_every": 4,
-            "on_evaluate": self.evaluate,
-            "resume": resume,
-            "progress": False,
-            "fingerprint": self.fingerprint,
-            "keep_last": self.keep_last,
-        }
-        return run_stages(stages, self.loader, **(arguments | overrides))
+        options = LoopOptions(
+            seed=seed,
+            log_every=self.log_every,
+            checkpoint_every=checkpoint_every,
+            evaluate_every=4,
+            keep_last=self.keep_last,
+            resume=resume,
+            progress=False,
+            fingerprint=self.fingerprint,
+        )
+        engine = Engine(accelerator="cpu", max_norm=1.0)
+        told = Hooks(**{"on_evaluate": self.evaluate, **hooks})
+        return run_stages(stages, self.loader, options, told, engine=engine, run=self.directory, target_loader=target_loader)
 
     def trace(self, result: RunResult) -> dict[str, Any]:
         """Everything a run leaves behind that must not depend on interruptions, as comparable values."""

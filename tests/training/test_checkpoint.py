@@ -120,10 +120,16 @@ def test_fault_03_never_overwrites(stage: Path) -> None:
 
 def test_fault_03_files_are_synced_before_the_manifest_and_the_rename(stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
-    real_sync, real_replace, real_write = checkpoint._sync, os.replace, checkpoint._write
-    monkeypatch.setattr(checkpoint, "_sync", lambda path: (events.append(f"sync {path.name}"), real_sync(path)))
-    monkeypatch.setattr(checkpoint, "_write", lambda path, text: (events.append(f"write {path.name}"), real_write(path, text)))
-    monkeypatch.setattr(checkpoint.os, "replace", lambda a, b: (events.append("rename"), real_replace(a, b)))
+    real_sync, real_replace, real_write = checkpoint.sync, os.replace, checkpoint.write_atomically
+    monkeypatch.setattr(checkpoint, "sync", lambda path: (events.append(f"sync {path.name}"), real_sync(path)))
+    monkeypatch.setattr(checkpoint, "write_atomically", lambda path, text: (events.append(f"write {path.name}"), real_write(path, text)))
+
+    def replace(old: Path, new: Path) -> None:
+        if new.parent == stage:
+            events.append("rename")
+        real_replace(old, new)
+
+    monkeypatch.setattr(checkpoint.os, "replace", replace)
     checkpoint.save(stage, 8, payload())
     expected = [f"sync {name}" for name in checkpoint.TENSOR_FILES] + ["write state.json", "write manifest.json"]
     assert events[:5] == expected
@@ -140,7 +146,7 @@ def test_fault_05_dying_at_any_moment_of_a_save_keeps_the_previous(stage: Path, 
         if next(calls) == moment:
             raise KeyboardInterrupt
 
-    for name in ("_sync", "_write"):
+    for name in ("sync", "write_atomically"):
         real = getattr(checkpoint, name)
         monkeypatch.setattr(checkpoint, name, lambda *a, real=real: (die(), real(*a)))
     with pytest.raises(KeyboardInterrupt):

@@ -16,7 +16,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 def said(means: dict[str, object], iterations: int, every: int = 10, total: int = 400) -> list[tuple[int, str]]:
     """(iteration, sentence) of a stage of `total` steps with the same means all along."""
     watch = PseudoLabelWatch(total)
-    return [(end, text) for end in range(every, iterations + 1, every) for text in watch.look(means, end - every, end)]
+    return [(end, text) for end in range(every, iterations + 1, every) for text in watch.due_warnings(means, end - every, end)]
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,10 @@ def test_fault_19_healthy_or_absent_statistics_say_nothing(means: dict[str, obje
 def test_fault_19_a_break_starts_the_count_again_and_long_stages_wait_longer() -> None:
     watch = PseudoLabelWatch(400)
     few, fine = {"pseudo_label_share": 0.0}, {"pseudo_label_share": 0.4}
-    assert watch.look(few, 0, 90) == []
-    assert watch.look(fine, 90, 100) == []
-    assert watch.look(few, 100, 190) == []
-    assert len(watch.look(few, 190, 200)) == 1
+    assert watch.due_warnings(few, 0, 90) == []
+    assert watch.due_warnings(fine, 90, 100) == []
+    assert watch.due_warnings(few, 100, 190) == []
+    assert len(watch.due_warnings(few, 190, 200)) == 1
     assert said(few, 3900, total=40_000) == []
     assert said(few, 4000, total=40_000)[0][0] == 4000
 
@@ -56,8 +56,8 @@ def test_fault_19_a_break_starts_the_count_again_and_long_stages_wait_longer() -
 def test_fault_19_memory_of_a_collapse_survives_a_resume() -> None:
     few = {"pseudo_label_share": 0.0}
     before, after = PseudoLabelWatch(400), PseudoLabelWatch(400)
-    before.look(few, 0, 60)
+    before.due_warnings(few, 0, 60)
     after.load_state_dict(before.state_dict())
-    assert len(after.look(few, 60, 100)) == 1
+    assert len(after.due_warnings(few, 60, 100)) == 1
     after.load_state_dict(after.state_dict())
-    assert after.look(few, 100, 200) == []
+    assert after.due_warnings(few, 100, 200) == []

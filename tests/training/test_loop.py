@@ -167,7 +167,7 @@ def test_fault_12_without_locks_of_the_file_system_the_text_decides(tmp_path: Pa
     def unsupported(descriptor: int, operation: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(lock.fcntl, "flock", unsupported)
+    monkeypatch.setattr(fcntl, "flock", unsupported)
     host = socket.gethostname()
     refused = pytest.raises(CheckpointError, match=f"in use by process {os.getpid()} on {host}; .*remove .*lock")
     with lock_run(tmp_path), refused, lock_run(tmp_path):  # nobody, then this process

@@ -28,6 +28,7 @@ from iccld.methods.common.protocol import Method, Stage
 from iccld.training import checkpoint, loop, snapshot
 from iccld.training.checkpoint import Loaded
 from iccld.training.engine import Engine
+from iccld.training.options import LoopOptions
 from iccld.training.stages import RunResult, run_stages
 
 SEED = 3
@@ -92,7 +93,9 @@ class MethodRun:
 
     def stages(self) -> list[Stage]:
         registered = METHODS[self.method]
-        optimisation = {name: tiny().optimisation(iterations=ITERATIONS, warmup=1, ema_decay=0.7) for name in registered.stage_names}
+        optimisation = {
+            name: tiny().optimisation(iterations=ITERATIONS, warmup=1 / ITERATIONS, ema_decay=0.7) for name in registered.stage_names
+        }
         return registered.stages(tiny().parts(), registered.settings(**SETTINGS.get(self.method, {})), optimisation)
 
     def loader(self, stage: str, start: int, end: int) -> Iterator[DomainBatch]:
@@ -107,15 +110,10 @@ class MethodRun:
         return run_stages(
             self.stages() if stages is None else stages,
             self.loader,
+            LoopOptions(seed=SEED, log_every=ITERATIONS, checkpoint_every=2, keep_last=100, resume=resume, progress=False),
             engine=engine,
             run=self.directory,
-            seed=SEED,
-            log_every=ITERATIONS,
-            checkpoint_every=2,
-            resume=resume,
-            progress=False,
             previous=previous,
-            keep_last=100,
             target_loader=targets,
         )
 

@@ -20,7 +20,9 @@ from iccld.errors import IccldError
 from iccld.methods.common.average import Ema
 from iccld.methods.common.protocol import Method, Stage
 from iccld.training.engine import Engine
+from iccld.training.options import LoopOptions
 from iccld.training.stages import run_stages
+from iccld.transforms import Draw
 
 ROWS = 4  # of the global batch
 
@@ -46,8 +48,8 @@ class Toy(Method):
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return self._optimizers
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
-        noise = self.engine.rank_rows(torch.randn(ROWS, 3, 8, 8, generator=generator))
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
+        noise = draw.normal(len(batch.source_image), (3, 8, 8))
         features = self.net(batch.source_image + noise).mean((2, 3))
         loss = self.critic(features).square().mean()
         if iteration == 1 and self.engine.rank == 0:
@@ -67,11 +69,11 @@ def train(engine: Engine, run: str) -> dict[str, Any]:
     def loader(stage: str, start: int, end: int) -> Iterable[DomainBatch]:
         for iteration in range(start, end):
             images = torch.rand(ROWS, 3, 8, 8, generator=torch.Generator().manual_seed(iteration))
-            rows = engine.rank_rows(images)
+            rows = images[engine.rank :: engine.world_size]
             yield DomainBatch(rows, rows[:, 0], rows, torch.arange(len(rows)), torch.arange(len(rows)))
 
     stages = [Stage("only", 5, lambda previous: Toy())]
-    result = run_stages(stages, loader, engine=engine, run=Path(run), seed=1, checkpoint_every=2, progress=False)
+    result = run_stages(stages, loader, LoopOptions(seed=1, checkpoint_every=2, progress=False), engine=engine, run=Path(run))
     networks = {**result.method.networks(), "ema": result.method.ema_networks()["net"]}
     values = torch.cat([p.detach().reshape(-1) for network in networks.values() for p in network.parameters()])
     gap = (engine.all_reduce(values.clone()) - values).abs().max().item()  # 0 when the ranks agree
@@ -94,12 +96,13 @@ def stop_in_the_middle(engine: Engine, run: str) -> None:
             images = torch.rand(ROWS // 2, 3, 8, 8)
             yield DomainBatch(images, images[:, 0], images, torch.arange(2), torch.arange(2))
 
-    run_stages([Stage("only", 2000, lambda previous: Toy())], loader, engine=engine, run=Path(run), seed=1, progress=False)
+    stages = [Stage("only", 2000, lambda previous: Toy())]
+    run_stages(stages, loader, LoopOptions(seed=1, progress=False), engine=engine, run=Path(run))
 
 
 def stopped(run: str) -> dict[str, Any]:
     try:
-        Engine(accelerator="cpu", devices=2, fork=True).launch(stop_in_the_middle, run)
+        Engine(accelerator="cpu", devices=2, start="fork").launch(stop_in_the_middle, run)
     except IccldError as error:
         saved = [path.name for path in (Path(run) / "checkpoints" / "only").iterdir()]
         return {"error": type(error).__name__, "message": str(error), "saved": saved}
@@ -111,7 +114,7 @@ if __name__ == "__main__":
     single = Engine(accelerator="cpu").launch(describe)
     with tempfile.TemporaryDirectory() as folder:
         # Forked before the first backward pass, after which autograd's threads forbid it.
-        both = Engine(accelerator="cpu", devices=2, fork=True).launch(train, f"{folder}/both")
+        both = Engine(accelerator="cpu", devices=2, start="fork").launch(train, f"{folder}/both")
         halted = stopped(f"{folder}/stopped")
         alone = train(Engine(accelerator="cpu"), f"{folder}/alone")
     print(json.dumps({"single": single, "alone": alone, "both": both, "stopped": halted}))

@@ -8,7 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from iccld.transforms import Draw, block_mask, blur, choose_classes, classmix, exchange_amplitude, jitter, random_crop, sensor_noise
+from iccld.transforms import (
+    Draw,
+    block_mask,
+    blur,
+    choose_classes,
+    classmix,
+    exchange_amplitude,
+    jitter,
+    labelled_crop,
+    random_crop,
+    sensor_noise,
+)
 
 
 def draw(seed: int = 0, rank: int = 0, world_size: int = 1) -> Draw:
@@ -58,8 +69,7 @@ def test_chosen_is_true_with_the_probability(probability: float) -> None:
 
 
 def augment(image: Tensor, label: Tensor, style: Tensor, d: Draw) -> list[Tensor]:
-    crop = random_crop(image, d, (16, 16), label=label, scale=(0.9, 1.5), stretch=0.2)
-    assert crop.label is not None
+    crop = labelled_crop(image, d, (16, 16), label=label, scale=(0.9, 1.5), stretch=0.2)
     other = random_crop(style, d, (16, 16)).image
     x = exchange_amplitude(jitter(crop.image, d, white_balance=0.2), other, d, probability=0.5, share=(0.1, 0.2))
     mask = choose_classes(crop.label, d)

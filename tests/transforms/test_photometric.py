@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from iccld.transforms import Draw, blur, jitter, sensor_noise
-from iccld.transforms.photometric import LUMA, _hue_matrix
+from iccld.transforms.photometric import LUMA, _hue_matrix, gaussian_blur
 
 
 def draw(seed: int = 0) -> Draw:
@@ -105,3 +106,36 @@ def test_sensor_noise_is_at_most_its_deviation() -> None:
     assert float(deviation.max()) < 0.044
     assert float(deviation.min()) < 0.002
     assert float(deviation.mean()) == pytest.approx(0.02, abs=0.002)
+
+
+def blurred_by_hand(image: np.ndarray, sigma: float, radius: int) -> np.ndarray:
+    """(C, H, W) float64 by the formula: the sum over a mirrored window, weighted by exp(-(y² + x²) / 2σ²)."""
+    offsets = np.arange(-radius, radius + 1)
+    weights = np.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * sigma**2))
+    padded = np.pad(image, ((0, 0), (radius, radius), (radius, radius)), mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * radius + 1, 2 * radius + 1), axis=(1, 2))  # (C, H, W, k, k)
+    return np.einsum("chwij,ij->chw", windows, weights / weights.sum())
+
+
+@pytest.mark.parametrize("size", [(5, 7), (32, 17)])
+@pytest.mark.parametrize("radius", [1, 3, 4])
+def test_gaussian_blur_is_the_formula(size: tuple[int, int], radius: int) -> None:
+    image = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(0))
+    sigma = torch.tensor([0.15, 0.7, 1.15])
+    expected = [blurred_by_hand(one.numpy().astype(np.float64), width, radius) for one, width in zip(image, sigma.tolist(), strict=True)]
+    blurred = gaussian_blur(image, sigma, radius)
+    torch.testing.assert_close(blurred, torch.from_numpy(np.stack(expected)).float(), rtol=0, atol=1e-6)
+
+
+def test_gaussian_blur_repeats_what_kornia_gave() -> None:
+    """kornia 0.9.0: the second row of gaussian_blur2d(image, (5, 5), sigma) on these two pictures."""
+    first = [0.32430324, 0.690465927, 0.500074506, 0.309485644, 0.675617635]
+    second = [0.591372013, 0.540231764, 0.465751261, 0.485491961, 0.511882007]
+    image = (torch.arange(2 * 1 * 4 * 5).reshape(2, 1, 4, 5) * 7 % 11).float() / 10
+    blurred = gaussian_blur(image, torch.tensor([0.5, 1.1]), 2)
+    torch.testing.assert_close(blurred[:, 0, 1], torch.tensor([first, second]), rtol=0, atol=1e-6)
+
+
+def test_gaussian_blur_of_no_width_changes_nothing() -> None:
+    image = torch.rand(2, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(gaussian_blur(image, torch.zeros(2), 2), image)

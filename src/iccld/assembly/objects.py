@@ -14,14 +14,14 @@ import torch
 
 from iccld.assembly.chosen import registered_method
 from iccld.assembly.networks import build_networks
-from iccld.config import Config, DomainConfig, StageConfig, parse_size
+from iccld.config import Config, DomainConfig, Optimisation, parse_size
 from iccld.data import FileDataset, open_dataset
 from iccld.data.check import cache_folder, class_statistics
 from iccld.data.pairs import PairDataset
 from iccld.data.rare_class import rare_class_sampler
 from iccld.errors import ConfigError, UnmetNeedError
 from iccld.labels import LabelSpace, get_label_space
-from iccld.methods.common.parts import Optimisation, Parts, Views
+from iccld.methods.common.parts import Parts
 from iccld.progress import say
 from iccld.training.engine import Engine
 
@@ -112,45 +112,12 @@ def optimisations(config: Config) -> Mapping[str, Optimisation]:
     """
     shares = registered_method(config.method).shares
     given = config.stages
-    own = {name: given.get(name, StageConfig()) for name in shares}
+    own = {name: given.get(name, Optimisation()) for name in shares}
     if shares and not any(stage.iterations for stage in own.values()):
         others = [stage for name, stage in given.items() if name != "source" and stage.iterations]
         budget = sum(stage.iterations for stage in others)
         own = {name: dataclasses.replace((others or [own[name]])[0], iterations=round(share * budget)) for name, share in shares.items()}
-    return {name: _optimisation(stage) for name, stage in {"source": given["source"], **own}.items()}
-
-
-def _optimisation(stage: StageConfig) -> Optimisation:
-    return Optimisation(
-        iterations=stage.iterations,
-        learning_rate=stage.learning_rate,
-        warmup=round(stage.warmup * stage.iterations),
-        weight_decay=stage.weight_decay,
-        power=stage.power,
-        ema_decay=stage.ema_decay,
-        optimizer=stage.optimizer,
-        head_factor=stage.head_factor,
-    )
-
-
-def views(config: Config) -> Views:
-    """How training looks at pictures."""
-    augmentation = config.augmentation
-    return Views(
-        crop=parse_size(config.size.crop),
-        source_scale=(augmentation.scale_min, augmentation.scale_max),
-        target_scale=(1.0, augmentation.target_scale_max),
-        stretch=augmentation.stretch,
-        flip=augmentation.flip,
-        jitter_probability=augmentation.jitter,
-        source_jitter=augmentation.jitter_strength,
-        mixed_jitter=augmentation.mixed_jitter_strength,
-        white_balance=augmentation.white_balance,
-        blur_probability=augmentation.blur,
-        blur_sigma=(augmentation.blur_sigma_min, augmentation.blur_sigma_max),
-        half_resolution=augmentation.half_resolution,
-        noise=augmentation.noise,
-    )
+    return {"source": given["source"], **own}
 
 
 def make_parts(config: Config, label_space: LabelSpace, class_weight: torch.Tensor | None = None, run: Path | None = None) -> Parts:
@@ -161,7 +128,8 @@ def make_parts(config: Config, label_space: LabelSpace, class_weight: torch.Tens
         make_denoiser=networks.make_denoiser,
         make_discriminator=networks.make_discriminator,
         label_space=label_space,
-        views=views(config),
+        views=config.augmentation,
+        crop=parse_size(config.size.crop),
         working_size=parse_size(config.size.target),
         latent_channels=networks.latent_channels,
         latent_stride=networks.latent_stride,

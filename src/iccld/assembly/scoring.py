@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from iccld.config import Config, parse_size
 from iccld.errors import CheckpointError, ConfigError
+from iccld.files import read_json
 from iccld.methods.common.protocol import DiffusionMethod, Method
 from iccld.predictor import Predictor
 from iccld.progress import say
@@ -55,12 +55,12 @@ def scoring_of_stage(run: Path, config: Config, stage: str, device: str = "auto"
     device: where `runtime.precision auto` is decided for a run that tells nowhere what it computed in.
     CheckpointError where the summary holds settings that this release does not know.
     """
-    kept = (_read(run / "summary.json").get("stages") or {}).get(stage) or {}
+    kept = (read_json(run / "summary.json").get("stages") or {}).get(stage) or {}
     if "scoring" in kept:
         return _from_told(kept["scoring"], run / "summary.json")
     precision = config.runtime.precision
     if precision == "auto":
-        precision = _read(run / "environment.json").get("precision") or own_precision(device)
+        precision = read_json(run / "environment.json").get("precision") or own_precision(device)
     return scoring_of(config, precision)
 
 
@@ -98,12 +98,3 @@ def _from_told(told: Mapping[str, Any], file: Path) -> Scoring:
         return Scoring(**told)
     except TypeError as error:
         raise CheckpointError(f"{file}: scoring is {told}, which this release of iccld does not read; use the one that wrote it") from error
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """Empty where the file is missing or was cut off by a crash."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -26,7 +26,7 @@ _FRAMES: tuple[Rgb, ...] = (
 
 
 @dataclass(frozen=True)
-class Look:
+class CycleStyle:
     """Colours and fittings of one two-wheeler."""
 
     frame: Rgb
@@ -36,30 +36,30 @@ class Look:
     size: float
 
 
-def bicycle_look(rng: np.random.Generator) -> Look:
-    """Draw the looks of a bicycle."""
+def bicycle_style(rng: np.random.Generator) -> CycleStyle:
+    """Draw the style of a bicycle."""
     frame = _FRAMES[int(rng.integers(len(_FRAMES)))]
     if rng.random() < 0.1:
         frame = (float(rng.uniform(20, 240)), float(rng.uniform(20, 240)), float(rng.uniform(20, 240)))
-    return Look(frame, bool(rng.random() < 0.25), bool(rng.random() < 0.5), bool(rng.random() < 0.4), float(rng.uniform(0.94, 1.04)))
+    return CycleStyle(frame, bool(rng.random() < 0.25), bool(rng.random() < 0.5), bool(rng.random() < 0.4), float(rng.uniform(0.94, 1.04)))
 
 
-def motorcycle_look(rng: np.random.Generator) -> Look:
-    """Draw the looks of a motorcycle; has_basket is a top box, has_mudguards a fairing (scooter)."""
+def motorcycle_style(rng: np.random.Generator) -> CycleStyle:
+    """Draw the style of a motorcycle; has_basket is a top box, has_mudguards a fairing (scooter)."""
     frame = _FRAMES[int(rng.integers(len(_FRAMES)))]
-    return Look(frame, bool(rng.random() < 0.35), bool(rng.random() < 0.5), True, float(rng.uniform(0.95, 1.05)))
+    return CycleStyle(frame, bool(rng.random() < 0.35), bool(rng.random() < 0.5), True, float(rng.uniform(0.95, 1.05)))
 
 
 def draw_bicycle(stage: Stage, rng: np.random.Generator) -> None:
     """A parked bicycle (label 18)."""
     stage.shadow(0.12, -0.8, 0.8, 0.8, is_round=True)
-    paint_bicycle(stage, bicycle_look(rng), lean=float(rng.uniform(-0.12, 0.12)))
+    paint_bicycle(stage, bicycle_style(rng), lean=float(rng.uniform(-0.12, 0.12)))
 
 
 def draw_motorcycle(stage: Stage, rng: np.random.Generator) -> None:
     """A parked motorcycle or scooter (label 17)."""
     stage.shadow(0.3, -1.0, 1.0, 1.0, is_round=True)
-    paint_motorcycle(stage, motorcycle_look(rng), lean=float(rng.uniform(-0.14, 0.14)))
+    paint_motorcycle(stage, motorcycle_style(rng), lean=float(rng.uniform(-0.14, 0.14)))
 
 
 class Drawing:
@@ -135,9 +135,9 @@ def bar_outline(ends: FloatArray, width: float) -> FloatArray:
     return np.stack([ends[0] + across, ends[1] + across, ends[1] - across, ends[0] - across])
 
 
-def paint_bicycle(stage: Stage, look: Look, lean: float = 0.0, turn: float = 0.0) -> None:
+def paint_bicycle(stage: Stage, style: CycleStyle, lean: float = 0.0, turn: float = 0.0) -> None:
     """Paint a bicycle: wheels' insides are labelled too, as people outline them.  turn: pedal angle in radians."""
-    s, r = look.size, 0.345
+    s, r = style.size, 0.345
     rear, front = (0.0, r, -0.53 * s), (0.0, r, 0.53 * s)
     crank, seat, head = (0.0, 0.29, -0.06 * s), (0.0, 0.88 * s, -0.22 * s), (0.0, 0.88 * s, 0.34 * s)
     drawing = Drawing(stage, BICYCLE, lean)
@@ -153,13 +153,13 @@ def paint_bicycle(stage: Stage, look: Look, lean: float = 0.0, turn: float = 0.0
                 drawing.add("bar", [(0.0, 0.02, hub[2]), (0.0, 2 * r, hub[2])], 0.05, black)
     if far:
         for a, b in ((rear, seat), (seat, head), (head, front)):
-            drawing.add("bar", [a, b], 0.06, look.frame)
+            drawing.add("bar", [a, b], 0.06, style.frame)
         drawing.add("bar", [(-0.28, 1.03 * s, 0.34 * s), (0.28, 1.03 * s, 0.34 * s)], 0.06, (40, 40, 42))
         drawing.paint()
         return
     tubes = [(rear, crank), (rear, seat), (crank, seat), (crank, head), (seat, head), (head, front)]
     for a, b in tubes:
-        drawing.add("bar", [a, b], 0.04, look.frame)
+        drawing.add("bar", [a, b], 0.04, style.frame)
     top = (0.0, 1.02 * s, 0.36 * s)
     drawing.add("bar", [head, top], 0.035, (90, 90, 92))
     drawing.add("bar", [(-0.28, 1.03 * s, 0.34 * s), (0.28, 1.03 * s, 0.34 * s)], 0.04, (40, 40, 42))
@@ -174,27 +174,27 @@ def paint_bicycle(stage: Stage, look: Look, lean: float = 0.0, turn: float = 0.0
     for side in (-1, 1):
         foot = (side * 0.12, 0.29 + side * 0.17 * math.cos(turn), -0.06 * s + side * 0.17 * math.sin(turn))
         drawing.add("bar", [(side * 0.06, 0.29, -0.06 * s), foot], 0.03, (70, 70, 72))
-    _fittings(stage, drawing, look)
+    _fittings(stage, drawing, style)
     drawing.paint()
 
 
-def _fittings(stage: Stage, drawing: Drawing, look: Look) -> None:
+def _fittings(stage: Stage, drawing: Drawing, style: CycleStyle) -> None:
     """Mudguards, basket and lamps of a bicycle."""
-    s, r = look.size, 0.345
+    s, r = style.size, 0.345
     rear, front = (0.0, r, -0.53 * s), (0.0, r, 0.53 * s)
-    if look.has_mudguards:
+    if style.has_mudguards:
         for hub in (rear, front):
             arc = [p for p in disc_x(0.0, r, hub[2], r * 1.06, 16) if p[1] > r * 0.9]
-            drawing.add("bar", [arc[0], arc[len(arc) // 3]], 0.05, look.frame)
-            drawing.add("bar", [arc[len(arc) // 3], arc[-2]], 0.05, look.frame)
-        drawing.add("bar", [(0.0, 0.2, -0.53 * s - 0.36), (0.0, 0.68, -0.53 * s - 0.2)], 0.055, look.frame)
-    if look.has_basket:
+            drawing.add("bar", [arc[0], arc[len(arc) // 3]], 0.05, style.frame)
+            drawing.add("bar", [arc[len(arc) // 3], arc[-2]], 0.05, style.frame)
+        drawing.add("bar", [(0.0, 0.2, -0.53 * s - 0.36), (0.0, 0.68, -0.53 * s - 0.2)], 0.055, style.frame)
+    if style.has_basket:
         z = 0.55 * s
         drawing.add("sheet", [(-0.17, 0.78, z), (0.17, 0.78, z), (0.2, 1.0, z), (-0.2, 1.0, z)], 0.8, (96, 78, 54))
         drawing.add("sheet", [(0.0, 0.78, z - 0.12), (0.0, 0.78, z + 0.14), (0.0, 1.0, z + 0.17), (0.0, 1.0, z - 0.14)], 0.8, (96, 78, 54))
-    if look.lamp and _sees_rear(stage):
+    if style.lamp and _sees_rear(stage):
         drawing.add("bar", [(-0.02, 0.72, -0.62 * s), (0.02, 0.72, -0.62 * s)], 0.05, (220, 24, 22), 0.6)
-    elif look.lamp:
+    elif style.lamp:
         drawing.add("bar", [(-0.02, 0.92, 0.45 * s), (0.02, 0.92, 0.45 * s)], 0.06, (230, 230, 225), 0.3 + 0.6 * stage.light.night)
 
 
@@ -203,9 +203,9 @@ def _sees_rear(stage: Stage) -> bool:
     return stage.viewer[2] < 0.4 * abs(stage.viewer[0])
 
 
-def paint_motorcycle(stage: Stage, look: Look, lean: float = 0.0) -> None:
+def paint_motorcycle(stage: Stage, style: CycleStyle, lean: float = 0.0) -> None:
     """Paint a motorcycle, or a scooter when it has a fairing."""
-    s, r = look.size, 0.31
+    s, r = style.size, 0.31
     drawing = Drawing(stage, MOTORCYCLE, lean)
     rear, front = (0.0, r, -0.70 * s), (0.0, r, 0.70 * s)
     black: Rgb = (20, 20, 22)
@@ -213,13 +213,13 @@ def paint_motorcycle(stage: Stage, look: Look, lean: float = 0.0) -> None:
         drawing.add("sheet", disc_x(0.0, r, hub[2], r, 14), 1.0, black)
         drawing.add("sheet", disc_x(0.0, r, hub[2], r * 0.62, 12), 0.8, (110, 112, 114))
         drawing.add("bar", [(0.0, 0.06, hub[2]), (0.0, 2 * r - 0.06, hub[2])], 0.15, black)
-    dark = mixed(look.frame, (20, 20, 22), 0.5)
+    dark = mixed(style.frame, (20, 20, 22), 0.5)
     is_far = stage.scale < 16
     drawing.add("sheet", [(0, 0.26, -0.32), (0, 0.26, 0.36), (0, 0.62, 0.42), (0, 0.66, -0.36)], 1.0, (52, 53, 56))
-    drawing.add("sheet", [(0, 0.60, -0.2), (0, 0.66, 0.46), (0, 0.96, 0.36), (0, 0.82, -0.12)], 1.0, look.frame)
+    drawing.add("sheet", [(0, 0.60, -0.2), (0, 0.66, 0.46), (0, 0.96, 0.36), (0, 0.82, -0.12)], 1.0, style.frame)
     drawing.add("sheet", [(0, 0.72, -0.86), (0, 0.62, -0.30), (0, 0.80, 0.0), (0, 0.86, -0.84)], 1.0, dark)
     # Breadth, seen from front and rear: tank, seat, engine.
-    drawing.add("bar", [(-0.11, 0.80, 0.2), (0.11, 0.80, 0.2)], 0.26, look.frame)
+    drawing.add("bar", [(-0.11, 0.80, 0.2), (0.11, 0.80, 0.2)], 0.26, style.frame)
     drawing.add("bar", [(-0.13, 0.80, -0.55), (0.13, 0.80, -0.55)], 0.14, black)
     drawing.add("bar", [(-0.18, 0.42, 0.0), (0.18, 0.42, 0.0)], 0.30, (46, 47, 50))
     if _sees_rear(stage):
@@ -237,11 +237,11 @@ def paint_motorcycle(stage: Stage, look: Look, lean: float = 0.0) -> None:
     drawing.add("bar", [(0.15, 0.34, -0.1), (0.15, 0.42, -0.85)], 0.09, (140, 140, 142))
     for x in (-0.36, 0.36):
         drawing.add("bar", [(x, 1.18, 0.38), (x * 1.25, 1.18, 0.38)], 0.09, (28, 28, 30))
-    if look.has_mudguards:
-        drawing.add("sheet", [(-0.2, 0.30, 0.42), (0.2, 0.30, 0.42), (0.22, 0.98, 0.48), (-0.22, 0.98, 0.48)], 1.0, look.frame)
-        drawing.add("sheet", [(0, 0.25, 0.40), (0, 0.35, 0.56), (0, 1.05, 0.50), (0, 1.0, 0.34)], 1.0, scaled(look.frame, 0.9))
+    if style.has_mudguards:
+        drawing.add("sheet", [(-0.2, 0.30, 0.42), (0.2, 0.30, 0.42), (0.22, 0.98, 0.48), (-0.22, 0.98, 0.48)], 1.0, style.frame)
+        drawing.add("sheet", [(0, 0.25, 0.40), (0, 0.35, 0.56), (0, 1.05, 0.50), (0, 1.0, 0.34)], 1.0, scaled(style.frame, 0.9))
         drawing.add("sheet", [(-0.17, 0.98, 0.48), (0.17, 0.98, 0.48), (0.12, 1.28, 0.38), (-0.12, 1.28, 0.38)], 0.6, (120, 128, 136))
-    if look.has_basket:
+    if style.has_basket:
         drawing.add("bar", [(-0.2, 1.0, -0.8), (0.2, 1.0, -0.8)], 0.34, dark)
         drawing.add("sheet", [(0, 0.86, -1.0), (0, 0.86, -0.62), (0, 1.18, -0.65), (0, 1.18, -0.98)], 1.0, dark)
     drawing.paint()

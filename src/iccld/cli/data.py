@@ -5,8 +5,9 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from iccld.cli.output import print_error, write_json
+from iccld.cli.output import print_error
 from iccld.errors import DataError
+from iccld.files import write_json
 from iccld.labels import CITYSCAPES19, LabelClass, LabelSpace, distinct_color, get_label_space
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ import json
 from argparse import Namespace
 from dataclasses import replace
 
-from iccld.cli.output import write_json
 from iccld.config import load_config, recipe_names
 from iccld.doctor import Findings, examine, hour_plan
 from iccld.errors import IccldError
+from iccld.files import write_json
 from iccld.progress import duration, progress
 
 

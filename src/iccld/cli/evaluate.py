@@ -6,10 +6,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iccld.cli.output import write_json
-from iccld.cli.run_folder import open_predictor, read_json, refuse_other_than_run
+from iccld.cli.run_folder import open_predictor, refuse_other_than_run
 from iccld.config import read_config
 from iccld.errors import ConfigError, DataError
+from iccld.files import read_json, write_json
 from iccld.labels import LabelSpace, get_label_space
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from iccld.progress import set_quiet
 Command = Callable[[argparse.Namespace, list[str]], int]
 FORMATS = ("auto", "gta5", "synthia", "cityscapes", "folder")
 LAYOUTS = ("gta5", "synthia", "cityscapes", "folder")
-WORLDS = ("sim", "camera")
+WORLDS = ("sim", "camera", "night", "rain", "fog")
 
 
 class Parser(argparse.ArgumentParser):
@@ -113,10 +113,10 @@ def _add_runs(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
 
 def _add_experiments(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     ablate = leaves["ablate"] = command(
-        commands, "ablate", "ablate:ablate", "train with and without inter-coder connection, step 1 and both steps: Table 1", True
+        commands, "ablate", "experiments:ablate", "train with and without inter-coder connection, step 1 and both steps: Table 1", True
     )
     compare = leaves["compare"] = command(
-        commands, "compare", "compare:compare", "train several methods for the same budget from the same start: Table 2", True
+        commands, "compare", "experiments:compare", "train several methods for the same budget from the same start: Table 2", True
     )
     for leaf in (ablate, compare):
         origin = leaf.add_mutually_exclusive_group(required=True)
@@ -135,7 +135,16 @@ def _add_experiments(command: Any, commands: Any, leaves: dict[str, Parser]) -> 
         leaf.epilog = (
             "Any setting may follow as a dotted key, e.g. --stages.step1.iterations 50; iccld adapt --help_settings explains them."
         )
+    ablate.add_argument(
+        "--networks",
+        default="without,matched,with",
+        metavar="N,N",
+        help="without the connection, without it but with as many parameters (matched), with it (default: %(default)s)",
+    )
     compare.add_argument("--methods", default="all", metavar="M,M", help="methods to train (default: %(default)s)")
+    compare.add_argument(
+        "--lend", choices=("style",), help="style: every method sees its source pictures in their target's colours, as iccld does"
+    )
     budget = compare.add_mutually_exclusive_group()
     budget.add_argument("--budget", type=_count, metavar="N", help="iterations after the source stage (default: the recipe's)")
     budget.add_argument("--budget_seconds", type=_count, metavar="S", help="seconds instead; 20 timed steps fix the iterations")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from iccld.errors import CheckpointError, nearest
 
@@ -26,15 +25,6 @@ def refuse_other_than_run(run: Path, stage: str | None = None) -> None:
     saved = sorted({path.parts[-3] for path in (run / "checkpoints").glob("*/*/manifest.json")})
     if stage is not None and stage not in saved:
         raise CheckpointError(f"{run} has no checkpoint of stage {stage!r}{nearest(stage, saved)}; it has {', '.join(saved)}")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """environment.json or summary.json of a run; empty when it is missing or damaged, as after a crash."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def weights_identity(run: Path) -> str:

@@ -13,28 +13,28 @@ from iccld.config.loading import (
     require_data,
 )
 from iccld.config.network import NetworkConfig
+from iccld.config.optimisation import Optimisation
 from iccld.config.schema import (
-    AugmentationConfig,
     Config,
     EvaluationConfig,
     RuntimeConfig,
     SamplingConfig,
-    StageConfig,
     WorkingSize,
     comparable,
 )
+from iccld.config.views import Views
 
 __all__ = [
-    "AugmentationConfig",
     "Config",
     "DomainConfig",
     "EvaluationConfig",
     "GenerateConfig",
     "NetworkConfig",
+    "Optimisation",
     "RuntimeConfig",
     "SamplingConfig",
     "SourceConfig",
-    "StageConfig",
+    "Views",
     "WorkingSize",
     "comparable",
     "config_parser",

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 import yaml
 
 from iccld.config.network import NetworkConfig
-from iccld.config.schema import Config, StageConfig, default_stages
+from iccld.config.optimisation import Optimisation
+from iccld.config.schema import Config, default_stages
 from iccld.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def _keys_of(cls: type, prefix: str, stages: tuple[str, ...]) -> tuple[str, ...]
     for item in fields(cls):
         name, hint = f"{prefix}{item.name}", hints[item.name]
         if name == "stages":
-            keys += [key for stage in stages for key in _keys_of(StageConfig, f"{name}.{stage}.", stages)]
+            keys += [key for stage in stages for key in _keys_of(Optimisation, f"{name}.{stage}.", stages)]
         else:
             keys += _keys_of(hint, f"{name}.", stages) if isinstance(hint, type) and is_dataclass(hint) else [name]
     return tuple(keys)
@@ -124,7 +125,7 @@ def config_parser(stages: tuple[str, ...] = STAGES) -> ArgumentParser:
     parser = jsonargparse.ArgumentParser(prog="iccld adapt", exit_on_error=False, add_help=False, env_prefix=False)
     parser.add_class_arguments(Config, nested_key=None, skip={"stages"})
     for stage in stages:
-        parser.add_class_arguments(StageConfig, f"stages.{stage}")
+        parser.add_class_arguments(Optimisation, f"stages.{stage}")
     # As declared: what construction fills in is the default preset's, and another preset fills in its own.
     parser.set_defaults({f"network.{item.name}": item.default for item in fields(NetworkConfig)})
     return parser
@@ -239,7 +240,7 @@ def _construct(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
             raise ConfigError(f"{prefix}{key} is null; expected {getattr(hints[key], '__name__', hints[key])}, or leave the key out")
     built = {key: _construct(hints[key], value, f"{prefix}{key}.") if is_dataclass(hints[key]) else value for key, value in values.items()}
     if cls is Config and "stages" in values:
-        given = {name: _construct(StageConfig, stage, f"stages.{name}.") for name, stage in values["stages"].items()}
+        given = {name: _construct(Optimisation, stage, f"stages.{name}.") for name, stage in values["stages"].items()}
         built["stages"] = default_stages() | given
     try:
         return cls(**built)

@@ -42,6 +42,9 @@ DEEPLABV2: Mapping[str, Any] = {"widths": (256, 512, 1024, 2048), "latent_channe
 PRESETS = ("compact", "ldm", "daformer", "deeplabv2")
 """The presets; `iccld.assembly.networks` builds each."""
 
+CONNECTED = ("compact", "ldm")
+"""Presets whose decoder can do without the encoder's levels; the others are heads of published networks, which cannot."""
+
 CONNECTIONS = ("level", "block")
 CONDITIONINGS = ("concat", "attention")
 

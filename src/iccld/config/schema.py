@@ -5,7 +5,6 @@ Messages of the checks begin with the field's name; `iccld.config.loading` puts 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,6 +12,8 @@ from typing import Any
 from iccld.config.checks import parse_size, require, require_at_least, require_one_of, require_share, require_size
 from iccld.config.domains import DomainConfig, SourceConfig
 from iccld.config.network import NetworkConfig
+from iccld.config.optimisation import Optimisation
+from iccld.config.views import Views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,108 +38,13 @@ class WorkingSize:
             require(fits, f"crop {self.crop} is larger than {name} {getattr(self, name)}; make the crop smaller or {name} larger")
 
 
-@dataclass(frozen=True, kw_only=True)
-class StageConfig:
-    """The schedule of one training stage; defaults suit a few hundred to a few thousand iterations of a compact network."""
-
-    iterations: int = 0
-    """Training steps; 0 leaves the stage out."""
-
-    learning_rate: float = 1e-3
-    """Peak learning rate of AdamW, which then falls to 0; about 1e-3 for short runs of compact networks."""
-
-    warmup: float = 0.05
-    """Share of the iterations over which the learning rate rises linearly; 5 % for short runs."""
-
-    weight_decay: float = 0.01
-    """AdamW's decoupled weight decay; 0.01 as in DAFormer."""
-
-    power: float = 1.0
-    """Exponent of the polynomial decay of the learning rate; 1 as in DAFormer."""
-
-    ema_decay: float = 0.99
-    """Share of the average kept at each step; 0.99 for short runs, 0.999 for 40,000 iterations in DAFormer."""
-
-    optimizer: str = "adamw"
-    """adamw, or sgd with momentum 0.9 (DeepLabV2's)."""
-
-    head_factor: float = 1.0
-    """Learning rate of everything behind the encoder, over the encoder's; 10 for pre-trained encoders in DACS and DAFormer."""
-
-    def __post_init__(self) -> None:
-        require_one_of(self, "optimizer", ("adamw", "sgd"))
-        require(self.head_factor > 0, f"head_factor is {self.head_factor}; use a number above 0")
-        require_at_least(self, 0, "iterations", "weight_decay", "power")
-        require_share(self, "warmup", "ema_decay")
-        require(0 < self.learning_rate < 1, f"learning_rate is {self.learning_rate}; use a number above 0 and below 1, such as 0.001")
-
-
-def default_stages() -> dict[str, StageConfig]:
+def default_stages() -> dict[str, Optimisation]:
     """Supervised training on the source, then ICCLD's two steps: self-training (Eq. 5), and adversarial latent diffusion (Eqs. 6, 7)."""
     return {
-        "source": StageConfig(iterations=400),
-        "step1": StageConfig(iterations=400, learning_rate=5e-4),
-        "step2": StageConfig(iterations=300, learning_rate=5e-4),
+        "source": Optimisation(iterations=400),
+        "step1": Optimisation(iterations=400, learning_rate=5e-4),
+        "step2": Optimisation(iterations=300, learning_rate=5e-4),
     }
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentationConfig:
-    """How training looks at pictures, drawn per picture from (seed, step).  A probability p means: applied with probability p.
-
-    A default without a named source is a choice, not a measurement.
-    """
-
-    scale_min: float = 0.9
-    """Smallest enlargement of a source picture before its crop, drawn log-uniformly."""
-
-    scale_max: float = 1.8
-    """Largest enlargement of a source picture before its crop."""
-
-    target_scale_max: float = 1.4
-    """Largest enlargement of a target picture before its crop; the smallest is 1."""
-
-    stretch: float = 0.15
-    """Largest change of a source picture's aspect ratio, as a share."""
-
-    flip: float = 0.5
-    """Probability of a mirror image."""
-
-    jitter: float = 0.8
-    """Probability of colour jitter; DACS."""
-
-    jitter_strength: float = 0.35
-    """Strength of colour jitter on source pictures."""
-
-    mixed_jitter_strength: float = 0.25
-    """Strength of colour jitter on mixed pictures; DACS."""
-
-    white_balance: float = 0.2
-    """Largest gain of a colour channel of source pictures, in stops."""
-
-    blur: float = 0.5
-    """Probability of Gaussian blur; DACS."""
-
-    blur_sigma_min: float = 0.15
-    """Smallest standard deviation of the blur in pixels; DACS."""
-
-    blur_sigma_max: float = 1.15
-    """Largest standard deviation of the blur in pixels; DACS."""
-
-    half_resolution: float = 0.0
-    """Share of the source stage's steps, its first ones, that see crops at half resolution, at a quarter of the cost."""
-
-    noise: float = 0.04
-    """Largest standard deviation of sensor noise on source pictures, as a share of full scale."""
-
-    def __post_init__(self) -> None:
-        require_share(self, "half_resolution", "stretch", "flip", "jitter", "jitter_strength", "mixed_jitter_strength", "blur", "noise")
-        require_at_least(self, 0, "white_balance", "blur_sigma_min")
-        require_at_least(self, 1, "target_scale_max")
-        require(self.scale_min > 0, f"scale_min is {self.scale_min}; use a number above 0")
-        for name in ("scale", "blur_sigma"):
-            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
-            require(low <= high and math.isfinite(high), f"{name}_min {low} is above {name}_max {high}; swap them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,12 +191,12 @@ class Config:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     """Networks."""
 
-    stages: Mapping[str, StageConfig] = field(default_factory=default_stages)
+    stages: Mapping[str, Optimisation] = field(default_factory=default_stages)
     """Schedules of the stages by name.  A method runs those of its own and leaves the others alone; one whose own stages after `source`
     have no iterations here gets the iterations of those that have, in the shares it declares: any method runs on any recipe, with the same
     budget.  `source`, `step1` and `step2` are always there, with 0 iterations where they were left out of a mapping that is given."""
 
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    augmentation: Views = field(default_factory=Views)
     """Augmentation."""
 
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -303,7 +209,7 @@ class Config:
     """Machine, folders, intervals."""
 
     def __post_init__(self) -> None:
-        stages = {name: self.stages.get(name, StageConfig()) for name in default_stages()} | dict(self.stages)
+        stages = {name: self.stages.get(name, Optimisation()) for name in default_stages()} | dict(self.stages)
         object.__setattr__(self, "stages", stages)
         named = bool(self.name) and "/" not in self.name and "\\" not in self.name and self.name not in (".", "..")
         require(named, f"name is {self.name!r}; use a plain folder name (runtime.out names the folder around it)")
@@ -336,11 +242,16 @@ LATER = {"inter_coder_at": "level", "conditioning": "concat"}
 EARLIER_STAGES = ("adapt", "warmup", "stage1", "stage2", "stage3")
 """Stages that every configuration named before stages were a method's own: with 0 iterations where it was of another method."""
 
+LATER_VIEWS: dict[str, dict[str, Any]] = {"augmentation": {"target_scale_min": 1.0, "style_probability": None}}
+"""The same of how pictures are seen, by group."""
+
 
 def comparable(config: Config) -> dict[str, Any]:
     """Every setting, as nested dictionaries, so that earlier runs still compare equal: what is in `LATER` only where it differs, and
     `EARLIER_STAGES` always."""
     kept = asdict(config)
-    kept["stages"] = {name: asdict(StageConfig()) for name in EARLIER_STAGES} | kept["stages"]
+    kept["stages"] = {name: asdict(Optimisation()) for name in EARLIER_STAGES} | kept["stages"]
+    for group, later in LATER_VIEWS.items():
+        kept[group] = {name: value for name, value in kept[group].items() if name not in later or value != later[name]}
     kept["network"] = {name: value for name, value in kept["network"].items() if name not in LATER or value != LATER[name]}
     return kept

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
-import tempfile
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from iccld.data.dataset import FileDataset, size_mismatch
 from iccld.errors import DataError
+from iccld.files import write_atomically
 from iccld.labels import LabelSpace
 from iccld.machine import available_cores
 from iccld.progress import Bar, progress
@@ -94,7 +95,7 @@ class CheckReport:
 
 
 @dataclass(frozen=True)
-class _Look:
+class _CheckedPicture:
     """One picture and its maps, looked at once."""
 
     size: tuple[int, int] | None
@@ -113,13 +114,13 @@ def check_dataset(dataset: FileDataset, workers: int | None = None, progress: Pr
     size_of: list[tuple[int, int] | None] = []
     problems = list(dataset.problems)
     num_ignored = num_labelled = 0
-    looks = _in_parallel(lambda index: _look(dataset, index), len(dataset), workers, progress, "Checking files")
-    for row, look in enumerate(looks):
-        size_of.append(look.size)
-        problems += look.problems
-        if look.counts is not None:
-            counts[row] = look.counts[: counts.shape[1]]
-            num_ignored += int(look.counts[counts.shape[1] :].sum())
+    pictures = _in_parallel(lambda index: _check_picture(dataset, index), len(dataset), workers, progress, "Checking files")
+    for row, picture in enumerate(pictures):
+        size_of.append(picture.size)
+        problems += picture.problems
+        if picture.counts is not None:
+            counts[row] = picture.counts[: counts.shape[1]]
+            num_ignored += int(picture.counts[counts.shape[1] :].sum())
             num_labelled += 1
     sizes = Counter(size for size in size_of if size is not None)
     problems += _odd_sizes(dataset, size_of, sizes)
@@ -166,7 +167,7 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "iccld"
 
 
-def _look(dataset: FileDataset, index: int) -> _Look:
+def _check_picture(dataset: FileDataset, index: int) -> _CheckedPicture:
     problems: list[str] = []
 
     def attempt(read: Callable[[int], npt.NDArray[Any]]) -> npt.NDArray[Any] | None:
@@ -183,7 +184,7 @@ def _look(dataset: FileDataset, index: int) -> _Look:
         if image is not None and values is not None and values.shape != image.shape[:2]:
             problems.append(size_mismatch(dataset.image_paths[index], image.shape, path, values.shape))
     size = None if image is None else (image.shape[0], image.shape[1])
-    return _Look(size, None if label is None else _count(label), problems)
+    return _CheckedPicture(size, None if label is None else _count(label), problems)
 
 
 def _count(label: npt.NDArray[Any]) -> Counts:
@@ -254,14 +255,8 @@ def _read_cache(file: Path, shape: tuple[int, int]) -> Counts | None:
 def _write_cache(file: Path, counts: Counts) -> None:
     """Atomic.  A cache that cannot be written costs time, not the run: a warning."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                np.save(stream, counts, allow_pickle=False)
-            os.replace(temporary, file)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        stored = io.BytesIO()
+        np.save(stored, counts, allow_pickle=False)
+        write_atomically(file, stored.getvalue(), is_shared=True)
     except OSError as error:
         warnings.warn(f"class counts were not cached in {file.parent}: {error.strerror or error}", stacklevel=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from iccld.errors import DataError
 from iccld.evaluation.confusion import Confusion
+from iccld.files import write_atomically
 
 
 @dataclass
@@ -28,11 +29,9 @@ class Record:
 
     def save(self, path: Path) -> None:
         """Write one compressed .npz, whole or not at all; makes the folder."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.part")
-        with partial.open("wb") as file:
-            np.savez_compressed(file, names=np.array(self.names), matrices=np.stack([one.matrix for one in self.confusions]))
-        os.replace(partial, path)
+        stored = io.BytesIO()
+        np.savez_compressed(stored, names=np.array(self.names), matrices=np.stack([one.matrix for one in self.confusions]))
+        write_atomically(path, stored.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> Record:

@@ -1,135 +1,111 @@
-"""Table 1: {without, with} the inter-coder connection × {step 1, step 1 & 2}, and step 1 for as long as both as the control.
-
-The control is a step 1 whose whole schedule is as long as step 1 and step 2 together, from the same source checkpoint.  It is not step 1
-gone on with: its learning rate has fallen to 0 by then, so that a continuation would be a restart with a schedule of its own.
-"""
+"""`iccld ablate`: the paper's Table 1, with the controls that the connection and step 2 have to beat."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
-from iccld.errors import CheckpointError
-from iccld.experiments import reported
-from iccld.experiments.outcome import Outcome, Outcomes, class_spreads, miou_of, paired_gain, read_outcome
-from iccld.experiments.table import Column, Row, Table, Value, spread
+from iccld.config import Config
+from iccld.config.network import CONNECTED
+from iccld.errors import ConfigError, nearest
+from iccld.experiments.document import Document
+from iccld.experiments.experiment import READING, Finished, Options, carry_out, require_experiment
+from iccld.experiments.figures import Shown, write_grid
+from iccld.experiments.outcome import provenance
+from iccld.experiments.page import Figure
+from iccld.experiments.plan import RUNS, Planned, at_a_time, needs_of, source_plan, with_seed
+from iccld.experiments.state import State
+from iccld.experiments.table1 import NETWORKS, ROWS, places, read_rows, run_name, tables
+from iccld.experiments.variants import adaptation_run, after_source, matched_network, with_iterations
+from iccld.training.lock import lock_run
 
-VARIANTS = {"without": "Without the inter-coder connection", "with": "With the inter-coder connection"}
-ROWS = {"source": "Source only", "step1": "Step 1", "control": "Step 1, as long as both (control)", "step2": "Step 1 & 2"}
-
-SCORES = (
-    Column("miou", "mIoU %", best="highest"),
-    Column("over_step1", "Δ step 1"),
-    Column("over_control", "Δ control"),
-    Column("over_without", "Δ without connection"),
-    Column("best", "best checkpoint"),
-    Column("reported_gta5", "reported GTA5"),
-    Column("reported_synthia", "reported SYNTHIA"),
+STAGES = ("step1", "step2")
+LEAD = (
+    "The same recipe with and without the connection between encoder and decoder, after step 1 and after both steps. "
+    "All rows of one network and seed start from one source checkpoint, and step 1 is the same run as step 1 & 2 up to there. "
+    "The control is a step 1 whose whole schedule is as long as both steps together: a gain of step 2 counts only against it."
 )
-COSTS = (
-    Column("iterations", "gradient iterations"),
-    Column("after_source", "of these after source"),
-    Column("minutes", "minutes after source"),
-    Column("peak_memory_gib", "peak GiB", 2),
-    Column("parameters", "M parameters", 2),
-    Column("milliseconds", "ms an image", 0),
-    Column("identity_gap", "identity gap %"),
+MATCHED_LEAD = (
+    "Without the connection the decoder has fewer parameters. A third network has no connection either, and a decoder so wide that it has "
+    "as many parameters as the one with it: what width alone gains is no gain of the connection."
 )
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where one row's run lies for one seed, and which stage of it is meant."""
+def ablate(config: Config, options: Options, networks: Sequence[str] = tuple(NETWORKS)) -> Finished | None:
+    """Plan, train what is left, write table1.* and figures into `options.out`; None where only the plan was asked for.
 
-    run: Path
-    stage: str
+    networks: of `NETWORKS`, those to train.  ConfigError, before anything is computed, for a recipe or network that cannot be ablated;
+    a run that fails is told in its row and in `Finished.failures`.
+    """
+    require_experiment(config)
+    steps = after_source(config)
+    if tuple(steps) != STAGES:
+        trained = ", ".join(steps) or "nothing"
+        raise ConfigError(f"method {config.method} trains {trained} after source here; the ablation needs step1 and step2")
+    chosen = _variants(config, networks)
+    jobs = at_a_time(options.jobs, config)
+    with lock_run(options.out):
+        state = State(options.out, "ablate", config, {})
+        sources, planned = _plan(chosen, options.out, options.seeds, steps)
+        return carry_out(planned, state, options, jobs, lambda failures: _document(options, list(chosen), sources, failures))
 
 
-def places(out: Path, source: Mapping[tuple[str, int], Path], seeds: Sequence[int]) -> dict[tuple[str, str, int], Place]:
-    """(variant, row, seed) -> where it lies.  source: (variant, seed) -> run of the shared source stage."""
-    found = {}
+def _variants(config: Config, networks: Sequence[str]) -> dict[str, Config]:
+    """Name of the network -> the recipe with it, in the order of the table."""
+    for name in networks:
+        if name not in NETWORKS:
+            raise ConfigError(f"--networks: unknown network {name!r}{nearest(name, NETWORKS)}; there are {', '.join(NETWORKS)}")
+    if len(set(networks)) != len(networks):
+        raise ConfigError(f"--networks {','.join(networks)} names a network twice")
+    if config.network.preset not in CONNECTED:
+        raise ConfigError(f"network.preset {config.network.preset} has no connection to leave out; use {' or '.join(CONNECTED)}")
+    made = {
+        "without": lambda: replace(config.network, inter_coder=False),
+        "matched": lambda: matched_network(config),
+        "with": lambda: replace(config.network, inter_coder=True),
+    }
+    return {name: replace(config, network=made[name]()) for name in NETWORKS if name in networks}
+
+
+def _plan(
+    variants: Mapping[str, Config], out: Path, seeds: Sequence[int], steps: Mapping[str, int]
+) -> tuple[dict[tuple[str, int], Path], list[Planned]]:
+    """Source stages by (variant, seed), and all runs in the order in which they are trained: a whole seed before the next."""
+    sources: dict[tuple[str, int], Path] = {}
+    planned: list[Planned] = []
     for seed in seeds:
-        for variant in VARIANTS:
-            found[variant, "source", seed] = Place(source[variant, seed], "source")
-            found[variant, "step1", seed] = Place(out / "runs" / run_name(variant, seed), "step1")
-            found[variant, "control", seed] = Place(out / "runs" / run_name(variant, seed, is_control=True), "step1")
-            found[variant, "step2", seed] = Place(out / "runs" / run_name(variant, seed), "step2")
-    return found
+        for variant, config in variants.items():
+            own = with_seed(config, seed)
+            longer = with_iterations(own, {"step1": sum(steps.values())})
+            called = f"{NETWORKS[variant].short}, seed {seed}"
+            source = source_plan(own, out, f"source, {called}", f"source-{variant}")
+            both = adaptation_run(own, out / RUNS, run_name(variant, seed), source.run)
+            control = adaptation_run(longer, out / RUNS, run_name(variant, seed, is_control=True), source.run)
+            sources[variant, seed] = source.run
+            planned += [
+                source,
+                Planned(both, f"step 1 & 2, {called}", variant, needs_of(source)),
+                Planned(control, f"control, {called}", f"{variant}-control", needs_of(source)),
+            ]
+    return sources, planned
 
 
-def run_name(variant: str, seed: int, is_control: bool = False) -> str:
-    """Folder of a run: `with-0`, `with-0-control`."""
-    return f"{variant}-{seed}" + ("-control" if is_control else "")
-
-
-def read_rows(found: Mapping[tuple[str, str, int], Place]) -> dict[tuple[str, str], Outcomes]:
-    """(variant, row) -> outcomes by seed, of what is finished."""
-    rows: dict[tuple[str, str], dict[int, Outcome]] = {(variant, row): {} for variant in VARIANTS for row in ROWS}
-    for (variant, row, seed), place in found.items():
-        with suppress(CheckpointError):  # the row says which seeds are missing
-            rows[variant, row][seed] = read_outcome(place.run, place.stage)
-    return dict(rows)
-
-
-def tables(rows: Mapping[tuple[str, str], Outcomes], seeds: Sequence[int], failures: Mapping[str, str], block: int) -> list[Table]:
-    """Scores, classes, seeds and costs of all rows.  failures: by name of run."""
-    made = [_row(rows, variant, row, seeds, failures, block) for variant in VARIANTS for row in ROWS]
-    names = dict.fromkeys(name for outcomes in rows.values() for outcome in outcomes.values() for name in outcome.iou)
-    classes = [Column("miou", "mIoU", best="highest", has_std=False)]
-    classes += [Column(f"iou_{name}", name, best="highest", has_std=False) for name in names]
-    found = [
-        Table("Table 1: mIoU and paired differences", SCORES, made, "DA setting", (reported.NOTE,)),
-        Table("IoU by class, %", classes, made, "DA setting"),
-        Table("Cost", COSTS, made, "DA setting"),
-    ]
-    if len(seeds) > 1:
-        found.insert(1, Table("mIoU of every seed", [Column(f"seed_{seed}", f"seed {seed}", 2) for seed in seeds], made, "DA setting"))
-    return found
-
-
-def _row(
-    rows: Mapping[tuple[str, str], Outcomes], variant: str, row: str, seeds: Sequence[int], failures: Mapping[str, str], block: int
-) -> Row:
-    outcomes = rows[variant, row]
-    quoted = reported.TABLE1.get((variant, row), (None, None))
-    cells: dict[str, Value] = {"reported_gta5": quoted[0], "reported_synthia": quoted[1]}
-    note = _note(variant, row, outcomes, seeds, failures)
-    if not outcomes:
-        return Row(f"{variant}/{row}", ROWS[row], {**cells, "miou": "failed"}, "missing", VARIANTS[variant], note)
-    bases = {
-        "over_step1": (variant, "step1") if row in ("control", "step2") else None,
-        "over_control": (variant, "control") if row == "step2" else None,
-        "over_without": ("without", row) if variant == "with" else None,
-    }
-    for key, base in bases.items():
-        cells[key] = None if base is None else paired_gain(rows[base], outcomes, block)
-    return Row(f"{variant}/{row}", ROWS[row], cells | _figures(outcomes), "measured", VARIANTS[variant], note)
-
-
-def _figures(outcomes: Outcomes) -> dict[str, Value]:
-    each = list(outcomes.values())
-    gaps = [float(one.extras["identity_gap"]) for one in each if "identity_gap" in one.extras]
-    return {
-        "miou": miou_of(outcomes),
-        "best": spread(one.best for one in each),
-        **{f"seed_{seed}": one.miou for seed, one in outcomes.items()},
-        **{f"iou_{name}": value for name, value in class_spreads(outcomes).items()},
-        "iterations": each[0].iterations + each[0].source_iterations,
-        "after_source": each[0].iterations,
-        "minutes": sum(one.seconds for one in each) / len(each) / 60,
-        "peak_memory_gib": max(one.peak_memory_gib for one in each),
-        "parameters": each[0].parameters / 1e6,
-        "milliseconds": sum(one.milliseconds for one in each) / len(each),
-        "identity_gap": 100 * sum(gaps) / len(gaps) if gaps else None,
-    }
-
-
-def _note(variant: str, row: str, outcomes: Outcomes, seeds: Sequence[int], failures: Mapping[str, str]) -> str:
-    absent = [seed for seed in seeds if seed not in outcomes]
-    parts = []
-    for seed in absent:
-        name = run_name(variant, seed, is_control=row == "control")
-        parts.append(f"seed {seed}: {failures.get(name, 'not finished')}")
-    return "; ".join(parts)
+def _document(options: Options, variants: Sequence[str], sources: Mapping[tuple[str, int], Path], failures: Mapping[str, str]) -> Document:
+    found = places(options.out, sources, variants, options.seeds)
+    rows = read_rows(found)
+    runs = list(dict.fromkeys(place.run for key, place in found.items() if key[2] in rows[key[:2]]))
+    seed = options.seeds[0]
+    columns = {f"{NETWORKS[variant].short}: {ROWS[row]}": found[variant, row, seed] for variant in variants for row in STAGES}
+    shown = [Shown(title, place.run, place.stage) for title, place in columns.items()]
+    caption = f"Picture, truth, and predictions of seed {seed} after step 1 and after both steps, as in the paper's Figure 4."
+    grid = write_grid(options.out / "figures" / "figure4.png", shown)
+    return Document(
+        "table1",
+        "Inter-coder connection and second step",
+        [LEAD, MATCHED_LEAD] if "matched" in variants else [LEAD],
+        tables(rows, options.seeds, failures, options.block),
+        {**provenance(runs), "seeds": list(options.seeds), "bootstrap block": options.block},
+        READING,
+        [] if grid is None else [Figure(grid, "Figure 4: with and without connection, one step and both", caption)],
+    )

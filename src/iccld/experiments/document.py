@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from iccld.experiments.page import Figure, render
 from iccld.experiments.table import Table, as_csv, as_json, as_latex, as_markdown
+from iccld.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,5 @@ def _flat(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _write(path: Path, text: str) -> Path:
-    """Through a sibling file, so that a reader never sees half of it."""
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    write_atomically(path, text)
     return path

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from iccld.files import write_atomically
 from iccld.report.gallery import palette_image, read_mask
 from iccld.report.pictures import class_legend
 from iccld.report.run import mapping, read_run
@@ -57,10 +58,9 @@ def write_grid(path: Path, columns: Sequence[Shown], width: int = WIDTH) -> Path
                 sheet.paste(cell, (GAP + i * (width + GAP), top))
         top += max(cell.height for cell in row if cell is not None) + GAP
     sheet.paste(legend, (0, top))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}")
-    sheet.save(partial, "PNG", optimize=True)
-    os.replace(partial, path)
+    data = io.BytesIO()
+    sheet.save(data, "PNG", optimize=True)
+    write_atomically(path, data.getvalue())
     return path
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from iccld.errors import Preempted
 from iccld.experiments.units import Unit, costs, is_finished, seconds_left, share_done, share_trained
+from iccld.files import write_atomically
 from iccld.machine import available_cores
 from iccld.progress import duration, say
 from iccld.training.signals import StopRequest, stop_on_signals
@@ -100,7 +101,7 @@ class _Queue:
     def _start(self, unit: Unit) -> _Child:
         say(f"{self._place(unit)}{self.watch.left()}")
         config, log = self.out / "configs" / f"{unit.name}.yaml", self.out / "logs" / f"{unit.name}.log"
-        config.write_text(unit.config, encoding="utf-8")
+        write_atomically(config, unit.config)
         begin = log.stat().st_size if log.exists() else 0
         words = [*self.command, "adapt", "--config", str(config), "--resume", "auto", "--no_estimate"]
         share = {"OMP_NUM_THREADS": str(max(1, available_cores() // self.jobs))} if self.jobs > 1 else {}

@@ -152,7 +152,7 @@ def random_batch(config: Config, num_classes: int) -> DomainBatch:
 def one_step(method: Method, batch: DomainBatch, engine: Engine, iteration: int) -> None:
     """The method's step as the loop takes it, drawn from a seed of its own."""
     with engine.autocast():
-        method.step(batch, iteration, engine.generator(0, "estimate", iteration))
+        method.step(batch, iteration, engine.draw(engine.generator(0, "estimate", iteration)))
 
 
 def _step_seconds(method: Method, batch: DomainBatch, engine: Engine, iterations: Sequence[int]) -> list[float]:

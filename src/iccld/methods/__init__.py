@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from iccld.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
-    from iccld.methods.common.parts import Optimisation, Parts
+    from iccld.config.optimisation import Optimisation
+    from iccld.methods.common.parts import Parts
     from iccld.methods.common.protocol import Stage
 
 GROUP = "iccld.methods"

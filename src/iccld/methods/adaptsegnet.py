@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
+from iccld.config.optimisation import Optimisation
 from iccld.errors import ConfigError
 from iccld.losses import SOURCE, TARGET, cross_entropy, domain_bce
 from iccld.methods.common.mixing import crop_pair, source_view
-from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import Method, Schedule, Stage
 from iccld.methods.common.schedule import warmup_poly
@@ -81,7 +82,7 @@ class AdaptSegNet(SegmenterMethod[Settings]):
     @cached_property
     def discriminator_schedule(self) -> Schedule:
         """Its learning rate decays with the segmenter's."""
-        return warmup_poly(self.discriminator_optimizer, self.plan.iterations, self.plan.warmup, self.plan.power)
+        return warmup_poly(self.discriminator_optimizer, self.plan.iterations, self.plan.warmup_steps, self.plan.power)
 
     def networks(self) -> Mapping[str, nn.Module]:
         auxiliary = {} if self.auxiliary is None else {"auxiliary": self.auxiliary}
@@ -93,13 +94,11 @@ class AdaptSegNet(SegmenterMethod[Settings]):
     def schedules(self) -> Mapping[str, Schedule]:
         return {**super().schedules(), "discriminator": self.discriminator_schedule}
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """Update the segmenter once, then the discriminators once.  Losses in nats, each ()."""
         views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A random window of each picture.
-        source, target = crop_pair(batch, views, draw)
-        assert source.label is not None
+        source, target = crop_pair(batch, self.parts.crop, views, draw)
         image = source_view(source.image, views, draw) if settings.source_light else source.image
         # 2. Class maps of both domains; the auxiliary level, where there is one, comes second.
         levels = self._logits(normalise(torch.cat([image, target.image])))  # each (2B, K, h, w)
@@ -131,7 +130,7 @@ class AdaptSegNet(SegmenterMethod[Settings]):
 
     def _map(self, logits: Tensor) -> Tensor:
         """What a discriminator sees: class probabilities, of at least 32 cells a side."""
-        crop = self.parts.views.crop
+        crop = self.parts.crop
         if self.settings.full_size or min(logits.shape[-2:]) < 32:
             logits = nn.functional.interpolate(logits, size=crop, mode="bilinear", align_corners=False)
         return logits.float().softmax(1)

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
+from iccld.config.optimisation import Optimisation
 from iccld.labels import IGNORE
 from iccld.losses import cross_entropy, label_at, prototype_distance
 from iccld.methods.common.mixing import at_size, crop_pair, label_weight, mixed_view, source_view
-from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import Method, Stage
 from iccld.methods.common.prototypes import PrototypeBank, class_sums
@@ -87,23 +88,20 @@ class Bapa(SegmenterMethod[Settings]):
     def networks(self) -> Mapping[str, nn.Module]:
         return {**super().networks(), "source_bank": self.source_bank, "target_bank": self.target_bank}
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from source and mixed pictures.  Cross-entropies in nats, each ()."""
         views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. Windows, pseudo-labels and their one weight for the batch: as DACS.
-        source, target = crop_pair(batch, views, draw)
-        assert source.label is not None
+        source, target = crop_pair(batch, self.parts.crop, views, draw)
         with torch.no_grad():
             pseudo = pseudo_label(self.ema.module(normalise(target.image)))  # (B, h, w)
         share = self.engine.all_reduce(confident_share(pseudo.confidence, settings.threshold).mean())  # ()
         weight = share.expand_as(source.label)
-        if target.valid is not None:
-            weight = weight * target.valid
+        weight = weight * target.valid
         # 2. ClassMix: half of the source's classes on the target.
         pasted = choose_classes(source.label, draw, with_ignore=settings.paste_ignore)  # (B, H, W)
         mixed = mixed_view(pasted, source.image, target.image, views, draw)
-        label_target = at_size(pseudo.label, views.crop)
+        label_target = at_size(pseudo.label, self.parts.crop)
         weight = classmix(pasted, label_weight(source.label, classes), weight)
         # 3. Boundary adaptation: the nearer to an edge of what was pasted, the more a pixel counts.
         distance = boundary_distance(pasted)  # (B, H, W) pixels
@@ -118,6 +116,7 @@ class Bapa(SegmenterMethod[Settings]):
         # 5. Prototype alignment: source classes, and the target's in what was not pasted over, edges left out.
         features_source, features_mixed = features.chunk(2)
         is_target = ~pasted & (distance >= settings.boundary_band)
+        is_target = is_target & target.valid
         loss_prototype = self._align(features_source, source.label, features_mixed, torch.where(is_target, label_target, IGNORE))
         self.update("segmenter", loss_source + loss_mixed + settings.prototype_weight * loss_prototype)
         self.ema.update(self.model, iteration)

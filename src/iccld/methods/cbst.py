@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
+from iccld.config.optimisation import Optimisation
 from iccld.errors import ConfigError
 from iccld.labels import IGNORE
 from iccld.losses import cross_entropy
 from iccld.methods.common.mixing import at_size, crop_pair, source_view
-from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import Method, Stage
 from iccld.methods.common.pseudo_label import class_histogram
@@ -133,20 +134,16 @@ class Cbst(SegmenterMethod[Settings]):
         settings = self.settings
         return min(settings.portion + settings.portion_step * max(self.finished_rounds, 0), settings.portion_cap)
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from source and target.  Losses in nats, each ()."""
         views, classes = self.parts.views, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A random window of each picture.
-        source, target = crop_pair(batch, views, draw)
-        assert source.label is not None
+        source, target = crop_pair(batch, self.parts.crop, views, draw)
         # 2. This round's labels of the target (Eq. 7).
         with torch.no_grad():
             label = balanced_label(self.labeller(normalise(target.image)).float().softmax(1), self.thresholds)  # (B, h, w)
         share = (label != IGNORE).float().mean()
-        label = at_size(label, views.crop)  # (B, H, W)
-        if target.valid is not None:
-            label = torch.where(target.valid, label, IGNORE)
+        label = torch.where(target.valid, at_size(label, self.parts.crop), IGNORE)  # (B, H, W)
         # 3. Cross-entropy on both (Eq. 4); one update.
         images = torch.cat([source.image, target.image])
         if self.settings.light:

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
+from iccld.config.optimisation import Optimisation
 from iccld.losses import contrastive, label_at
-from iccld.methods.common.daformer_parts import SelfTraining
+from iccld.methods.common.daformer_family import SelfTraining
 from iccld.methods.common.frozen_encoder import reference_encoder
 from iccld.methods.common.mixing import at_size, label_weight, source_view, strong_view
-from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import Method, Stage
 from iccld.methods.common.pseudo_label import confident_share, label_statistics, pseudo_label
@@ -30,7 +31,7 @@ from iccld.methods.common.two_resolutions import (
     uncertain_offsets,
     with_borders,
 )
-from iccld.models import Look, Segmenter, TwoResolutions, halved
+from iccld.models import Segmenter, TwoResolutionOutput, TwoResolutions, halved
 from iccld.transforms import Draw, classmix
 
 
@@ -66,19 +67,16 @@ class Cluda(SelfTraining[Settings]):
     model: TwoResolutions
 
     def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter, reference: nn.Module) -> None:
-        model = two_resolutions(segmenter, parts.views.crop, settings.attention_width, settings.enlarge)
+        model = two_resolutions(segmenter, parts.crop, settings.attention_width, settings.enlarge)
         super().__init__(parts, settings, optimisation, segmenter, reference, model=model, heads=[model.attention])
         self.uncertain_from = settings.uncertain_from * optimisation.iterations
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from source and mixed pictures.  Losses in nats, each ()."""
         views, settings, class_weight = self.parts.views, self.settings, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A window of each source picture that shows the class it was drawn for (section 3.2); any window of the target.
         bordered = with_borders(batch, settings.margin_top, settings.margin_bottom, settings.margin_side)
         source, target = self.windows(bordered, draw)
-        assert source.label is not None
-        assert target.valid is not None
         image = source_view(source.image, views, draw) if settings.source_light else source.image
         # 2. The averaged model labels the target (Eq. 3); all labels weigh the batch's share of confident ones (Eq. 4), 0 at borders.
         with torch.no_grad():
@@ -86,24 +84,24 @@ class Cluda(SelfTraining[Settings]):
         share = self.engine.all_reduce(confident_share(pseudo.confidence, settings.threshold).mean())  # ()
         # 3. ClassMix: half of the classes are cut out of the source and pasted on the target, with their labels.
         pasted = self.choose_pasted(source.label, draw)  # (B, H, W)
-        label = classmix(pasted, source.label, at_size(pseudo.label, views.crop))
+        label = classmix(pasted, source.label, at_size(pseudo.label, self.parts.crop))
         weight = classmix(pasted, label_weight(source.label, class_weight), share * target.valid)
         mixed = strong_view(classmix(pasted, source.image, target.image), views, draw, once=settings.jitter_per == "batch")
         # 4. Context and detail of source and mixed pictures, fused (Eq. 11), and the loss of both (Eq. 12).
-        offsets_source, offsets_mixed = (draw_offsets(self.model, views.crop, len(image), draw) for _ in range(2))
+        offsets_source, offsets_mixed = (draw_offsets(self.model, self.parts.crop, len(image), draw) for _ in range(2))
         if iteration >= self.uncertain_from:
             offsets_mixed = uncertain_offsets(self.model, normalise(mixed))
-        look = self.model.look(normalise(torch.cat([image, mixed])), [*offsets_source, *offsets_mixed])
-        look_source, look_mixed = look.chunk(2)
+        output = self.model.with_one_detail(normalise(torch.cat([image, mixed])), [*offsets_source, *offsets_mixed])
+        output_source, output_mixed = output.chunk(2)
         loss = partial(fused_cross_entropy, self.model, detail_weight=settings.detail_weight, count_ignored=settings.count_ignored)
-        loss_source = loss(look_source, offsets_source, source.label, class_weight=class_weight)
-        loss_mixed = loss(look_mixed, offsets_mixed, label, weight)
+        loss_source = loss(output_source, offsets_source, source.label, class_weight=class_weight)
+        loss_mixed = loss(output_mixed, offsets_mixed, label, weight)
         # 5. The context's features of the source stay where they were (DAFormer, Eq. 9).
         with torch.no_grad():
             held = self.reference(halved(self.model.enlarged(normalise(image)))).latent
-        loss_feature = self.feature_distance(look_source.latent, held, source.label)
+        loss_feature = self.feature_distance(output_source.latent, held, source.label)
         # 6. Features of the context gather by class, in source and in mixed pictures.
-        loss_contrast = self._contrast(look_source, source.label) + self._contrast(look_mixed, label, weight)
+        loss_contrast = self._contrast(output_source, source.label) + self._contrast(output_mixed, label, weight)
         # 7. One update, one average.
         loss_held = settings.feature_weight * loss_feature + settings.contrast_weight * loss_contrast
         self.update("segmenter", loss_source + loss_mixed + loss_held)
@@ -116,10 +114,10 @@ class Cluda(SelfTraining[Settings]):
         }
         return losses | label_statistics(pseudo, share, self.parts.label_space.num_classes)
 
-    def _contrast(self, look: Look, label: Tensor, weight: Tensor | None = None) -> Tensor:
-        height, width = look.features.shape[-2:]
+    def _contrast(self, output: TwoResolutionOutput, label: Tensor, weight: Tensor | None = None) -> Tensor:
+        height, width = output.features.shape[-2:]
         size = (min(self.settings.contrast_side, height), min(self.settings.contrast_side, width))
-        features = look.features
+        features = output.features
         if size != (height, width):
             features = nn.functional.interpolate(features, size=size, mode="bilinear", align_corners=False)
         small = None if weight is None else label_at(weight, size)

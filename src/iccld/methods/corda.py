@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from iccld.batch import DomainBatch
+from iccld.config.optimisation import Optimisation
 from iccld.losses import berhu, cross_entropy, label_at
 from iccld.methods.common.mixing import at_size, crop_pair, label_weight, mixed_view, source_view
-from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import Method, Stage
 from iccld.methods.common.pseudo_label import confident_share, label_statistics, pseudo_label
@@ -75,13 +76,11 @@ class Corda(SegmenterMethod[Settings]):
         super().__init__(parts, settings, optimisation, segmenter, model=model, heads=heads)
         self.settled_at = settings.settle * optimisation.iterations
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from source and mixed pictures.  Cross-entropies in nats, depth in disparities, each ()."""
         views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A random window of each picture, with its depth.
-        source, target = crop_pair(batch, views, draw)
-        assert source.label is not None
+        source, target = crop_pair(batch, self.parts.crop, views, draw)
         assert source.depth is not None
         assert target.depth is not None
         # 2. The averaged model labels the target, at first from before the exchange; one weight for the whole batch (DACS).
@@ -90,12 +89,11 @@ class Corda(SegmenterMethod[Settings]):
             pseudo = pseudo_label(labelled.first_logits if iteration < self.settled_at else labelled.logits)  # (B, h, w)
         share = self.engine.all_reduce(confident_share(pseudo.confidence, settings.threshold).mean())  # ()
         weight = share.expand_as(source.label)
-        if target.valid is not None:
-            weight = weight * target.valid
+        weight = weight * target.valid
         # 3. ClassMix: labels, weights and depth follow the picture.
         pasted = choose_classes(source.label, draw, with_ignore=settings.paste_ignore)  # (B, H, W)
         mixed = mixed_view(pasted, source.image, target.image, views, draw)
-        label = classmix(pasted, source.label, at_size(pseudo.label, views.crop))
+        label = classmix(pasted, source.label, at_size(pseudo.label, self.parts.crop))
         weight = classmix(pasted, label_weight(source.label, classes), weight)
         depth = disparity(torch.cat([source.depth, classmix(pasted, source.depth, target.depth)]))  # (2B, H, W)
         # 4. Both tasks on both pictures, before and after the exchange.
@@ -115,7 +113,7 @@ class Corda(SegmenterMethod[Settings]):
         )
         # 6. Labels whose depth the heads agree on count more.
         error = (found.depth[:, 0] - found.depth[:, 1] if settings.difficulty == "heads" else last_depth - depth).detach().float().abs()
-        weight = weight * at_size(easiness(error[rows:], depth[rows:]), views.crop)
+        weight = weight * at_size(easiness(error[rows:], depth[rows:]), self.parts.crop)
         # 7. Cross-entropy on both, one update, one average.
         loss_source, loss_mixed = torch.zeros((), device=weight.device), torch.zeros((), device=weight.device)
         for logits in (found.first_logits, found.logits):

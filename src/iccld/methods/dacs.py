@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from iccld.batch import DomainBatch
+from iccld.config.optimisation import Optimisation
 from iccld.losses import cross_entropy
 from iccld.methods.common.mixing import at_size, crop_pair, label_weight, mixed_view, source_view
-from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import Method, Stage
 from iccld.methods.common.pseudo_label import confident_share, label_statistics, pseudo_label
@@ -50,13 +51,11 @@ class Dacs(SegmenterMethod[Settings]):
 
     headline_weights = "model"  # what the released code evaluates
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from source and mixed pictures.  Losses in nats, each ()."""
         views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A random window of each picture.
-        source, target = crop_pair(batch, views, draw)
-        assert source.label is not None
+        source, target = crop_pair(batch, self.parts.crop, views, draw)
         # 2. The averaged model labels the target (Algorithm 1, line 4); one weight for the whole batch.
         with torch.no_grad():
             pseudo = pseudo_label(self.ema.module(normalise(target.image)))  # (B, h, w)
@@ -64,13 +63,12 @@ class Dacs(SegmenterMethod[Settings]):
         weight = share.expand_as(pseudo.confidence)
         if settings.pixel_weight == "pixel":
             weight = (pseudo.confidence >= settings.threshold).float()
-        weight = at_size(weight, views.crop)  # (B, H, W)
-        if target.valid is not None:
-            weight = weight * target.valid
+        weight = at_size(weight, self.parts.crop)  # (B, H, W)
+        weight = weight * target.valid
         # 3. ClassMix (lines 5-7): half of the source's classes on the target, where they weigh 1.
         pasted = choose_classes(source.label, draw, with_ignore=settings.paste_ignore)  # (B, H, W)
         mixed = mixed_view(pasted, source.image, target.image, views, draw)
-        label = classmix(pasted, source.label, at_size(pseudo.label, views.crop))
+        label = classmix(pasted, source.label, at_size(pseudo.label, self.parts.crop))
         weight = classmix(pasted, label_weight(source.label, classes), weight)
         # 4. Eq. 1: cross-entropy on both; one update, one average.
         image = source_view(source.image, views, draw) if settings.source_light else source.image

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from iccld.batch import DomainBatch
+from iccld.config.optimisation import Optimisation
 from iccld.losses import cross_entropy
-from iccld.methods.common.daformer_parts import SelfTraining, SelfTrainingSettings
+from iccld.methods.common.daformer_family import SelfTraining, SelfTrainingSettings
 from iccld.methods.common.frozen_encoder import reference_encoder
 from iccld.methods.common.mixing import at_size, border_mask, label_weight, source_view, strong_view
-from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import Method, Stage
 from iccld.methods.common.pseudo_label import confident_share, label_statistics, pseudo_label
@@ -50,24 +51,21 @@ class Daformer(SelfTraining[Settings]):
 
     model: Segmenter
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from source and mixed pictures.  Losses in nats, each ()."""
         views, settings, class_weight = self.parts.views, self.settings, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A window of each source picture that shows the class it was drawn for (section 3.2); any window of the target.
         source, target = self.windows(batch, draw)
-        assert source.label is not None
         image = source_view(source.image, views, draw) if settings.source_light else source.image
         # 2. The averaged model labels the target (Eq. 3); all labels weigh the batch's share of confident ones (Eq. 4), 0 on margins.
         with torch.no_grad():
             pseudo = pseudo_label(self.ema.module(normalise(target.image)))  # (B, h, w)
         share = self.engine.all_reduce(confident_share(pseudo.confidence, settings.threshold).mean())  # ()
-        trusted = border_mask(views.crop, settings.margin_top, settings.margin_bottom, 0.0, share.device).expand(source.label.shape)
-        if target.valid is not None:
-            trusted = trusted & target.valid
+        trusted = border_mask(self.parts.crop, settings.margin_top, settings.margin_bottom, 0.0, share.device).expand(source.label.shape)
+        trusted = trusted & target.valid
         # 3. ClassMix: half of the classes are cut out of the source and pasted on the target, with their labels.
         pasted = self.choose_pasted(source.label, draw)  # (B, H, W)
-        label = classmix(pasted, source.label, at_size(pseudo.label, views.crop))
+        label = classmix(pasted, source.label, at_size(pseudo.label, self.parts.crop))
         weight = classmix(pasted, label_weight(source.label, class_weight), share * trusted)
         mixed = strong_view(classmix(pasted, source.image, target.image), views, draw, once=settings.jitter_per == "batch")
         # 4. Cross-entropy on the source (Eq. 1) and on the mixed pictures (Eq. 2); the source's features stay where they were (Eq. 9).

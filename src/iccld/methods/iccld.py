@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
+from iccld.config.optimisation import Optimisation
 from iccld.diffusion import DdimSampler, Diffusion, check_steps
 from iccld.errors import ConfigError
 from iccld.losses import confusion_to_uniform, cross_entropy, denoising_error, domain_cross_entropy, relative_gap
 from iccld.methods.common.average import Ema
-from iccld.methods.common.mixing import at_size, label_weight, mixed_view, plain_domains
-from iccld.methods.common.parts import Optimisation, Parts, Views, adamw, normalise
+from iccld.methods.common.mixing import STYLE_SHARE, at_size, crop_source, crop_target, in_style, label_weight, mixed_view, plain_domains
+from iccld.methods.common.parts import Parts, adamw, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import DiffusionMethod, Method, Schedule, Stage
 from iccld.methods.common.pseudo_label import confident_share, label_statistics, pseudo_label
@@ -30,16 +31,14 @@ from iccld.methods.common.supervised import source_then
 from iccld.models import DiffusionSegmenter, Features, LatentScale, Segmenter
 from iccld.predictor import Predictor
 from iccld.transforms import (
-    Cropped,
+    Crop,
     Draw,
+    LabelledCrop,
     block_mask,
     blur,
     choose_classes,
     classmix,
-    exchange_amplitude,
     jitter,
-    match_moments,
-    random_crop,
     sensor_noise,
 )
 
@@ -54,8 +53,9 @@ class Settings:
     threshold: float = 0.968
     """Confidence a pseudo-label must reach to count in its image's weight (10; DACS, DAFormer)."""
     style_probability: float = 0.5
-    """Probability that a source image takes the colour moments of its target image, and, drawn apart, its Fourier amplitude."""
-    style_share: tuple[float, float] = (0.005, 0.02)
+    """Probability that a source image takes the colour moments of its target image, and, drawn apart, its Fourier amplitude.
+    `augmentation.style_probability`, where it is given, takes its place."""
+    style_share: tuple[float, float] = STYLE_SHARE
     """Range of the exchanged low-frequency square, over the image's shorter side."""
     prediction: str = "sample"
     """Step 2: what the denoiser predicts: "epsilon" (the paper) or "sample", the clean latent."""
@@ -109,17 +109,13 @@ def stages(parts: Parts, settings: Settings, optimisation: Mapping[str, Optimisa
     return source_then(parts, optimisation, step1=step1, step2=step2)
 
 
-def _look(batch: DomainBatch, views: Views, settings: Settings, draw: Draw) -> tuple[Cropped, Cropped, Tensor]:
+def _styled_pair(batch: DomainBatch, parts: Parts, settings: Settings, draw: Draw) -> tuple[LabelledCrop, Crop, Tensor]:
     """A random window of each picture, and the source's in random light and its target's colours: -> source, target, (B, 3, H, W)."""
-    source = random_crop(
-        batch.source_image, draw, views.crop, label=batch.source_label, scale=views.source_scale, stretch=views.stretch, flip=views.flip
-    )
-    target = random_crop(batch.target_image, draw, views.crop, valid=batch.target_valid, scale=views.target_scale, flip=views.flip)
-    image = jitter(
-        source.image, draw, probability=views.jitter_probability, strength=views.source_jitter, white_balance=views.white_balance
-    )
-    image = match_moments(image, target.image, draw, probability=settings.style_probability)
-    return source, target, exchange_amplitude(image, target.image, draw, probability=settings.style_probability, share=settings.style_share)
+    views = parts.views
+    probability = settings.style_probability if views.style_probability is None else views.style_probability
+    source, target = crop_source(batch, parts.crop, views, draw), crop_target(batch, parts.crop, views, draw)
+    image = jitter(source.image, draw, probability=views.jitter, strength=views.jitter_strength, white_balance=views.white_balance)
+    return source, target, in_style(image, target.image, draw, probability=probability, share=settings.style_share)
 
 
 class Step1(SegmenterMethod[Settings]):
@@ -130,26 +126,23 @@ class Step1(SegmenterMethod[Settings]):
     def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
         super().__init__(parts, settings, optimisation, segmenter, optimizer=lambda: adamw(list(segmenter.parameters()), optimisation))
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from source and mixed images.  Losses in nats, each ()."""
         views, settings = self.parts.views, self.settings
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A random window of each picture; sources take on their target's colours.
-        source, target, image = _look(batch, views, settings, draw)
-        assert source.label is not None
+        source, target, image = _styled_pair(batch, self.parts, settings, draw)
         # 2. The averaged model labels the target, without augmentation.
         with torch.no_grad():
             pseudo = pseudo_label(self.ema.module(normalise(target.image)))  # (B, H/2, W/2)
         share = confident_share(pseudo.confidence, settings.threshold)  # (B,)
         # 3. ClassMix: half of the source's classes on the target; the pseudo-labels weigh what they are worth, pasted pixels 1.
         pasted = choose_classes(source.label, draw)  # (B, H, W)
-        label = classmix(pasted, source.label, at_size(pseudo.label, views.crop))
+        label = classmix(pasted, source.label, at_size(pseudo.label, self.parts.crop))
         weight = share[:, None, None].expand_as(label)
-        if target.valid is not None:
-            weight = weight * target.valid
+        weight = weight * target.valid
         weight = classmix(pasted, label_weight(source.label, self.parts.class_weight), weight)
         mixed = mixed_view(pasted, image, target.image, views, draw)
-        image = blur(image, draw, probability=views.blur_probability, sigma=views.blur_sigma)
+        image = blur(image, draw, probability=views.blur, sigma=views.blur_sigma)
         image = sensor_noise(image, draw, std=views.noise)
         # 4. Cross-entropy (Eq. 5) on both, one update, one average.
         logits = self.model(normalise(torch.cat([image, mixed])))  # (2B, K, H/2, W/2)
@@ -203,7 +196,7 @@ class Step2(DiffusionMethod):
     @cached_property
     def schedule(self) -> Schedule:
         """The denoiser's schedule."""
-        return warmup_poly(self.optimizer, self.plan.iterations, self.plan.warmup, self.plan.power)
+        return warmup_poly(self.optimizer, self.plan.iterations, self.plan.warmup_steps, self.plan.power)
 
     def networks(self) -> Mapping[str, nn.Module]:
         return {"segmenter": self.model, "discriminator": self.discriminator}
@@ -222,8 +215,8 @@ class Step2(DiffusionMethod):
         """Measure the latents' mean and standard deviation over source, mixed and target images of these batches (14)."""
         latents = []
         for number, batch in enumerate(target_loader):
-            draw = Draw(torch.Generator().manual_seed(number), self.engine.rank, self.engine.world_size, self.engine.device)
-            images = plain_domains(batch, draw, self.parts.views.crop)
+            draw = self.engine.draw(torch.Generator().manual_seed(number))
+            images = plain_domains(batch, draw, self.parts.crop)
             latents.append(self.model.encoder(normalise(images)).latent)
         if not latents:
             return
@@ -232,13 +225,11 @@ class Step2(DiffusionMethod):
         for scale in (self.model.scale, self._average.scale):
             scale.set(mean, (square - mean.square()).clamp(min=0).sqrt())
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """Update the denoiser (and decoder) once, then the discriminator once.  Losses in nats, errors in latent variances."""
         views, settings = self.parts.views, self.settings
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. Views of source and target, pseudo-labels of the target, the mixed picture: as in step 1.
-        source, target, image = _look(batch, views, settings, draw)
-        assert source.label is not None
+        source, target, image = _styled_pair(batch, self.parts, settings, draw)
         pasted = choose_classes(source.label, draw)
         mixed = mixed_view(pasted, image, target.image, views, draw)
         rows = len(image)
@@ -294,7 +285,7 @@ class Step2(DiffusionMethod):
         return draw.integers(rows, 0, last + 1)
 
     @torch.no_grad()
-    def _targets(self, features: Features, latent: Tensor, label: Tensor, valid: Tensor | None, pasted: Tensor, draw: Draw) -> _Targets:
+    def _targets(self, features: Features, latent: Tensor, label: Tensor, valid: Tensor, pasted: Tensor, draw: Draw) -> _Targets:
         """The averaged model's labels of the target, pasted over by the source's, from latents that are there already."""
         rows = len(label)
         condition = latent[2 * rows :]
@@ -304,11 +295,10 @@ class Step2(DiffusionMethod):
         pseudo = pseudo_label(decoder(self.model.scale.restore(clean), pyramid))
         share = confident_share(pseudo.confidence, self.settings.threshold)  # (B,)
         weight = share[:, None, None].expand_as(label)
-        if valid is not None:
-            weight = weight * valid
+        weight = weight * valid
         statistics = label_statistics(pseudo, share.mean(), self.parts.label_space.num_classes)
         statistics["identity_gap"] = relative_gap(clean, condition)
-        crop = self.parts.views.crop
+        crop = self.parts.crop
         weight = classmix(pasted, label_weight(label, self.parts.class_weight), weight)
         return _Targets(classmix(pasted, label, at_size(pseudo.label, crop)), weight, statistics)
 

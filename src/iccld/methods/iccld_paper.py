@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from iccld.batch import DomainBatch
+from iccld.config.optimisation import Optimisation
 from iccld.diffusion import DdimSampler, Diffusion, check_steps
 from iccld.errors import ConfigError
 from iccld.losses import confusion_to_uniform, cross_entropy, denoising_error, domain_cross_entropy, relative_gap
 from iccld.methods.common.average import Ema
 from iccld.methods.common.conditioning import corrupt
 from iccld.methods.common.mixing import at_size, crop_pair, label_weight, mixed_view, paint, plain_domains
-from iccld.methods.common.parts import Optimisation, Parts, adam, adamw, normalise
+from iccld.methods.common.parts import Parts, adam, adamw, normalise
 from iccld.methods.common.previous_stage import segmenter_of
 from iccld.methods.common.protocol import DiffusionMethod, Method, Schedule, Stage
 from iccld.methods.common.pseudo_label import label_statistics, pseudo_label, pseudo_label_weight
@@ -133,7 +134,7 @@ def _optimizer(parameters: list[nn.Parameter], settings: Settings, optimisation:
 def _schedule(optimizer: torch.optim.Optimizer, settings: Settings, optimisation: Optimisation) -> LambdaLR:
     if settings.schedule == "epochs":
         return epoch_decay(optimizer, settings.epoch_iterations)
-    return warmup_poly(optimizer, optimisation.iterations, optimisation.warmup, optimisation.power)
+    return warmup_poly(optimizer, optimisation.iterations, optimisation.warmup_steps, optimisation.power)
 
 
 class _Scene(NamedTuple):
@@ -144,13 +145,12 @@ class _Scene(NamedTuple):
     target: Tensor
     label: Tensor
     pasted: Tensor
-    valid: Tensor | None
+    valid: Tensor
 
 
-def _look(batch: DomainBatch, parts: Parts, draw: Draw) -> _Scene:
+def _scene(batch: DomainBatch, parts: Parts, draw: Draw) -> _Scene:
     """Crop and flip both pictures, paste half of the source's classes on the target with pixel-level augmentation (ClassMix)."""
-    source, target = crop_pair(batch, parts.views, draw)
-    assert source.label is not None
+    source, target = crop_pair(batch, parts.crop, parts.views, draw)
     pasted = choose_classes(source.label, draw)
     mixed = mixed_view(pasted, source.image, target.image, parts.views, draw)
     return _Scene(source.image, mixed, target.image, source.label, pasted, target.valid)
@@ -168,11 +168,10 @@ class _Targets(NamedTuple):
 def _mix_labels(logits: Tensor, scene: _Scene, settings: Settings, parts: Parts) -> _Targets:
     """Pseudo-labels from (B, K, h, w) logits of the target, pasted over by the source's labels (10)."""
     pseudo = pseudo_label(logits)
-    size = parts.views.crop
+    size = parts.crop
     label = at_size(pseudo.label, size)
     weight = at_size(pseudo_label_weight(pseudo.confidence, settings.threshold, settings.pseudo_label_weight), size)
-    if scene.valid is not None:
-        weight = weight * scene.valid
+    weight = weight * scene.valid
     weight = classmix(scene.pasted, label_weight(scene.label, parts.class_weight), weight)
     share = (pseudo.confidence >= settings.threshold).float().mean()
     statistics = label_statistics(pseudo, share, parts.label_space.num_classes)
@@ -196,11 +195,10 @@ class Step1(SegmenterMethod[Settings]):
         self.headline_weights = settings.predict_with
         self.ema.ramp = settings.ema_ramp
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from source and mixed images.  Losses in nats, each ()."""
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. Source, target and their ClassMix.
-        scene = _look(batch, self.parts, draw)
+        scene = _scene(batch, self.parts, draw)
         # 2. The student (the average) labels the target, without augmentation.
         with torch.no_grad():
             targets = _mix_labels(self.ema.module(normalise(scene.target)), scene, self.settings, self.parts)
@@ -269,8 +267,8 @@ class Step2(DiffusionMethod):
         """Measure the scale of what is diffused over source, mixed and target images of these batches (14)."""
         latents = []
         for number, batch in enumerate(target_loader):
-            draw = Draw(torch.Generator().manual_seed(number), self.engine.rank, self.engine.world_size, self.engine.device)
-            images = plain_domains(batch, draw, self.parts.views.crop)
+            draw = self.engine.draw(torch.Generator().manual_seed(number))
+            images = plain_domains(batch, draw, self.parts.crop)
             features = self.model.encoder(normalise(images))
             latents.append(self._diffused(features, None).float())
         if not latents or self.settings.latent_scale == "none":
@@ -284,12 +282,11 @@ class Step2(DiffusionMethod):
         for scale in (self.model.scale, cast(DiffusionSegmenter, self.ema.module).scale):
             scale.set(mean.expand_as(scale.mean), std.expand_as(scale.std))
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """Update the denoiser once, then the discriminator once.  Losses in nats, errors in latent variances, each ()."""
         settings = self.settings
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. Source, mixed and target; row r belongs to domain[r].
-        scene = _look(batch, self.parts, draw)
+        scene = _scene(batch, self.parts, draw)
         images, rows = torch.cat([scene.source, scene.mixed, scene.target]), len(scene.source)
         domain = torch.arange(3, device=images.device).repeat_interleave(rows)
         # 2. The frozen encoder gives what is diffused and what the denoiser is told of it.
@@ -350,7 +347,7 @@ class Step2(DiffusionMethod):
         if self.settings.diffuse == "image":
             return features.latent
         if self.settings.diffuse == "prediction" or label is None:
-            label = at_size(self.first(features.latent, features.pyramid).argmax(1), self.parts.views.crop)
+            label = at_size(self.first(features.latent, features.pyramid).argmax(1), self.parts.crop)
         painted = paint(label, torch.from_numpy(self.parts.label_space.palette) / 255)
         return cast(Features, self.model.encoder(normalise(painted))).latent
 
@@ -359,8 +356,8 @@ class Step2(DiffusionMethod):
         latent = features.latent
         if self.settings.condition == "view":
             views = self.parts.views
-            other = jitter(images, draw, probability=1.0, strength=views.mixed_jitter)
-            other = blur(other, draw, probability=views.blur_probability, sigma=views.blur_sigma)
+            other = jitter(images, draw, probability=1.0, strength=views.mixed_jitter_strength)
+            other = blur(other, draw, probability=views.blur, sigma=views.blur_sigma)
             latent = self.model.encoder(normalise(other)).latent
         return corrupt(self.model.scale.normalise(latent), self.settings.condition, self.settings.condition_strength, draw)
 

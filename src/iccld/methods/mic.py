@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
+from iccld.config.optimisation import Optimisation
 from iccld.losses import cross_entropy
-from iccld.methods.common.daformer_parts import SelfTraining
+from iccld.methods.common.daformer_family import SelfTraining
 from iccld.methods.common.frozen_encoder import reference_encoder
 from iccld.methods.common.mixing import at_size, label_weight, source_view, strong_view
-from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import Method, Stage
 from iccld.methods.common.pseudo_label import confident_share, label_statistics, pseudo_label
@@ -63,20 +64,17 @@ class Mic(SelfTraining[Settings]):
     model: Segmenter | TwoResolutions
 
     def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter, reference: nn.Module) -> None:
-        two = two_resolutions(segmenter, parts.views.crop, settings.attention_width) if settings.resolutions == 2 else None
+        two = two_resolutions(segmenter, parts.crop, settings.attention_width) if settings.resolutions == 2 else None
         heads = [] if two is None else [two.attention]
         super().__init__(parts, settings, optimisation, segmenter, reference, model=two, heads=heads)
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from source, mixed and masked pictures.  Losses in nats, each ()."""
         views, settings, class_weight = self.parts.views, self.settings, self.parts.class_weight
         once = settings.jitter_per == "batch"
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A window of each source picture that shows the class it was drawn for (section 3.2); any window of the target.
         bordered = with_borders(batch, settings.margin_top, settings.margin_bottom, settings.margin_side)
         source, target = self.windows(bordered, draw)
-        assert source.label is not None
-        assert target.valid is not None
         image = source_view(source.image, views, draw) if settings.source_light else source.image
         # 2. The averaged model labels the target (Eq. 3); all labels weigh the batch's share of confident ones (Eq. 4), 0 at borders.
         with torch.no_grad():
@@ -85,15 +83,15 @@ class Mic(SelfTraining[Settings]):
         trusted = share * target.valid  # (B, H, W)
         # 3. ClassMix: half of the classes are cut out of the source and pasted on the target, with their labels.
         pasted = self.choose_pasted(source.label, draw)  # (B, H, W)
-        target_label = at_size(pseudo.label, views.crop)
+        target_label = at_size(pseudo.label, self.parts.crop)
         label = classmix(pasted, source.label, target_label)
         weight = classmix(pasted, label_weight(source.label, class_weight), trusted)
         mixed = strong_view(classmix(pasted, source.image, target.image), views, draw, once=once)
         # 4. Blocks of the target are hidden, zero after normalisation; what they show is to be told from their surroundings (Eq. 3, 4).
         masked = strong_view(target.image, views, draw, once=once) if settings.masked_view == "strong" else target.image
-        block = max(1, round(settings.mask_block * min(views.crop)))
+        block = max(1, round(settings.mask_block * min(self.parts.crop)))
         hidden = share.new_full((len(masked),), settings.mask_ratio)  # (B,)
-        masked = normalise(masked) * block_mask(hidden, views.crop, draw, block=block)  # (B, 3, H, W)
+        masked = normalise(masked) * block_mask(hidden, self.parts.crop, draw, block=block)  # (B, 3, H, W)
         # 5. Cross-entropy on source, mixed and masked pictures (Eq. 5, 6).
         images = torch.cat([normalise(image), normalise(mixed), masked])
         labels = ((source.label, None, class_weight), (label, weight, None), (target_label, trusted, None))
@@ -122,9 +120,9 @@ class Mic(SelfTraining[Settings]):
             logits = self.model.decoder(features.latent, features.pyramid).chunk(len(labels))  # each (B, K, h, w)
             return [cross_entropy(one, *which, count_ignored=counted) for one, which in zip(logits, labels, strict=True)], features.latent
         model, rows = self.model, len(images) // len(labels)
-        offsets = [draw_offsets(model, self.parts.views.crop, rows, draw) for _ in labels]
-        look = model.look(images, [place for places in offsets for place in places])
+        offsets = [draw_offsets(model, self.parts.crop, rows, draw) for _ in labels]
+        output = model.with_one_detail(images, [place for places in offsets for place in places])
         return [
             fused_cross_entropy(model, one, places, *which, detail_weight=self.settings.detail_weight, count_ignored=counted)
-            for one, places, which in zip(look.chunk(len(labels)), offsets, labels, strict=True)
-        ], look.latent
+            for one, places, which in zip(output.chunk(len(labels)), offsets, labels, strict=True)
+        ], output.latent

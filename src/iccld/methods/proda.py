@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
+from iccld.config.optimisation import Optimisation
 from iccld.labels import IGNORE
 from iccld.losses import (
     SOURCE,
@@ -32,7 +33,7 @@ from iccld.losses import (
     symmetric_cross_entropy,
 )
 from iccld.methods.common.mixing import crop_pair, source_view, strong_view
-from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import Method, Schedule, Stage
 from iccld.methods.common.prototypes import class_sums
@@ -140,7 +141,7 @@ class Warmup(_Restarting):
     @cached_property
     def discriminator_schedule(self) -> Schedule:
         """Its learning rate decays with the segmenter's."""
-        return warmup_poly(self.discriminator_optimizer, self.plan.iterations, self.plan.warmup, self.plan.power)
+        return warmup_poly(self.discriminator_optimizer, self.plan.iterations, self.plan.warmup_steps, self.plan.power)
 
     def networks(self) -> Mapping[str, nn.Module]:
         return {**super().networks(), "discriminator": self.discriminator}
@@ -151,12 +152,10 @@ class Warmup(_Restarting):
     def schedules(self) -> Mapping[str, Schedule]:
         return {**super().schedules(), "discriminator": self.discriminator_schedule}
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """Update the segmenter once, then the discriminator once.  Losses in nats, each ()."""
         views, classes = self.parts.views, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
-        source, target = crop_pair(batch, views, draw)
-        assert source.label is not None
+        source, target = crop_pair(batch, self.parts.crop, views, draw)
         # 1. Segmenter: label the source, and let class maps of the target pass for the source's.
         image = self._source_view(source.image, draw)
         logits = self.model(normalise(torch.cat([image, target.image])))  # (2B, K, h, w)
@@ -173,7 +172,7 @@ class Warmup(_Restarting):
 
     def _map(self, logits: Tensor) -> Tensor:
         if min(logits.shape[-2:]) < MIN_SIDE:
-            logits = F.interpolate(logits, size=self.parts.views.crop, mode="bilinear", align_corners=False)
+            logits = F.interpolate(logits, size=self.parts.crop, mode="bilinear", align_corners=False)
         return logits.float().softmax(1)
 
 
@@ -232,13 +231,11 @@ class Denoise(_Restarting):
         if totals is not None:
             self.prototypes.move(*totals, momentum=1.0)
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from the source and a strong view of the target.  Losses in nats, each ()."""
         views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A random window of each picture; the target twice, as it is and in strong light.
-        source, target = crop_pair(batch, views, draw)
-        assert source.label is not None
+        source, target = crop_pair(batch, self.parts.crop, views, draw)
         image, strong = self._source_view(source.image, draw), strong_view(target.image, views, draw)
         # 2. The fixed soft label times the weights of the prototypes, seen by the averaged model (Eq. 4, 5).
         with torch.no_grad():
@@ -247,8 +244,7 @@ class Denoise(_Restarting):
             soft = _resized(self.labeller(normalise(target.image)), size).float().softmax(1)  # (B, K, h, w)
             distances = self.prototypes.distances(features_ema)
             label = rectified_label(prototype_weights(distances, settings.temperature), soft)  # (B, h, w)
-        if target.valid is not None:
-            label = torch.where(label_at(target.valid, size), label, IGNORE)
+        label = torch.where(label_at(target.valid, size), label, IGNORE)
         # 3. Source cross-entropy; symmetric cross-entropy (Eq. 9) and evenness (Eq. 10) on the strong view.
         features = self.model.features(normalise(torch.cat([image, strong])))
         logits_source, logits_strong = self.model.decoder.logits(features).chunk(2)
@@ -297,20 +293,17 @@ class Distil(_Restarting):
     def networks(self) -> Mapping[str, nn.Module]:
         return {**super().networks(), "teacher": self.teacher}
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from the source and a strong view of the target.  Losses in nats, each ()."""
         views, settings, classes = self.parts.views, self.settings, self.parts.class_weight
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
-        source, target = crop_pair(batch, views, draw)
-        assert source.label is not None
+        source, target = crop_pair(batch, self.parts.crop, views, draw)
         image, strong = self._source_view(source.image, draw), strong_view(target.image, views, draw)
         # 1. The teacher labels the picture as it is, where it is certain, and answers softly to the strong view.
         with torch.no_grad():
             confidence, label = self.teacher(normalise(target.image)).float().softmax(1).max(1)  # (B, h, w)
             soft = self.teacher(normalise(strong))  # (B, K, h, w)
         is_certain = confidence > settings.threshold
-        if target.valid is not None:
-            is_certain = is_certain & label_at(target.valid, (int(label.shape[-2]), int(label.shape[-1])))
+        is_certain = is_certain & label_at(target.valid, (int(label.shape[-2]), int(label.shape[-1])))
         label = torch.where(is_certain, label, IGNORE)
         # 2. The student learns the source, the certain labels, and the soft answer.
         logits_source, logits_strong = self.model(normalise(torch.cat([image, strong]))).chunk(2)

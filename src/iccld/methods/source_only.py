@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from iccld.methods.common.parts import Optimisation, Parts
+from iccld.config.optimisation import Optimisation
+from iccld.methods.common.parts import Parts
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import Method, Stage
 from iccld.methods.common.supervised import Supervised

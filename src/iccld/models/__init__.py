@@ -16,7 +16,7 @@ from iccld.models.latent_scale import LatentScale
 from iccld.models.middle_features import FeatureDiscriminator, denoise_with_middle, middle_channels
 from iccld.models.patch_discriminator import PatchDiscriminator
 from iccld.models.segmenter import DiffusionSegmenter, Segmenter
-from iccld.models.two_resolutions import Look, Offsets, ScaleAttention, TwoResolutions, cut, fuse, halved
+from iccld.models.two_resolutions import Offsets, ScaleAttention, TwoResolutionOutput, TwoResolutions, cut, fuse, halved
 
 __all__ = [
     "AtrousClassifier",
@@ -34,13 +34,13 @@ __all__ = [
     "Features",
     "InterCoderDecoder",
     "LatentScale",
-    "Look",
     "Offsets",
     "PatchDiscriminator",
     "PyramidEncoder",
     "ScaleAttention",
     "Segmenter",
     "TaskPredictions",
+    "TwoResolutionOutput",
     "TwoResolutions",
     "UNetKind",
     "cut",

@@ -23,7 +23,7 @@ CONTEXT = 2
 """How many pixels of the detail one pixel of the context covers, per side."""
 
 
-class Look(NamedTuple):
+class TwoResolutionOutput(NamedTuple):
     """fused: (B, K, h, w) over the whole picture.  detail: (B, K, h_d, w_d) of the window alone.  latent, features: of the context."""
 
     fused: Tensor
@@ -31,9 +31,9 @@ class Look(NamedTuple):
     latent: Tensor
     features: Tensor
 
-    def chunk(self, parts: int) -> list[Look]:
+    def chunk(self, parts: int) -> list[TwoResolutionOutput]:
         """The rows of a batch, in equal parts."""
-        return [Look(*part) for part in zip(*(tensor.chunk(parts) for tensor in self), strict=True)]
+        return [TwoResolutionOutput(*part) for part in zip(*(tensor.chunk(parts) for tensor in self), strict=True)]
 
 
 class ScaleAttention(nn.Module):
@@ -89,14 +89,14 @@ class TwoResolutions(nn.Module):
         detail = self.slide(lambda crops, _: self.segmenter(crops), image, self.detail, stride)  # (B, K, H, W)
         return fuse(logits, attention, detail)
 
-    def look(self, image: Tensor, offsets: Offsets) -> Look:
+    def with_one_detail(self, image: Tensor, offsets: Offsets) -> TwoResolutionOutput:
         """One detail a picture, as in training (Eq. 8, 11); offsets are multiples of `CONTEXT` times the logits' stride."""
         image = self.enlarged(image)
         features, hidden, logits, attention = self._context(image)
         detail = self.segmenter(cut(image, offsets, self.detail))  # (B, K, h_d, w_d)
         stride = self.detail[0] // detail.shape[-2]
         fused = fuse(logits, attention, detail, [(y // stride, x // stride) for y, x in offsets])
-        return Look(fused, detail, features.latent, hidden)
+        return TwoResolutionOutput(fused, detail, features.latent, hidden)
 
     def context_logits(self, image: Tensor) -> Tensor:
         """What the context alone says: (B, K, h / 2, w / 2)."""

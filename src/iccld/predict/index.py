@@ -6,12 +6,14 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from iccld.errors import ConfigError, DataError
+from iccld.files import sync, write_atomically
 from iccld.predict.names import Job
-from iccld.predict.writer import fingerprint, sync, write_atomically
+from iccld.predict.writer import fingerprint
 
 SAVE_SECONDS = 2.0
 """Longest time between two writes of the index: what a kill can make a rerun repeat."""
@@ -95,11 +97,10 @@ class PredictionIndex:
         # ASCII escapes keep file names that are not valid Unicode.
         try:
             for path in [*self.unsynced, *dict.fromkeys(path.parent for path in self.unsynced)]:
-                sync(path)
+                with suppress(FileNotFoundError):  # one that is gone is left to the next run
+                    sync(path)
             self.unsynced.clear()
-            write_atomically(self.path, json.dumps(content, indent=1).encode("ascii"))
-            sync(self.path)
-            sync(self.out)
+            write_atomically(self.path, json.dumps(content, indent=1).encode("ascii"), durable="folder")
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written: {error.strerror}") from error
         self.saved_at = time.monotonic()

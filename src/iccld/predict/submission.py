@@ -17,12 +17,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from iccld.errors import ConfigError, DataError
+from iccld.files import write_atomically
 from iccld.labels import CITYSCAPES19, LabelSpace
 from iccld.labels import raw_ids as default_raw_ids
 from iccld.predict.index import PredictionIndex
 from iccld.predict.names import Job, find_pictures
 from iccld.predict.run import PredictReport, predict_jobs
-from iccld.predict.writer import describe, write_atomically
+from iccld.predict.writer import describe
 from iccld.predictor import Predictor
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -53,7 +54,7 @@ class SubmissionWriter:
         data = io.BytesIO()
         Image.fromarray(self.table[labels]).save(data, format="PNG", compress_level=6)
         files = self.files(job.name)
-        write_atomically(self.out / files["label_ids"], data.getvalue())
+        write_atomically(self.out / files["label_ids"], data.getvalue(), durable="later")  # with the index, many at once
         return describe(job, self.label_space, labels, certainty, files)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from iccld.files import write_atomically
 from iccld.labels import LabelSpace
 from iccld.predict.names import OUTPUTS, Job, output_files
 
@@ -47,7 +46,7 @@ class OutputWriter:
             options: dict[str, Any] = {"format": "JPEG", "quality": 90} if is_jpeg else {"format": "PNG", "compress_level": 4}
             data = io.BytesIO()
             pictures[folder].save(data, **options)
-            write_atomically(self.out / file, data.getvalue())
+            write_atomically(self.out / file, data.getvalue(), durable="later")  # with the index, many at once
         return describe(job, self.label_space, labels, certainty, outputs)
 
 
@@ -78,28 +77,3 @@ def fingerprint(path: Path) -> list[int]:
     except OSError:
         return [-1, -1]
     return [status.st_size, status.st_mtime_ns]
-
-
-def sync(path: Path) -> None:
-    """Force a file's content, or a folder's names, to the disk; one that is gone is left to the next run."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside the file, then replace it: readers see the old or the new one.  The next run writes over what a killed one left."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A hash, since a name of full length has no room for an ending.
-    partial = path.parent / f".{hashlib.blake2s(os.fsencode(path.name), digest_size=8).hexdigest()}.partial"
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise

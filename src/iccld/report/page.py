@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import resources
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from iccld.errors import ConfigError
+from iccld.files import write_atomically
 from iccld.report.alignment import alignments
 from iccld.report.charts import loss_charts, overview_charts, score_chart, step2_charts
 from iccld.report.gallery import gallery
@@ -33,9 +33,7 @@ def write_report(run: Path) -> Path:
     record = read_run(Path(run))
     html = render(record)
     target = record.path / "report.html"
-    partial = target.with_suffix(".html.partial")
-    partial.write_text(html, encoding="utf-8")
-    os.replace(partial, target)
+    write_atomically(target, html, is_shared=True)  # `iccld report` may be called while the run is trained
     return target
 
 

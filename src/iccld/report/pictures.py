@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from iccld.batch import Sample
 from iccld.errors import CheckpointError
+from iccld.files import write_atomically, write_json
 from iccld.report.gallery import error_map, palette_image, picture_stages, read_mask
 from iccld.report.run import Json, Run, mapping, read_run
 
@@ -83,9 +84,7 @@ def _merge_index(folder: Path, stage: str, names: list[str], label_space: LabelS
         stages = []
     space = {"names": list(label_space.names), "palette": np.asarray(label_space.palette).tolist()}
     index: dict[str, Any] = {"names": names, "stages": list(dict.fromkeys([*stages, stage])), "label_space": space}
-    partial = path.with_suffix(".json.partial")
-    partial.write_text(json.dumps(index, indent=1), encoding="utf-8")
-    os.replace(partial, path)
+    write_json(path, index, indent=1)
 
 
 def _save_mask(mask: npt.NDArray[np.uint8], palette: npt.NDArray[np.uint8], path: Path) -> None:
@@ -101,9 +100,9 @@ def _limit(image: Image.Image, resampling: Image.Resampling) -> Image.Image:
 
 
 def _replace(image: Image.Image, path: Path, **options: Any) -> None:
-    partial = path.with_name(f".{path.name}")
-    image.save(partial, path.suffix.lstrip(".").replace("jpg", "jpeg"), **options)
-    os.replace(partial, path)
+    data = io.BytesIO()
+    image.save(data, path.suffix.lstrip(".").replace("jpg", "jpeg"), **options)
+    write_atomically(path, data.getvalue())
 
 
 def contact_sheet(run: Path, *, width: int = 280, num_pictures: int = 4) -> Path:
@@ -135,9 +134,7 @@ def contact_sheet(run: Path, *, width: int = 280, num_pictures: int = 4) -> Path
         top += height + gap
     sheet.paste(legend, (0, top))
     path = record.path / "pictures" / "sheet.png"
-    partial = path.with_name(".sheet.png")
-    sheet.save(partial, "PNG", optimize=True)
-    os.replace(partial, path)
+    _replace(sheet, path, optimize=True)
     return path
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import iccld
 from iccld.machine import available_cores
 
-PACKAGES = ("torch", "diffusers", "kornia", "numpy", "pillow", "opencv-python-headless", "lightning-fabric", "safetensors")
+PACKAGES = ("torch", "diffusers", "kornia_rs", "numpy", "pillow", "opencv-python-headless", "lightning-fabric", "safetensors")
 
 
 def environment(device: str, precision: str) -> dict[str, Any]:

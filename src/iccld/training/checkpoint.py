@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from iccld.errors import CheckpointError, NumericError
+from iccld.files import sync, write_atomically
 from iccld.training.packing import pack, unpack
 
 MANIFEST = "manifest.json"
@@ -98,14 +99,14 @@ def save(
         temporary.chmod(0o755)  # mkdtemp's 0700 would hide the run from colleagues
         for name, group in files.items():
             save_file(_storable(group), temporary / name)
-            _sync(temporary / name)
-        _write(temporary / STATE, json.dumps(tree, indent=1))
+            sync(temporary / name)
+        write_atomically(temporary / STATE, json.dumps(tree, indent=1))
         entries = {name: {"bytes": (temporary / name).stat().st_size, "sha256": _digest(temporary / name)} for name in FILES}
         manifest = {"format": FORMAT, "stage": directory.name, "order": order, "iteration": iteration}
-        _write(temporary / MANIFEST, _canonical({**manifest, "fingerprint": fingerprint or {}, "files": entries}))
-        _sync(temporary)
+        write_atomically(temporary / MANIFEST, _canonical({**manifest, "fingerprint": fingerprint or {}, "files": entries}))
+        sync(temporary)
         os.replace(temporary, path)
-        _sync(directory)
+        sync(directory)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(_describe_failure(error, directory, needed)) from error
     finally:
@@ -329,19 +330,3 @@ def _canonical(manifest: Mapping[str, Any]) -> str:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(path: Path) -> None:
-    """Force a file or directory to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from iccld.machine import forced_bf16
 from iccld.methods.common.protocol import Schedule
 from iccld.training import ranks
 from iccld.training.update import Update
+from iccld.transforms import Draw
 
 Result = TypeVar("Result")
 
@@ -70,16 +71,15 @@ class Engine:
         max_skips: int = 10,
         num_threads: int | None = None,
         deterministic: bool = False,
-        spawn: bool = False,
-        fork: bool = False,
+        start: Literal["command", "spawn", "fork"] = "command",
     ) -> None:
         """Choose the device; several `devices` start only with `launch`.
 
         accelerator: "auto", "cpu" or "cuda".  precision: "fp32"; "bf16" (autocast; an error where it is not native); or
         "auto", which takes bf16 where it is.  max_norm, max_skips: see `Update`.  num_threads: CPU threads of this process.
         deterministic: refuse nondeterministic GPU kernels where there are others.  What torchrun or Slurm started is joined.
-        Otherwise `launch` runs this command again for every further device; or, with `spawn`, starts new processes with the
-        function alone; or, with `fork`, copies of this process (on a CPU, before any backward pass).
+        Otherwise start says how `launch` begins every further process: "command" runs this command again; "spawn" starts a new process
+        with the function alone; "fork" copies this process (on a CPU, before any backward pass).
         """
         if accelerator not in ("auto", "cpu", "cuda"):
             raise ConfigError(f"accelerator must be auto, cpu or cuda, got {accelerator!r}")
@@ -105,9 +105,9 @@ class Engine:
         self._starts_function = False
         is_joining = int(os.environ.get("WORLD_SIZE", "1")) > 1
         if devices * num_nodes > 1 or is_joining:
-            self._starts_function = (spawn or fork) and not is_joining
+            self._starts_function = start != "command" and not is_joining
             devices = int(os.environ.get("LOCAL_WORLD_SIZE", devices)) if is_joining else devices
-            strategy = "ddp" if not self._starts_function else "ddp_fork" if fork else "ddp_spawn"
+            strategy = "ddp" if not self._starts_function else f"ddp_{start}"
             self._fabric = _make_fabric(self.device.type, devices, num_nodes, strategy)
         self._update = Update(**self._update_arguments)
 
@@ -167,12 +167,6 @@ class Engine:
         """Whether this is rank 0, which writes files and talks."""
         return self.rank == 0
 
-    def rank_rows(self, tensor: Tensor) -> Tensor:
-        """This rank's rows of something drawn for the global batch: (world_size * B, ...) -> (B, ...)."""
-        if len(tensor) % self.world_size:
-            raise ValueError(f"{len(tensor)} rows cannot be shared by {self.world_size} ranks")
-        return tensor.chunk(self.world_size)[self.rank]
-
     def all_reduce(self, tensor: Tensor, reduction: str = "mean") -> Tensor:
         """The "mean" or "sum" over the ranks, in a new or the same tensor; waits for all of them."""
         if reduction not in ("mean", "sum"):
@@ -205,6 +199,10 @@ class Engine:
     def generator(self, seed: int, stage: str, iteration: int) -> torch.Generator:
         """A generator on the device, a function of its arguments: the same on every rank and after every resume."""
         return torch.Generator(self.device).manual_seed(derive_seed(seed, stage, iteration))
+
+    def draw(self, generator: torch.Generator) -> Draw:
+        """Draws for the global batch, of which this rank keeps its rows."""
+        return Draw(generator, self.rank, self.world_size, self.device)
 
     def seed_global(self, seed: int, stage: str, iteration: int) -> None:
         """Seed the global generators (dropout, initialisation) of Python, NumPy and torch for one iteration of this rank."""

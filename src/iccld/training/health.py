@@ -32,7 +32,7 @@ class PseudoLabelWatch:
         self.since: dict[str, int] = {}
         self.told: list[str] = []
 
-    def look(self, means: Mapping[str, Any], start: int, end: int) -> list[str]:
+    def due_warnings(self, means: Mapping[str, Any], start: int, end: int) -> list[str]:
         """Sentences that are due and new, from the means of the iterations `start` .. `end` - 1."""
         due = []
         holds = _collapses(means)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from iccld.errors import CheckpointError
 
@@ -23,36 +24,43 @@ WITHOUT_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 def lock_run(run: Path) -> Iterator[None]:
     """Hold the run directory (made when missing) for the block; CheckpointError when another process holds it.
 
-    The lock belongs to the open file, so the kernel drops it when the process dies or the machine restarts; the file stays and its
-    text only names the holder.  On a file system without locks the text decides: a process that no longer lives is taken over, one
-    of another machine, which cannot be asked, is refused with what to do.
+    The lock belongs to the open file, so the kernel drops it when the process dies or the machine restarts, and forked workers do not
+    inherit it (`filelock`); the file stays and its text only names the holder.  On a file system without locks the text decides: a process
+    that no longer lives is taken over, one of another machine, which cannot be asked, is refused with what to do.
     """
+    file, owner = run / LOCK_NAME, os.getpid()
+    lock = FileLock(file, mode=0o644, thread_local=False, fallback_to_soft=False)
     try:
         run.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(run / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        holder = _text(file).strip() or "another process"
+        raise CheckpointError(f"{run}: in use by {holder}; wait for it, stop it, or choose another output folder") from error
     except OSError as error:
-        raise CheckpointError(f"{run}: cannot be written ({error.strerror}); choose another output folder") from error
-    owner = os.getpid()
+        if error.errno not in WITHOUT_LOCKS:
+            raise CheckpointError(f"{run}: cannot be written ({error.strerror}); choose another output folder") from error
+        _refuse_living_holder(run, _text(file))
     try:
+        # Written in place: another file under this name would be another lock.
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
-            raise CheckpointError(f"{run}: in use by {holder}; wait for it, stop it, or choose another output folder") from error
+            file.write_text(_signature(owner), encoding="utf-8")
         except OSError as error:
-            if error.errno not in WITHOUT_LOCKS:
-                raise CheckpointError(f"{run}: cannot be locked ({error.strerror}); choose another output folder") from error
-            _refuse_living_holder(run, os.read(descriptor, 200).decode(errors="replace"))
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, _signature(os.getpid()).encode(), 0)
-        _close_in_children.add(descriptor)
+            raise CheckpointError(
+                f"{run}: cannot be written ({error.strerror}); free some space, or choose another output folder"
+            ) from error
         yield
     finally:
-        if os.getpid() == owner:  # a forked child has closed its copy already
-            if descriptor in _close_in_children:
-                _close_in_children.discard(descriptor)
-                os.ftruncate(descriptor, 0)  # nobody holds it now
-            os.close(descriptor)
+        if os.getpid() == owner:  # a forked child has no lock
+            with suppress(OSError):
+                os.truncate(file, 0)  # nobody holds it now
+            lock.release()
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _signature(process: int) -> str:
@@ -88,16 +96,3 @@ def _is_alive(process: int) -> bool:
     except PermissionError:
         pass  # somebody else's process
     return True
-
-
-_close_in_children: set[int] = set()
-
-
-def _close_inherited() -> None:
-    # A forked data worker would otherwise keep the lock of a training that was killed.
-    for descriptor in _close_in_children:
-        os.close(descriptor)
-    _close_in_children.clear()
-
-
-os.register_at_fork(after_in_child=_close_inherited)

@@ -21,14 +21,12 @@ from iccld.progress import say
 from iccld.training import checkpoint, snapshot
 from iccld.training.engine import Engine
 from iccld.training.health import PseudoLabelWatch
+from iccld.training.options import Evaluation, Hooks, LoopOptions
 from iccld.training.signals import Stopped, StopRequest, leaving_at_once, stop_on_signals
 from iccld.training.tracking import Metrics, RunningMeans
 
-LoaderFactory = Callable[[int, int], Iterable[DomainBatch]]
-"""(start, end) -> this rank's batches of the iterations start, ..., end - 1: a pure function of (seed, iteration)."""
-
-Evaluation = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
-"""One or several `eval` entries of metrics.jsonl; the first one's `miou` decides which checkpoint is the best."""
+LoaderFactory = Callable[[str, int, int], Iterable[DomainBatch]]
+"""(stage, start, end) -> this rank's batches of the iterations start, ..., end - 1: a pure function of (seed, stage, iteration)."""
 
 
 @dataclass(frozen=True)
@@ -52,57 +50,40 @@ def train_stage(
     method: Method,
     stage: Stage,
     loader_factory: LoaderFactory,
+    options: LoopOptions,
+    hooks: Hooks,
     *,
     engine: Engine,
     run: Path,
-    seed: int,
-    log_every: int = 50,
-    checkpoint_every: int = 500,
-    evaluate_every: int = 0,
-    on_evaluate: Callable[[Method, int], Evaluation] | None = None,
-    resume: bool = False,
-    progress: bool = True,
     order: int = 0,
-    fingerprint: Mapping[str, Any] | None = None,
-    keep_last: int = 2,
-    describe_batch: Callable[[DomainBatch], str] | None = None,
     target_loader: Iterable[DomainBatch] = (),
     is_scored: bool = False,
 ) -> StageResult:
     """Train `method`, freshly made, to the end of `stage`, or return at once when a resumed stage is finished.
 
-    Evaluation happens on rank 0 every `evaluate_every` iterations (0: never) and at the end.  `resume` goes on from the
-    newest whole checkpoint; without it existing ones are a CheckpointError.  order: the stage's position in the run.
+    Evaluation happens on rank 0 as `options` and `hooks` say.  order: the stage's position in the run.
     Preempted (exit code 75) after SIGTERM, SIGUSR1 or Ctrl-C, once the step at hand is saved; an evaluation at hand is left, and done
     after the resume.  is_scored: the evaluation at the stage's end is on record elsewhere, and is not done again for a finished stage.
     """
-    loop = _StageLoop(method, stage, engine, run, seed)
-    loop.log_every, loop.checkpoint_every, loop.evaluate_every = log_every, checkpoint_every, evaluate_every
-    loop.on_evaluate, loop.describe_batch = on_evaluate, describe_batch or _describe_indices
-    loop.order, loop.fingerprint, loop.keep_last, loop.is_scored = order, fingerprint or {}, keep_last, is_scored
-    return loop.run_to_end(loader_factory, target_loader, resume, progress)
+    loop = _StageLoop(method, stage, options, hooks, engine, run)
+    loop.order, loop.is_scored = order, is_scored
+    return loop.run_to_end(loader_factory, target_loader)
 
 
 class _StageLoop:
     """The variables of one stage's loop; `train_stage` documents them."""
 
-    log_every: int
-    checkpoint_every: int
-    evaluate_every: int
-    keep_last: int
     is_scored: bool
     order: int
-    fingerprint: Mapping[str, Any]
-    on_evaluate: Callable[[Method, int], Evaluation] | None
-    describe_batch: Callable[[DomainBatch], str]
     metrics: Metrics | None = None
 
-    def __init__(self, method: Method, stage: Stage, engine: Engine, run: Path, seed: int) -> None:
+    def __init__(self, method: Method, stage: Stage, options: LoopOptions, hooks: Hooks, engine: Engine, run: Path) -> None:
         self.method = method
         self.stage = stage
+        self.options = options
+        self.hooks = hooks
         self.engine = engine
         self.run = run
-        self.seed = seed
         self.directory = checkpoint.stage_directory(run, stage.name)
         self.means = RunningMeans()
         self.watch = PseudoLabelWatch(stage.iterations)
@@ -115,13 +96,13 @@ class _StageLoop:
         self.peak_before = 0.0
         self.started = time.monotonic()
 
-    def run_to_end(self, loader_factory: LoaderFactory, targets: Iterable[DomainBatch], resume: bool, progress: bool) -> StageResult:
+    def run_to_end(self, loader_factory: LoaderFactory, targets: Iterable[DomainBatch]) -> StageResult:
         engine, end = self.engine, self.stage.iterations
         # 1. Set up, and find out where to start.
         if engine.is_first:
             checkpoint.ensure_writable(self.run)
         self.method.setup(engine)
-        self._restore(resume)
+        self._restore()
         if self.iteration == end and self.saved == end and (self.evaluated == end or self.is_scored):
             return self._result()
         if engine.is_first:
@@ -134,7 +115,7 @@ class _StageLoop:
                 if self._is_evaluation_due() and self.evaluated != self.iteration:
                     self._evaluate()  # the signal that stopped the earlier process came before its evaluation
                 if self.iteration < end:
-                    self._train(loader_factory, targets, stop, progress)
+                    self._train(loader_factory, targets, stop)
                 else:
                     self._save()
                 if engine.any_rank(bool(stop)):
@@ -148,16 +129,16 @@ class _StageLoop:
     def _start_round(self, targets: Iterable[DomainBatch]) -> None:
         self.method.start_round(islice(targets, self.method.round_batches))
 
-    def _train(self, loader_factory: LoaderFactory, targets: Iterable[DomainBatch], stop: StopRequest, progress: bool) -> None:
+    def _train(self, loader_factory: LoaderFactory, targets: Iterable[DomainBatch], stop: StopRequest) -> None:
         start, end = self.iteration, self.stage.iterations
         label = f"Training {self.stage.name}" + (f" from {start}" if start else "")
-        shows = progress and self.engine.is_first
+        shows = self.options.progress and self.engine.is_first
         with progress_bar(label, total=end - start) if shows else nullcontext(_Silent()) as bar:
-            for batch in loader_factory(start, end):
+            for batch in loader_factory(self.stage.name, start, end):
                 if self.iteration > 0 and self.method.starts_round(self.iteration):
                     self._start_round(targets)
                 self._step(self.engine.to_device(batch))
-                note = self._log() if self.iteration % self.log_every == 0 or self.iteration == end else ""
+                note = self._log() if self.iteration % self.options.log_every == 0 or self.iteration == end else ""
                 bar.advance(1, note)
                 self._finish_iteration(stop)
                 if self.iteration == end:
@@ -169,11 +150,11 @@ class _StageLoop:
         engine, name, iteration = self.engine, self.stage.name, self.iteration
         # Every random number is a function of (seed, stage, iteration): the position is one integer, and neither an
         # evaluation nor a resume can shift what comes after it.
-        engine.seed_global(self.seed, name, iteration)
-        generator = engine.generator(self.seed, name, iteration)
-        engine.update.describe_batch = lambda: f"iteration {iteration} of {name}, {self.describe_batch(batch)}"
+        engine.seed_global(self.options.seed, name, iteration)
+        draw = engine.draw(engine.generator(self.options.seed, name, iteration))
+        engine.update.describe_batch = lambda: f"iteration {iteration} of {name}, {self.hooks.describe_batch(batch)}"
         with engine.autocast():
-            losses = self.method.step(batch, iteration, generator)
+            losses = self.method.step(batch, iteration, draw)
         self.means.add(losses)
         for notice in engine.update.notices:
             self._warn(notice)
@@ -193,14 +174,14 @@ class _StageLoop:
             name = stop.name or "a signal"
             raise Preempted(f"stopped by {name} after iteration {self.iteration} of {self.stage.name}, saved; go on with --resume auto")
         is_better = self._is_evaluation_due() and self._evaluate()
-        if is_better or self.iteration == end or self.iteration % self.checkpoint_every == 0:
+        if is_better or self.iteration == end or self.iteration % self.options.checkpoint_every == 0:
             self._save()
 
     def _is_evaluation_due(self) -> bool:
-        if self.on_evaluate is None or self.iteration == 0:
+        if self.hooks.on_evaluate is None or self.iteration == 0:
             self.evaluated = self.iteration
             return False
-        every = self.evaluate_every
+        every = self.options.evaluate_every
         is_due = self.iteration == self.stage.iterations or (every > 0 and self.iteration % every == 0)
         if not is_due:
             self.evaluated = self.iteration
@@ -211,11 +192,11 @@ class _StageLoop:
         is_better = is_left = False
         answer: Evaluation = None
         began = time.monotonic()
-        if self.engine.is_first and self.on_evaluate is not None:
+        if self.engine.is_first and self.hooks.on_evaluate is not None:
             with _training_flags_kept([*self.method.networks().values(), *self.method.ema_networks().values()]):
                 try:
                     with leaving_at_once():
-                        answer = self.on_evaluate(self.method, self.iteration)
+                        answer = self.hooks.on_evaluate(self.stage.name, self.method, self.iteration)
                 except Stopped:
                     is_left = True
         self.started += time.monotonic() - began  # training time stands still meanwhile
@@ -248,8 +229,8 @@ class _StageLoop:
         clipped = {"runaways": runaways} if runaways else {}
         statistics = {name: value for name, value in means.items() if name in STATISTICS}
         self._write({"time": round(self._seconds(), 3), "losses": losses, "lr": rate, **skipped, **clipped, **statistics})
-        start = (self.iteration - 1) // self.log_every * self.log_every
-        for sentence in self.watch.look(means, start, self.iteration):
+        start = (self.iteration - 1) // self.options.log_every * self.options.log_every
+        for sentence in self.watch.due_warnings(means, start, self.iteration):
             self._warn(sentence)
         return " ".join(f"{name} {value:.3g}" for name, value in losses.items() if isinstance(value, float))
 
@@ -277,27 +258,27 @@ class _StageLoop:
                 "last": self.last,
                 "watch": self.watch.state_dict(),
             }
-            payload = snapshot.take(self.method, self.engine.update, self.seed, progress, self.means.state_dict())
+            payload = snapshot.take(self.method, self.engine.update, self.options.seed, progress, self.means.state_dict())
             checkpoint.save(
                 self.directory,
                 self.iteration,
                 payload,
-                fingerprint=self.fingerprint,
+                fingerprint=self.options.fingerprint,
                 order=self.order,
-                keep_last=self.keep_last,
+                keep_last=self.options.keep_last,
                 keep=[self.best["iteration"]] if self.best else [],
             )
         self.saved = self.iteration
 
-    def _restore(self, resume: bool) -> None:
-        if not resume:
+    def _restore(self) -> None:
+        if not self.options.resume:
             if checkpoint.iterations(self.directory):
                 raise CheckpointError(f"{self.run}: holds a training already; go on with --resume auto, or choose another output")
             return
-        loaded = checkpoint.load_latest(self.directory, fingerprint=self.fingerprint)
+        loaded = checkpoint.load_latest(self.directory, fingerprint=self.options.fingerprint)
         if loaded is None:
             return
-        snapshot.restore(self.method, loaded, self.engine.update, self.seed)
+        snapshot.restore(self.method, loaded, self.engine.update, self.options.seed)
         try:
             progress = loaded.state["progress"]
             self.iteration, self.evaluated = int(progress["iteration"]), int(progress["evaluated"])
@@ -342,7 +323,3 @@ def _training_flags_kept(networks: Sequence[nn.Module]) -> Iterator[None]:
     finally:
         for module, is_training in flags:
             module.training = is_training
-
-
-def _describe_indices(batch: DomainBatch) -> str:
-    return f"source {batch.source_index.tolist()}, target {batch.target_index.tolist()}"

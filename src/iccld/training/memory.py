@@ -67,16 +67,29 @@ class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 class CudaAutocast(TorchFunctionMode):
     """Gives tensors of the meta device the types that bf16 autocast gives them on CUDA, and attention by the memory-efficient kernel,
-    where the meta device's own would make the whole matrix."""
+    where the meta device's own would make the whole matrix.
+
+    The meta device has no autocast; the CPU's, which does not touch its tensors, tells where autocast is on, so that code that switches it
+    off keeps its types here too.
+    """
 
     def __init__(self, bf16: bool) -> None:
         super().__init__()
-        self.bf16 = bf16
+        self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=bf16, cache_enabled=False)
+
+    def __enter__(self) -> CudaAutocast:
+        self.autocast.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        self.autocast.__exit__(*raised)
 
     def __torch_function__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(function, "__name__", "")
-        if self.bf16 and (name in IN_BF16 or name in IN_FP32):
+        if torch.is_autocast_enabled("cpu") and (name in IN_BF16 or name in IN_FP32):
             dtype = torch.bfloat16 if name in IN_BF16 else torch.float32
             args, kwargs = tree_map(lambda x: _cast(x, dtype), (args, kwargs))
         if name == "scaled_dot_product_attention":

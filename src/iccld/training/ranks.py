@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TypeVar
 
 from iccld import errors
+from iccld.files import write_json
 
 Result = TypeVar("Result")
 
@@ -54,9 +55,7 @@ def reporting(folder: Path, rank: int) -> Iterator[None]:
     try:
         yield
     except errors.IccldError as error:
-        temporary = folder / f"{rank:06d}.part"
-        temporary.write_text(json.dumps({"error": type(error).__name__, "message": str(error)}), encoding="utf-8")
-        os.replace(temporary, folder / f"{rank:06d}.json")
+        write_json(folder / f"{rank:06d}.json", {"error": type(error).__name__, "message": str(error)})
         raise
 
 

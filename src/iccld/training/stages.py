@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from iccld.batch import DomainBatch
 from iccld.errors import Preempted
 from iccld.methods.common.protocol import Method, Stage
 from iccld.training.engine import Engine
-from iccld.training.loop import Evaluation, StageResult, train_stage
+from iccld.training.loop import LoaderFactory, StageResult, train_stage
+from iccld.training.options import Hooks, LoopOptions
 from iccld.training.signals import Stopped, leaving_at_once, stop_on_signals
 
 
@@ -26,31 +26,22 @@ class RunResult:
 
 def run_stages(
     stages: Sequence[Stage],
-    loader_factory: Callable[[str, int, int], Iterable[DomainBatch]],
+    loader_factory: LoaderFactory,
+    options: LoopOptions,
+    hooks: Hooks | None = None,
     *,
     engine: Engine,
     run: Path,
-    seed: int,
-    log_every: int = 50,
-    checkpoint_every: int = 500,
-    evaluate_every: int = 0,
-    on_evaluate: Callable[[str, Method, int], Evaluation] | None = None,
-    on_stage_end: Callable[[str, Method, StageResult], None] | None = None,
-    resume: bool = False,
-    progress: bool = True,
     previous: Method | None = None,
-    fingerprint: Mapping[str, Any] | None = None,
-    keep_last: int = 2,
-    describe_batch: Callable[[DomainBatch], str] | None = None,
     target_loader: Iterable[DomainBatch] = (),
     scored: Collection[str] = (),
 ) -> RunResult:
-    """Run the stages in order; arguments as in `train_stage`, the callables with the stage's name first.
+    """Run the stages in order; arguments as in `train_stage`.
 
-    previous: the finished method that the first stage starts from, when it was trained elsewhere.  on_stage_end is called
-    on rank 0 after each stage, also after one that a resume found finished; a stop signal leaves it at once, and a resume calls it again.
-    scored: stages whose evaluation at the end is on record.  Hold `lock_run` around this.
+    previous: the finished method that the first stage starts from, when it was trained elsewhere.  scored: stages whose evaluation at the
+    end is on record.  Hold `lock_run` around this.
     """
+    hooks = hooks or Hooks()
     if not stages:
         raise ValueError("a method needs at least one stage")
     if len({stage.name for stage in stages}) != len(stages):
@@ -59,30 +50,22 @@ def run_stages(
     results: dict[str, StageResult] = {}
     with stop_on_signals():  # one request for all stages and their scores: no signal is lost in between
         for order, stage in enumerate(stages):
-            engine.seed_global(seed, stage.name, -1)  # initial weights depend on the seed and stage, not on what ran before
+            engine.seed_global(options.seed, stage.name, -1)  # initial weights depend on the seed and stage, not on what ran before
             method = stage.make_method(method)
             results[stage.name] = train_stage(
                 method,
                 stage,
-                partial(loader_factory, stage.name),
+                loader_factory,
+                options,
+                hooks,
                 engine=engine,
                 run=run,
-                seed=seed,
-                log_every=log_every,
-                checkpoint_every=checkpoint_every,
-                evaluate_every=evaluate_every,
-                on_evaluate=None if on_evaluate is None else partial(on_evaluate, stage.name),
-                resume=resume,
-                progress=progress,
                 order=order,
-                fingerprint=fingerprint,
-                keep_last=keep_last,
-                describe_batch=describe_batch,
                 target_loader=target_loader,
                 is_scored=stage.name in scored,
             )
-            if on_stage_end is not None:
-                _end_stage(partial(on_stage_end, stage.name, method, results[stage.name]), stage.name, engine)
+            if hooks.on_stage_end is not None:
+                _end_stage(partial(hooks.on_stage_end, stage.name, method, results[stage.name]), stage.name, engine)
     assert method is not None
     return RunResult(method, results)
 

@@ -12,6 +12,8 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor
 
+from iccld.files import write_atomically
+
 
 class Metrics:
     """Appends to a run's metrics.jsonl, line by line; on opening it drops the lines that training is about to write again."""
@@ -51,9 +53,7 @@ class Metrics:
             if is_kept:
                 kept.append(line)
         if dropped:
-            temporary = self.path.with_name(f".{self.path.name}.tmp-{os.getpid()}")
-            temporary.write_text("".join(kept), encoding="utf-8")
-            os.replace(temporary, self.path)
+            write_atomically(self.path, "".join(kept))
 
 
 class RunningMeans:

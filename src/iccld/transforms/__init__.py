@@ -4,14 +4,16 @@ from iccld.transforms.boundary import boundary_distance
 from iccld.transforms.classmix import choose_classes, classes_present, classmix
 from iccld.transforms.draw import Draw
 from iccld.transforms.fourier import exchange_amplitude
-from iccld.transforms.geometry import Cropped, choosy_crop, halve, random_crop
+from iccld.transforms.geometry import Crop, LabelledCrop, WindowRule, choosy_crop, halve, labelled_crop, random_crop
 from iccld.transforms.masking import block_mask
 from iccld.transforms.moments import match_moments
 from iccld.transforms.photometric import blur, jitter, sensor_noise
 
 __all__ = [
-    "Cropped",
+    "Crop",
     "Draw",
+    "LabelledCrop",
+    "WindowRule",
     "block_mask",
     "blur",
     "boundary_distance",
@@ -22,6 +24,7 @@ __all__ = [
     "exchange_amplitude",
     "halve",
     "jitter",
+    "labelled_crop",
     "match_moments",
     "random_crop",
     "sensor_noise",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from iccld.transforms.draw import Draw
@@ -54,13 +55,28 @@ def _hue_matrix(angle: Tensor, luma: Tensor) -> Tensor:
 @full_precision
 def blur(image: Tensor, draw: Draw, *, probability: float = 0.5, sigma: tuple[float, float] = (0.15, 1.15)) -> Tensor:
     """Gaussian blur with sigma drawn per sample in pixels (DACS: U(0.15, 1.15) with probability 0.5): (B, 3, H, W) -> the same."""
-    from kornia.filters import gaussian_blur2d  # half a second that prediction does without
-
     batch = image.shape[0]
     width = draw.uniform(batch, low=sigma[0], high=sigma[1])
-    kernel = 2 * int(2.5 * sigma[1] + 0.5) + 1
-    blurred = gaussian_blur2d(image, (kernel, kernel), width[:, None].expand(batch, 2))
+    blurred = gaussian_blur(image, width, radius=int(2.5 * sigma[1] + 0.5))
     return torch.where(draw.chosen(batch, probability)[:, None, None, None], blurred, image)
+
+
+def gaussian_blur(image: Tensor, sigma: Tensor, radius: int) -> Tensor:
+    """Each image with its own Gaussian: (B, C, H, W), (B,) standard deviations in pixels -> (B, C, H, W).
+
+    The Gaussian exp(-n² / 2σ²) at the offsets n = -radius..radius, scaled to sum 1, along rows and then along columns; borders are mirrored
+    about the outermost pixel, so both sides must be longer than `radius`.  σ = 0 leaves the image as it is.
+    """
+    batch, channels, height, width = image.shape
+    offset = torch.arange(2 * radius + 1, device=image.device, dtype=image.dtype) - radius
+    variance = sigma[:, None].to(image.dtype).pow(2)
+    weight = torch.exp(-offset.pow(2) / (2 * variance).clamp(min=torch.finfo(image.dtype).tiny))  # (B, 2 radius + 1)
+    weight = weight / weight.sum(-1, keepdim=True)
+    kernel = weight.repeat_interleave(channels, 0)[:, None]  # (B C, 1, 2 radius + 1): one convolution whose groups are the B C planes
+    planes = image.reshape(1, batch * channels, height, width)
+    planes = F.conv2d(F.pad(planes, (radius, radius, 0, 0), mode="reflect"), kernel[:, :, None, :], groups=batch * channels)
+    planes = F.conv2d(F.pad(planes, (0, 0, radius, radius), mode="reflect"), kernel[:, :, :, None], groups=batch * channels)
+    return planes.reshape(image.shape)
 
 
 def sensor_noise(image: Tensor, draw: Draw, *, probability: float = 0.5, std: float = 0.03) -> Tensor:

@@ -19,7 +19,8 @@ def full_precision(transform: Callable[Concatenate[Tensor, Arguments], Result]) 
 
     @functools.wraps(transform)
     def in_full_precision(image: Tensor, /, *arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
-        with torch.autocast(image.device.type, enabled=False):
+        kind = image.device.type
+        with torch.autocast(kind if torch.amp.is_autocast_available(kind) else "cpu", enabled=False):  # the meta device has none of its own
             return transform(image, *arguments, **options)
 
     return in_full_precision

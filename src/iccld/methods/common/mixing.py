@@ -6,59 +6,98 @@ import torch
 from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
-from iccld.methods.common.parts import Views
-from iccld.transforms import Cropped, Draw, blur, choose_classes, choosy_crop, classmix, jitter, random_crop, sensor_noise
+from iccld.config.views import Views
+from iccld.transforms import (
+    Crop,
+    Draw,
+    LabelledCrop,
+    WindowRule,
+    blur,
+    choose_classes,
+    choosy_crop,
+    classmix,
+    exchange_amplitude,
+    jitter,
+    labelled_crop,
+    match_moments,
+    random_crop,
+    sensor_noise,
+)
+
+STYLE_SHARE = (0.005, 0.02)
+"""Range of the half-side of the exchanged low-frequency square, over the picture's shorter side; a choice, below FDA's 0.01 to 0.09."""
 
 
-def crop_pair(batch: DomainBatch, views: Views, draw: Draw) -> tuple[Cropped, Cropped]:
-    """A random window of each picture with its maps, otherwise as it was taken: -> (source, target)."""
-    source = random_crop(
+def crop_source(batch: DomainBatch, crop: tuple[int, int], views: Views, draw: Draw) -> LabelledCrop:
+    """A random window of each source picture with its maps, otherwise as it was taken."""
+    return labelled_crop(
         batch.source_image,
         draw,
-        views.crop,
+        crop,
         label=batch.source_label,
         depth=batch.source_depth,
         scale=views.source_scale,
         stretch=views.stretch,
         flip=views.flip,
     )
-    target = random_crop(
+
+
+def crop_target(batch: DomainBatch, crop: tuple[int, int], views: Views, draw: Draw) -> Crop:
+    """A random window of each target picture with its maps, otherwise as it was taken."""
+    return random_crop(
         batch.target_image,
         draw,
-        views.crop,
+        crop,
         valid=batch.target_valid,
         depth=batch.target_depth,
         scale=views.target_scale,
         flip=views.flip,
     )
-    return source, target
 
 
-def crop_rare_pair(
-    batch: DomainBatch, views: Views, draw: Draw, *, min_share: float, max_share: float, tries: int
-) -> tuple[Cropped, Cropped]:
+def crop_pair(batch: DomainBatch, crop: tuple[int, int], views: Views, draw: Draw) -> tuple[LabelledCrop, Crop]:
+    """A random window of each picture with its maps: -> (source, target).  Sources in their target's colours where `views` lends them."""
+    source, target = crop_source(batch, crop, views, draw), crop_target(batch, crop, views, draw)
+    return lent_style(source, target, views, draw), target
+
+
+def crop_rare_pair(batch: DomainBatch, crop: tuple[int, int], views: Views, draw: Draw, rule: WindowRule) -> tuple[LabelledCrop, Crop]:
     """`crop_pair` whose source windows show the class each picture was drawn for, and no class too much (`choosy_crop`)."""
     source = choosy_crop(
         batch.source_image,
         draw,
-        views.crop,
+        crop,
         label=batch.source_label,
         wanted=batch.source_class,
-        min_share=min_share,
-        max_share=max_share,
-        tries=tries,
+        rule=rule,
         scale=views.source_scale,
         stretch=views.stretch,
         flip=views.flip,
     )
-    target = random_crop(batch.target_image, draw, views.crop, valid=batch.target_valid, scale=views.target_scale, flip=views.flip)
-    return source, target
+    target = crop_target(batch, crop, views, draw)
+    return lent_style(source, target, views, draw), target
+
+
+def lent_style(source: LabelledCrop, target: Crop, views: Views, draw: Draw) -> LabelledCrop:
+    """The source in its target's colours with `views.style_probability`; as it is, and without a draw, where that is None or 0."""
+    if not views.style_probability:
+        return source
+    return source._replace(image=in_style(source.image, target.image, draw, probability=views.style_probability))
+
+
+def in_style(image: Tensor, style: Tensor, draw: Draw, *, probability: float, share: tuple[float, float] = STYLE_SHARE) -> Tensor:
+    """Each picture with the colour moments of its style picture, and, drawn apart, its Fourier amplitude at the lowest frequencies.
+
+    (B, 3, H, W) twice, 0..1 -> (B, 3, H, W), 0..1.  share: see `exchange_amplitude`.
+    """
+    image = match_moments(image, style, draw, probability=probability)
+    return exchange_amplitude(image, style, draw, probability=probability, share=share)
 
 
 def source_view(image: Tensor, views: Views, draw: Draw) -> Tensor:
     """The source in random light, as the source stage sees it: (B, 3, H, W) in 0..1 -> the same."""
-    image = jitter(image, draw, probability=views.jitter_probability, strength=views.source_jitter, white_balance=views.white_balance)
-    image = blur(image, draw, probability=views.blur_probability, sigma=views.blur_sigma)
+    image = jitter(image, draw, probability=views.jitter, strength=views.jitter_strength, white_balance=views.white_balance)
+    image = blur(image, draw, probability=views.blur, sigma=views.blur_sigma)
     return sensor_noise(image, draw, std=views.noise)
 
 
@@ -74,13 +113,13 @@ def strong_view(image: Tensor, views: Views, draw: Draw, *, once: bool = False) 
     each picture either way.
     """
     if not once:
-        image = jitter(image, draw, probability=views.jitter_probability, strength=views.mixed_jitter)
-        return blur(image, draw, probability=views.blur_probability, sigma=views.blur_sigma)
+        image = jitter(image, draw, probability=views.jitter, strength=views.mixed_jitter_strength)
+        return blur(image, draw, probability=views.blur, sigma=views.blur_sigma)
     batch = draw.shared()
-    jittered = jitter(image, draw, probability=1.0, strength=views.mixed_jitter)
-    image = torch.where(batch.chosen(1, views.jitter_probability)[:, None, None, None], jittered, image)
+    jittered = jitter(image, draw, probability=1.0, strength=views.mixed_jitter_strength)
+    image = torch.where(batch.chosen(1, views.jitter)[:, None, None, None], jittered, image)
     blurred = blur(image, draw, probability=1.0, sigma=views.blur_sigma)
-    return torch.where(batch.chosen(1, views.blur_probability)[:, None, None, None], blurred, image)
+    return torch.where(batch.chosen(1, views.blur)[:, None, None, None], blurred, image)
 
 
 def label_weight(label: Tensor, class_weight: Tensor | None) -> Tensor:
@@ -110,9 +149,8 @@ def at_size(values: Tensor, size: tuple[int, int]) -> Tensor:
 
 def plain_domains(batch: DomainBatch, draw: Draw, crop: tuple[int, int]) -> Tensor:
     """Unaugmented crops of the three domains, as statistics are measured on: -> (3B, 3, H, W) in 0..1; source, mixed, target."""
-    source = random_crop(batch.source_image, draw, crop, label=batch.source_label)
+    source = labelled_crop(batch.source_image, draw, crop, label=batch.source_label)
     target = random_crop(batch.target_image, draw, crop)
-    assert source.label is not None
     mixed = classmix(choose_classes(source.label, draw), source.image, target.image)
     return torch.cat([source.image, mixed, target.image])
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from iccld.methods.common.parts import Optimisation, adamw
+from iccld.config.optimisation import Optimisation
+from iccld.methods.common.parts import adamw
 from iccld.models import Segmenter
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from iccld.config.optimisation import Optimisation
+from iccld.config.views import Views
 from iccld.labels import LabelSpace
 from iccld.models import Denoiser, DomainDiscriminator, Segmenter
 from iccld.predictor import Predictor
@@ -15,60 +17,6 @@ from iccld.predictor import Predictor
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 """Channel statistics of ImageNet, in 0..1: what pre-trained backbones expect, and as good as any for the others."""
-
-
-@dataclass(frozen=True)
-class Views:
-    """How training looks at pictures.  Every field is a probability, a range or a strength of `iccld.transforms`."""
-
-    crop: tuple[int, int] = (192, 256)
-    """Height and width of a training crop, pixels."""
-    source_scale: tuple[float, float] = (0.9, 1.8)
-    """Enlargement of the source before cropping, drawn log-uniformly."""
-    target_scale: tuple[float, float] = (1.0, 1.4)
-    """Enlargement of the target before cropping."""
-    stretch: float = 0.15
-    """Largest change of the source's aspect ratio."""
-    jitter_probability: float = 0.8
-    """Colour jitter: probability (DACS)."""
-    source_jitter: float = 0.35
-    """Colour jitter of source images: strength."""
-    mixed_jitter: float = 0.25
-    """Colour jitter of mixed images: strength (DACS)."""
-    flip: float = 0.5
-    """Probability of a mirror image."""
-    white_balance: float = 0.2
-    """Largest gain of a colour channel of source images, in stops."""
-    blur_probability: float = 0.5
-    """Blur: probability (DACS)."""
-    blur_sigma: tuple[float, float] = (0.15, 1.15)
-    """Blur: range of sigma in pixels (DACS)."""
-    half_resolution: float = 0.0
-    """Share of the source stage's steps, its first ones, that see crops at half resolution: a quarter of the cost."""
-    noise: float = 0.04
-    """Largest standard deviation of sensor noise on source images, of full scale."""
-
-
-@dataclass(frozen=True)
-class Optimisation:
-    """One stage's optimisation."""
-
-    iterations: int
-    """Steps of the stage."""
-    learning_rate: float = 1e-3
-    """Peak learning rate."""
-    warmup: int = 0
-    """Steps of linear warm-up."""
-    weight_decay: float = 0.01
-    """AdamW's decoupled weight decay (DAFormer)."""
-    power: float = 1.0
-    """Exponent of the polynomial decay."""
-    ema_decay: float = 0.99
-    """Decay of the averaged weights: 0.999 over 40k iterations, 0.99 over a few thousand."""
-    optimizer: str = "adamw"
-    """"adamw", or "sgd" with momentum 0.9."""
-    head_factor: float = 1.0
-    """Learning rate of everything behind the encoder, over the encoder's."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +28,9 @@ class Parts:
     make_discriminator: Callable[[], DomainDiscriminator]
     label_space: LabelSpace
     views: Views
+    """How training looks at pictures."""
+    crop: tuple[int, int]
+    """Height and width of a training crop, pixels."""
     working_size: tuple[int, int]
     """Target images are resized to this area before prediction."""
     latent_channels: int

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
+from iccld.transforms import Draw
 
 if TYPE_CHECKING:
     from iccld.predictor import Predictor
@@ -58,8 +59,8 @@ class Engine(Protocol):
     def place(self, network: nn.Module) -> None:
         """Move a network to the device and memory format, in place; its parameters stay the same objects."""
 
-    def rank_rows(self, tensor: Tensor) -> Tensor:
-        """This rank's rows of something drawn for the global batch: (world_size * B, ...) -> (B, ...)."""
+    def draw(self, generator: torch.Generator) -> Draw:
+        """Draws for the global batch of which this rank keeps its rows; the generator is in the same state on every rank."""
 
     def all_reduce(self, tensor: Tensor, reduction: str = "mean") -> Tensor:
         """The mean or sum of a tensor over the ranks; the tensor itself when there is one rank."""
@@ -112,11 +113,12 @@ class Method(ABC):
         self.update = engine.update
 
     @abstractmethod
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """Train on one batch; returns detached scalars, and optionally the tensors named in `STATISTICS`.
 
-        The batch lies on the device and is this rank's share.  `iteration` counts from 0 within the stage.  `generator` lies
-        on the device and is in the same state on every rank: draw for the global batch, then take `engine.rank_rows`.
+        The batch lies on the device and is this rank's share.  `iteration` counts from 0 within the stage.  Every random
+        number comes from `draw`: it draws for the batch of all ranks and keeps this rank's rows, so that a step does not depend on how
+        many there are.
         """
 
     def start_round(self, target_loader: Iterable[DomainBatch]) -> None:

@@ -9,9 +9,10 @@ from typing import Generic, TypeVar
 import torch
 from torch import nn
 
+from iccld.config.optimisation import Optimisation
 from iccld.methods.common.average import Ema
 from iccld.methods.common.optimizers import segmenter_optimizer
-from iccld.methods.common.parts import Optimisation, Parts
+from iccld.methods.common.parts import Parts
 from iccld.methods.common.protocol import Method, Schedule
 from iccld.methods.common.schedule import warmup_poly
 from iccld.models import Segmenter
@@ -53,7 +54,7 @@ class SegmenterMethod(Method, Generic[S]):
         self.ema = Ema(self.model, optimisation.ema_decay)
         self._make_optimizer = optimizer or (lambda: segmenter_optimizer(segmenter, optimisation, *heads))
         self._make_schedule = schedule or partial(
-            warmup_poly, iterations=optimisation.iterations, warmup=optimisation.warmup, power=optimisation.power
+            warmup_poly, iterations=optimisation.iterations, warmup=optimisation.warmup_steps, power=optimisation.power
         )
 
     @cached_property

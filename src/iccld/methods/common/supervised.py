@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor
 
 from iccld.batch import DomainBatch
+from iccld.config.optimisation import Optimisation
 from iccld.losses import cross_entropy
-from iccld.methods.common.parts import Optimisation, Parts, normalise
+from iccld.methods.common.mixing import crop_pair, crop_source, source_view
+from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.protocol import Method, Stage
 from iccld.methods.common.segmenter_method import SegmenterMethod
 from iccld.models import Segmenter
-from iccld.transforms import Draw, blur, halve, jitter, random_crop, sensor_noise
+from iccld.transforms import Draw, halve
 
 
 class Supervised(SegmenterMethod[None]):
@@ -24,23 +25,21 @@ class Supervised(SegmenterMethod[None]):
     def __init__(self, parts: Parts, optimisation: Optimisation, trained: Segmenter | None = None) -> None:
         """Train a fresh segmenter, or go on with one that is `trained`, at full resolution from the first step."""
         super().__init__(parts, None, optimisation, parts.make_segmenter() if trained is None else trained)
+        self.goes_on = trained is not None
         self.half_until = parts.views.half_resolution * optimisation.iterations if trained is None else 0.0
 
-    def step(self, batch: DomainBatch, iteration: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from the source.  Loss in nats, ()."""
         views = self.parts.views
-        draw = Draw(generator, self.engine.rank, self.engine.world_size, self.engine.device)
         # 1. A random window of each picture, in random light.
-        source = random_crop(
-            batch.source_image, draw, views.crop, label=batch.source_label, scale=views.source_scale, stretch=views.stretch, flip=views.flip
-        )
-        assert source.label is not None
+        if self.goes_on and views.style_probability:  # the target's colours are lent to every method, to this one too
+            source, _ = crop_pair(batch, self.parts.crop, views, draw)
+        else:
+            source = crop_source(batch, self.parts.crop, views, draw)
         image, label = source.image, source.label
         if iteration < self.half_until:  # classes and layout are learnt as well from small pictures, four times faster
             image, label = halve(image, label)
-        image = jitter(image, draw, probability=views.jitter_probability, strength=views.source_jitter, white_balance=views.white_balance)
-        image = blur(image, draw, probability=views.blur_probability, sigma=views.blur_sigma)
-        image = sensor_noise(image, draw, std=views.noise)  # (B, 3, H, W)
+        image = source_view(image, views, draw)  # (B, 3, H, W)
         # 2. Cross-entropy (Eq. 5) on the source.
         logits = self.model(normalise(image))  # (B, K, H/2, W/2)
         loss = cross_entropy(logits, label, class_weight=self.parts.class_weight)

@@ -10,9 +10,9 @@ from torch import Tensor
 from iccld.batch import DomainBatch
 from iccld.evaluation import sliding_window
 from iccld.losses import cross_entropy
-from iccld.methods.common.daformer_parts import SelfTrainingSettings
+from iccld.methods.common.daformer_family import SelfTrainingSettings
 from iccld.methods.common.mixing import border_mask
-from iccld.models import Look, Offsets, Segmenter, TwoResolutions, cut
+from iccld.models import Offsets, Segmenter, TwoResolutionOutput, TwoResolutions, cut
 from iccld.transforms import Draw
 
 GRID = 16
@@ -65,7 +65,7 @@ def uncertain_offsets(model: TwoResolutions, images: Tensor) -> Offsets:
 
 def fused_cross_entropy(
     model: TwoResolutions,
-    look: Look,
+    output: TwoResolutionOutput,
     offsets: Offsets,
     label: Tensor,
     weight: Tensor | None = None,
@@ -77,9 +77,9 @@ def fused_cross_entropy(
     """(1 - lambda) CE(fused) + lambda CE(detail), lambda 0.1 (HRDA, Eq. 12); label and weight (B, H, W) of the whole crop -> ()."""
     places = [(y // model.enlarge, x // model.enlarge) for y, x in offsets]
     size = (model.detail[0] // model.enlarge, model.detail[1] // model.enlarge)
-    whole = cross_entropy(look.fused, label, weight, class_weight, count_ignored=count_ignored)
+    whole = cross_entropy(output.fused, label, weight, class_weight, count_ignored=count_ignored)
     inside = None if weight is None else cut(weight, places, size)
-    part = cross_entropy(look.detail, cut(label, places, size), inside, class_weight, count_ignored=count_ignored)
+    part = cross_entropy(output.detail, cut(label, places, size), inside, class_weight, count_ignored=count_ignored)
     return (1 - detail_weight) * whole + detail_weight * part
 
 

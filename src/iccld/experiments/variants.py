@@ -1,18 +1,25 @@
-"""A recipe's configuration -> those of an experiment's runs: the shared source stage, another method, another budget."""
+"""A recipe's configuration -> those of an experiment's runs: the shared source stage, another method, budget or network."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
 
 from iccld.assembly.chosen import registered_method
+from iccld.assembly.networks import build_networks, keep_architecture
 from iccld.assembly.objects import optimisations
-from iccld.config import Config, StageConfig
+from iccld.config import Config, NetworkConfig, Optimisation
 from iccld.errors import ConfigError
 from iccld.labels import get_label_space
 from iccld.methods.common.protocol import SOURCE
 from iccld.runs.source import source_key
+
+MATCH = 0.02
+"""Largest difference in parameters, as a share, of two networks that are called equally large."""
 
 
 def source_run(config: Config, out: Path) -> Config:
@@ -35,7 +42,7 @@ def after_source(config: Config) -> dict[str, int]:
 
 def with_iterations(config: Config, iterations: Mapping[str, int]) -> Config:
     """The same configuration with these stages after `source`, for so many iterations, and no others."""
-    own = {name: replace(config.stages.get(name, StageConfig()), iterations=count) for name, count in iterations.items()}
+    own = {name: replace(config.stages.get(name, Optimisation()), iterations=count) for name, count in iterations.items()}
     return replace(config, stages=_only(config.stages, {SOURCE: config.stages[SOURCE], **own}))
 
 
@@ -50,7 +57,7 @@ def with_method(config: Config, method: str, budget: int) -> Config:
         raise ConfigError(f"a budget of {budget} iterations trains nothing; give at least 1")
     shares = registered_method(method).shares
     given = config.stages
-    own = {name: given.get(name, StageConfig()) for name in shares}
+    own = {name: given.get(name, Optimisation()) for name in shares}
     weights = {name: float(stage.iterations) for name, stage in own.items()}
     if not any(weights.values()):
         weights = dict(shares) if any(shares.values()) else dict.fromkeys(shares, 1.0)
@@ -60,6 +67,41 @@ def with_method(config: Config, method: str, budget: int) -> Config:
     stages = {SOURCE: given[SOURCE], **{name: replace(own[name], iterations=count) for name, count in counts.items()}}
     settings = config.settings if method == config.method else {}
     return replace(config, method=method, settings=settings, stages=_only(config.stages, stages))
+
+
+def matched_network(config: Config) -> NetworkConfig:
+    """The network without the inter-coder connection whose decoder is so wide that its encoder and decoder have as many parameters.
+
+    The nearest width; ConfigError where even that misses by more than `MATCH`, or where the preset's decoder has no width to choose.
+    """
+    connected = replace(config.network, inter_coder=True)
+    if not connected.decoder_width:
+        raise ConfigError(
+            f"network.preset {connected.preset} has a decoder without a width to choose: none can be matched; use --networks without,with"
+        )
+    num_classes = get_label_space(config.label_space).num_classes
+    with TemporaryDirectory() as folder:
+        keep_architecture(connected, Path(folder))  # a backbone's shape is enough, its weights are not read
+
+        def num_parameters(network: NetworkConfig) -> int:
+            with torch.device("meta"):
+                segmenter = build_networks(network, num_classes, Path(folder)).make_segmenter()
+            return sum(parameter.numel() for parameter in segmenter.parameters())
+
+        def wide(width: int) -> NetworkConfig:
+            return replace(connected, inter_coder=False, decoder_width=width)
+
+        wanted = num_parameters(connected)
+        low, high = connected.decoder_width, 2 * connected.decoder_width
+        while num_parameters(wide(high)) < wanted:
+            low, high = high, 2 * high
+        while high - low > 1:  # more width, more parameters
+            middle = (low + high) // 2
+            low, high = (middle, high) if num_parameters(wide(middle)) < wanted else (low, middle)
+        off, found = min((abs(num_parameters(one) - wanted) / wanted, one.decoder_width) for one in (wide(low), wide(high)))
+    if off > MATCH:
+        raise ConfigError(f"network: no decoder without the connection comes nearer than {off:.1%} of its {wanted:,} parameters")
+    return wide(found)
 
 
 def shared_out(total: int, weights: Mapping[str, float]) -> dict[str, int]:
@@ -72,7 +114,7 @@ def shared_out(total: int, weights: Mapping[str, float]) -> dict[str, int]:
     return counts
 
 
-def _only(stages: Mapping[str, StageConfig], kept: Mapping[str, StageConfig]) -> dict[str, StageConfig]:
+def _only(stages: Mapping[str, Optimisation], kept: Mapping[str, Optimisation]) -> dict[str, Optimisation]:
     """These stages, and no iterations for any other."""
     return {name: replace(stage, iterations=0) for name, stage in stages.items()} | dict(kept)
 

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
+from iccld.config.optimisation import Optimisation
 from iccld.losses import feature_distance, majority_label
 from iccld.methods.common.frozen_encoder import THINGS, thing_ids
 from iccld.methods.common.mixing import crop_rare_pair
-from iccld.methods.common.parts import Optimisation, Parts
+from iccld.methods.common.parts import Parts
 from iccld.methods.common.segmenter_method import SegmenterMethod
 from iccld.models import Segmenter
-from iccld.transforms import Cropped, Draw, choose_classes, classes_present
+from iccld.transforms import Crop, Draw, LabelledCrop, WindowRule, choose_classes, classes_present
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,10 @@ class SelfTraining(SegmenterMethod[S]):
     def networks(self) -> Mapping[str, nn.Module]:
         return {**super().networks(), "reference": self.reference}
 
-    def windows(self, batch: DomainBatch, draw: Draw) -> tuple[Cropped, Cropped]:
+    def windows(self, batch: DomainBatch, draw: Draw) -> tuple[LabelledCrop, Crop]:
         """A window of each source picture that shows the class it was drawn for, and any window of the target (DAFormer, section 3.2)."""
-        share, most, tries = self.settings.window_share, self.settings.window_max_share, self.settings.window_tries
-        return crop_rare_pair(batch, self.parts.views, draw, min_share=share, max_share=most, tries=tries)
+        rule = WindowRule(self.settings.window_share, self.settings.window_max_share, self.settings.window_tries)
+        return crop_rare_pair(batch, self.parts.crop, self.parts.views, draw, rule)
 
     def choose_pasted(self, label: Tensor, draw: Draw) -> Tensor:
         """ClassMix's pixels, those of half of the classes of the batch or of each picture: (B, H, W) int64 -> (B, H, W) bool."""

@@ -8,10 +8,21 @@ from pathlib import Path
 import pytest
 
 from iccld.assembly.chosen import method_settings
-from iccld.config import load_config
+from iccld.assembly.networks import build_networks
+from iccld.config import NetworkConfig, load_config
 from iccld.errors import ConfigError
+from iccld.experiments.variants import (
+    MATCH,
+    adaptation_run,
+    after_source,
+    matched_network,
+    shared_out,
+    source_run,
+    with_iterations,
+    with_method,
+)
+from iccld.labels import get_label_space
 from iccld.methods import METHODS
-from iccld.runs.variants import adaptation_run, after_source, shared_out, source_run, with_iterations, with_method
 
 
 def test_shares_sum_to_the_total() -> None:
@@ -61,3 +72,28 @@ def test_runs_of_one_recipe_share_the_source_of_their_network_and_seed(tmp_path:
     run = adaptation_run(longer, tmp_path / "runs", "with-0", tmp_path / "source" / source.name)
     assert (run.name, run.runtime.out, run.runtime.resume) == ("with-0", str(tmp_path / "runs"), "auto")
     assert run.source_checkpoint == str(tmp_path / "source" / source.name)
+
+
+@pytest.mark.parametrize("classes", ["cityscapes19", "camvid11"])
+def test_the_matched_network_has_the_parameters_and_no_connection(classes: str) -> None:
+    recipe = replace(load_config("demo"), label_space=classes)
+    num_classes = get_label_space(classes).num_classes
+
+    def num_parameters(network: NetworkConfig) -> int:
+        return sum(parameter.numel() for parameter in build_networks(network, num_classes).make_segmenter().parameters())
+
+    wanted = num_parameters(recipe.network)
+    matched = matched_network(recipe)
+    assert not matched.inter_coder
+    assert matched == replace(recipe.network, inter_coder=False, decoder_width=matched.decoder_width)
+    off = abs(num_parameters(matched) - wanted)
+    assert off <= MATCH * wanted
+    for width in (matched.decoder_width - 1, matched.decoder_width + 1):  # neighbours are no nearer
+        assert abs(num_parameters(replace(matched, decoder_width=width)) - wanted) >= off
+    assert matched_network(replace(recipe, network=matched)) == matched_network(replace(recipe, network=replace(matched, inter_coder=True)))
+
+
+def test_a_decoder_without_a_width_cannot_be_matched() -> None:
+    recipe = replace(load_config("demo"), network=NetworkConfig(preset="ldm"))
+    with pytest.raises(ConfigError, match="use --networks without,with"):
+        matched_network(recipe)
