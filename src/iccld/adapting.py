@@ -78,7 +78,7 @@ def save_stage_pictures(num_pictures: int, run: Path, stage: str, predictor: Pre
 
 def memory_lines(config: Config) -> list[str]:
     """Device memory by component and stage, before a step is tried; compact networks need too little to tell."""
-    if config.network.preset == "compact" and not config.network.encoder:
+    if config.network.is_small:
         return []
     from iccld.measure import stage_memory, takes_bf16
 

@@ -13,6 +13,7 @@ from iccld.assembly.networks import ARCHITECTURE
 from iccld.assembly.objects import make_parts, optimisations
 from iccld.batch import DomainBatch
 from iccld.config import Config, load_config, parse_size, recipe_names
+from iccld.geometry import working_shape
 from iccld.labels import get_label_space
 from iccld.methods.common.protocol import Method
 from iccld.training.engine import Engine
@@ -95,12 +96,18 @@ def test_real_size_recipes_train_forty_thousand_steps_a_stage_on_the_published_s
     method = name.rpartition("_to_cityscapes")[2].lstrip("_")
     if method in ("hrda", "mic", "cluda"):
         assert (crop, target, config.evaluation.window, config.evaluation.stride) == ((1024, 1024), (1024, 2048), "1024x1024", 512)
-        assert parse_size(config.size.source) == ((1440, 2560) if name.startswith("gta5") else (1520, 2560))
+        # GTA5's 1914x1052 fitted into 2560x1440 at its aspect, as mmsegmentation's Resize does; SYNTHIA's 1280x760 doubled.
+        assert parse_size(config.size.source) == ((1407, 2560) if name.startswith("gta5") else (1520, 2560))
     elif method == "proda":
         assert (crop, target) == ((512, 896), (1100, 2200))
     else:
         assert (crop, target) == ((512, 512), (512, 1024))
-        assert parse_size(config.size.source) == ((720, 1280) if name.startswith("gta5") else (760, 1280))
+        height = 704 if method == "daformer" else 720
+        assert parse_size(config.size.source) == ((height, 1280) if name.startswith("gta5") else (760, 1280))
+    assert config.size.keep_aspect
+    if method in ("daformer", "hrda", "mic", "cluda", "proda"):
+        recorded = (1052, 1914) if name.startswith("gta5") else (760, 1280)
+        assert working_shape(*recorded, parse_size(config.size.source)) == parse_size(config.size.source)
     if config.network.preset == "daformer":
         adapt = own["adapt"]
         assert (adapt.learning_rate, adapt.head_factor, adapt.warmup_steps, adapt.ema_decay, adapt.weight_decay) == (

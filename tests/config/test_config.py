@@ -162,6 +162,7 @@ def test_fault_37_group_is_no_value():
         ("sampling.temperature", "0", "above 0"),
         ("evaluation.compare_steps", "1,7", "divisors of 1000"),
         ("evaluation.window", "half", "192x256"),
+        ("evaluation.scales", "0,1", "numbers above 0"),
         ("network.inter_coder", "maybe", "bool"),
         ("network.inter_coder_at", "layer", "level, block"),
         ("network.inter_coder_at", "block", "compact decoder has no second residual block a level, use level"),

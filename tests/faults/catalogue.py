@@ -46,6 +46,7 @@ CATALOGUE: dict[int, str] = {
     39: "two settings that contradict each other",
     40: "the hub cannot be reached",
     56: "a run that is read otherwise than it was scored",
+    59: "training and prediction see a picture in one geometry",
     60: "another CPU: with and without bf16, with AVX2 alone",
 }
 

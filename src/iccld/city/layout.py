@@ -134,7 +134,7 @@ PARKING_SHARES = {
     "bazaar": 0.3, "village": 0.1,
 }  # fmt: skip
 """Chance of a lane of parked cars on one side."""
-TRAM_SHARES = {"downtown": 0.28, "avenue": 0.25, "highstreet": 0.18, "arterial": 0.12, "old_town": 0.12}
+TRAM_SHARES = {"downtown": 0.38, "avenue": 0.34, "highstreet": 0.26, "arterial": 0.18, "old_town": 0.16}
 MEDIAN_SHARES = {"avenue": 0.3, "arterial": 0.35, "downtown": 0.2, "bazaar": 0.3}
 
 

@@ -45,6 +45,7 @@ def _score_run(arguments: Namespace) -> dict[str, Any]:
     trained = (summary.get("stages") or {}).get(stage) or {}
     told = _result(arguments, confusion, label_space, _window_text(predictor))
     told["protocol"]["precision"] = predictor.precision
+    told["protocol"] |= {"scales": list(predictor.scales), "flip": predictor.flip}
     told["protocol"]["working_size"] = list(predictor.working_size) if predictor.working_size else None
     if told["protocol"]["sampler_steps"] is None:
         told["protocol"]["sampler_steps"] = trained.get("sampler_steps")
@@ -92,7 +93,7 @@ def fold(confusion: Confusion, finer: LabelSpace, coarser: LabelSpace) -> Confus
 
 
 def _score_masks(arguments: Namespace) -> dict[str, Any]:
-    belonging = ("stage", "weights", "sampler_steps", "precision", "size", "window", "stride")
+    belonging = ("stage", "weights", "sampler_steps", "precision", "size", "window", "stride", "scales", "flip")
     refused = [name for name in belonging if getattr(arguments, name) is not None]
     if refused:
         raise ConfigError(f"--{refused[0]} belongs to a run, and --predictions are already predicted; leave it out")

@@ -22,7 +22,9 @@ def predict(arguments: Namespace, _: list[str]) -> int:
 
     predictor = open_predictor(arguments)
     choices = (getattr(arguments, name) for name in ("stage", "weights", "sampler_steps"))
-    settings = (predictor.precision, predictor.working_size, predictor.window, predictor.stride)
+    settings: tuple[object, ...] = (predictor.precision, predictor.working_size, predictor.window, predictor.stride)
+    if predictor.scales != (1.0,) or predictor.flip:
+        settings += (predictor.scales, predictor.flip)
     model = " ".join([weights_identity(arguments.run), *(str(value) for value in (*choices, *settings))])
     if arguments.format == "submission":
         asked = {} if arguments.expect is None else {"num": arguments.expect}

@@ -51,4 +51,6 @@ def open_predictor(arguments: Namespace) -> Predictor:
         size=arguments.size,
         window=arguments.window,
         stride=arguments.stride,
+        scales=arguments.scales,
+        flip=arguments.flip,
     )

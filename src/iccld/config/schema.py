@@ -14,20 +14,28 @@ from iccld.config.domains import DomainConfig, SourceConfig
 from iccld.config.network import NetworkConfig
 from iccld.config.optimisation import Optimisation
 from iccld.config.views import Views
+from iccld.geometry import check_scales
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkingSize:
-    """Height x width in pixels of what the networks see; defaults are the compact preset's."""
+    """Height x width in pixels of what the networks see; defaults are the compact preset's.
+
+    A picture is brought to the area of its working size at its own aspect, in training as in prediction, and then cropped.
+    """
 
     source: str = "192x384"
-    """Source pictures are resized to this before cropping."""
+    """Source pictures are resized to this area before cropping."""
 
     target: str = "192x384"
-    """Target pictures are resized to this before cropping, and predicted at its area."""
+    """Target pictures are resized to this area before cropping, and predicted at it."""
 
     crop: str = "128x192"
-    """Part of the resized picture that a training step takes; no larger than source and target."""
+    """Part of the resized picture that a training step takes; no larger than source and target.  What it has beyond a picture that is
+    shorter or narrower teaches nothing."""
+
+    keep_aspect: bool = True
+    """Whether training keeps a picture's aspect; false stretches it to exactly `source` or `target`, as some published code does."""
 
     def __post_init__(self) -> None:
         require_size(self, "source", "target", "crop")
@@ -78,6 +86,12 @@ class EvaluationConfig:
     stride: int = 0
     """Step of the sliding window in pixels; 0 = half the window's shorter side."""
 
+    scales: tuple[float, ...] = (1.0,)
+    """Views of a picture: scales of the working size at which it is predicted; the mean of the probabilities decides."""
+
+    flip: bool = False
+    """Whether each view is predicted mirrored too, which doubles the time."""
+
     num_pictures: int = 6
     """Validation pictures kept for the report."""
 
@@ -91,6 +105,7 @@ class EvaluationConfig:
         if self.window != "whole":
             require_size(self, "window")
         require_at_least(self, 0, "stride", "num_pictures", "compare_images")
+        check_scales(self.scales)
         odd = [steps for steps in self.compare_steps if steps < 1 or 1000 % steps]
         require(not odd, f"compare_steps holds {odd[:1]}; use divisors of 1000, e.g. 1,50")
 
@@ -242,7 +257,11 @@ LATER = {"inter_coder_at": "level", "conditioning": "concat"}
 EARLIER_STAGES = ("adapt", "warmup", "stage1", "stage2", "stage3")
 """Stages that every configuration named before stages were a method's own: with 0 iterations where it was of another method."""
 
-LATER_VIEWS: dict[str, dict[str, Any]] = {"augmentation": {"target_scale_min": 1.0, "style_probability": None}}
+LATER_VIEWS: dict[str, dict[str, Any]] = {
+    "size": {"keep_aspect": False},
+    "augmentation": {"target_scale_min": 1.0, "style_probability": None},
+    "evaluation": {"scales": (1.0,), "flip": False},
+}
 """The same of how pictures are seen, by group."""
 
 

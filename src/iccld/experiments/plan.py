@@ -86,7 +86,7 @@ def at_a_time(asked: int | None, config: Config) -> int:
     """
     if asked is not None:
         return asked
-    is_small = config.network.preset == "compact" and not config.network.encoder
+    is_small = config.network.is_small
     is_cpu = config.runtime.device == "cpu" or (config.runtime.device == "auto" and not torch.cuda.is_available())
     return available_cores() if is_small and is_cpu else 1
 

@@ -24,6 +24,7 @@ from iccld.losses import confusion_to_uniform, cross_entropy, denoising_error, d
 from iccld.methods.common.average import Ema
 from iccld.methods.common.conditioning import corrupt
 from iccld.methods.common.mixing import at_size, crop_pair, label_weight, mixed_view, paint, plain_domains
+from iccld.methods.common.optimizers import Make, segmenter_optimizer, two_rates
 from iccld.methods.common.parts import Parts, adam, adamw, normalise
 from iccld.methods.common.previous_stage import segmenter_of
 from iccld.methods.common.protocol import DiffusionMethod, Method, Schedule, Stage
@@ -127,8 +128,8 @@ def stages(parts: Parts, settings: Settings, optimisation: Mapping[str, Optimisa
     return source_then(parts, optimisation, step1=step1, step2=step2)
 
 
-def _optimizer(parameters: list[nn.Parameter], settings: Settings, optimisation: Optimisation) -> torch.optim.Optimizer:
-    return adam(parameters, optimisation) if settings.optimizer == "adam" else adamw(parameters, optimisation)
+def _make(settings: Settings) -> Make:
+    return adam if settings.optimizer == "adam" else adamw
 
 
 def _schedule(optimizer: torch.optim.Optimizer, settings: Settings, optimisation: Optimisation) -> LambdaLR:
@@ -189,7 +190,7 @@ class Step1(SegmenterMethod[Settings]):
             settings,
             optimisation,
             segmenter,
-            optimizer=lambda: _optimizer(list(segmenter.parameters()), settings, optimisation),
+            optimizer=lambda: segmenter_optimizer(segmenter, optimisation, make=_make(settings)),
             schedule=lambda optimizer: _schedule(optimizer, settings, optimisation),
         )
         self.headline_weights = settings.predict_with
@@ -237,7 +238,8 @@ class Step2(DiffusionMethod):
     @cached_property
     def optimizer(self) -> torch.optim.Optimizer:
         """Of the denoiser, and with `train_decoder` the decoder."""
-        return _optimizer([parameter for parameter in self.model.parameters() if parameter.requires_grad], self.settings, self.plan)
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        return two_rates([], trained, self.plan, _make(self.settings))
 
     @cached_property
     def discriminator_optimizer(self) -> torch.optim.Optimizer:

@@ -11,6 +11,7 @@ from iccld.models.decoder import InterCoderDecoder
 from iccld.models.deeplab import AtrousDecoder, DeepLabEncoder
 from iccld.models.denoiser import Denoiser, DomainDiscriminator, UNetKind
 from iccld.models.depth_exchange import DepthSegmenter, TaskPredictions, disparity
+from iccld.models.efficientnet import EfficientNetEncoder, EfficientNetLite
 from iccld.models.features import Features
 from iccld.models.latent_scale import LatentScale
 from iccld.models.middle_features import FeatureDiscriminator, denoise_with_middle, middle_channels
@@ -30,6 +31,8 @@ __all__ = [
     "DepthSegmenter",
     "DiffusionSegmenter",
     "DomainDiscriminator",
+    "EfficientNetEncoder",
+    "EfficientNetLite",
     "FeatureDiscriminator",
     "Features",
     "InterCoderDecoder",

@@ -42,10 +42,10 @@ def certain_pictures(predictor: Predictor, images: Tensor) -> tuple[Tensor, Tens
 
 
 def _label(predictor: Predictor, images: Tensor) -> tuple[Tensor, Tensor]:
-    logits = predictor.network_logits(images)  # (B, K, h, w)
-    if not bool(torch.isfinite(logits).all()):
+    views = predictor.view_logits(images)  # each (B, K, h, w)
+    if not all(bool(torch.isfinite(logits).all()) for logits in views):
         raise NumericError("the logits are not finite; the weights are damaged or the precision is too low")
-    labels, certainty = decide(logits, (images.shape[2], images.shape[3]), confidence=True)
+    labels, certainty = decide(views, (images.shape[2], images.shape[3]), confidence=True)
     if certainty is None:
         raise TypeError("decide() gave no confidence although it was asked for")
     return labels, certainty
@@ -57,7 +57,7 @@ def _use_less(predictor: Predictor, size: tuple[int, int]) -> None:
         predictor.windows_at_once //= 2
         return
     multiple = predictor.size_multiple
-    whole = predictor.prepared_size(*size)
+    whole = predictor.prepared_size(*size, max(predictor.scales))
     before = whole if predictor.window is None else (min(predictor.window[0], whole[0]), min(predictor.window[1], whole[1]))
     after = (_half(before[0], multiple), _half(before[1], multiple))
     if after == before:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from iccld.assembly.chosen import method_settings, registered_method
@@ -31,12 +32,15 @@ def load_predictor(
     size: tuple[int, int] | None = None,
     window: str | None = None,
     stride: int | None = None,
+    scales: Sequence[float] | None = None,
+    flip: bool | None = None,
 ) -> Predictor:
     """The predictor of the newest whole checkpoint of `stage` (by default the last stage trained), in evaluation mode.
 
     It predicts as the run was scored; the rest of the arguments ask for something else.  weights: "ema" or "model".  sampler_steps: DDIM
     steps of a diffusion stage.  precision: "fp32", "bf16" or "auto" (bf16 where the device multiplies it).  size: (H, W) whose area
     pictures are resized to.  window: "HxW" in pixels of that size, or "whole", with the stride that goes with it (by default half of it).
+    scales, flip: views whose probabilities are averaged, scales of the size at which each picture is predicted, and whether mirrored too.
     CheckpointError (exit code 4) when `run` is no run or has no such checkpoint; ConfigError for what a stage does not take.
     """
     run = Path(run)
@@ -51,7 +55,7 @@ def load_predictor(
     if loaded.stage not in made:
         raise CheckpointError(f"{run}: has a checkpoint of stage {loaded.stage!r}, but {CONFIG} names the stages {sorted(made)}")
     scored = scoring_of_stage(run, config, loaded.stage, device)
-    scoring = overridden(scored, precision=precision, window=window, stride=stride, device=device)
+    scoring = overridden(scored, precision=precision, window=window, stride=stride, scales=scales, flip=flip, device=device)
     method = made[loaded.stage].make_method(None)
     snapshot.restore_networks(method, loaded)
     keep_freed_memory()
