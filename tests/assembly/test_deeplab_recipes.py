@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from iccld.assembly.objects import make_parts, method_settings, optimisations
+from iccld.assembly.chosen import method_settings
+from iccld.assembly.objects import make_parts, optimisations
 from iccld.config import Config, load_config
 from iccld.labels import get_label_space
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers import Dinov2Config, ResNetConfig, SegformerConfig
 
+from iccld.assembly.chosen import method_settings, registered_method
 from iccld.assembly.networks import ARCHITECTURE
-from iccld.assembly.objects import make_parts, method_settings, optimisations, registered_method
+from iccld.assembly.objects import make_parts, optimisations
 from iccld.batch import DomainBatch
 from iccld.config import Config, load_config, parse_size, recipe_names
 from iccld.geometry import working_shape
@@ -40,7 +41,7 @@ def backbone(config: Config, folder: Path) -> None:
 def tiny(name: str) -> Config:
     """The recipe with pictures of 64 x 64, a narrow network and one step a stage."""
     plain = load_config(name)
-    given = [stage for stage in vars(plain.stages) if getattr(plain.stages, stage).iterations]
+    given = [name for name, stage in plain.stages.items() if stage.iterations]
     steps = [word for stage in given for word in (f"--stages.{stage}.iterations", "1")]
     sizes = [word for side in ("source", "target", "crop") for word in (f"--size.{side}", "64x64")]
     return load_config(

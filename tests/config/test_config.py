@@ -77,10 +77,10 @@ def test_a_recipes_settings_are_its_own_methods():
 
 def test_override_wins_over_recipe_and_only_there():
     plain, changed = load_config("demo"), load_config("demo", ["--stages.step1.iterations=7", "--seed", "3"])
-    assert changed.stages.step1.iterations == 7
+    assert changed.stages["step1"].iterations == 7
     assert changed.seed == 3
-    assert changed.stages.source == plain.stages.source
-    assert changed.stages.step1.learning_rate == plain.stages.step1.learning_rate
+    assert changed.stages["source"] == plain.stages["source"]
+    assert changed.stages["step1"].learning_rate == plain.stages["step1"].learning_rate
 
 
 def test_lists_are_comma_separated():

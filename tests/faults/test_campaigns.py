@@ -19,7 +19,8 @@ import torch
 import yaml
 from PIL import Image
 
-from iccld.assembly.objects import make_parts, method_settings, optimisations, registered_method
+from iccld.assembly.chosen import method_settings, registered_method
+from iccld.assembly.objects import make_parts, optimisations
 from iccld.config import Config, dump_config, known_keys, load_config
 from iccld.data import open_dataset
 from iccld.data.check import check_dataset

@@ -10,8 +10,8 @@ import pytest
 from torch import nn
 from transformers import Dinov2Config
 
+from iccld.adapting import memory_lines
 from iccld.assembly.networks import build_networks
-from iccld.cli.runs import memory_lines
 from iccld.config import Config, load_config, recipe_names
 from iccld.measure.memory import StageMemory, stage_memory
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 from transformers import SegformerConfig, SegformerModel
 
+from iccld.assembly.chosen import method_settings, registered_method
 from iccld.assembly.networks import _efficientnet_weights
-from iccld.assembly.objects import make_parts, method_settings, optimisations, registered_method
+from iccld.assembly.objects import make_parts, optimisations
 from iccld.batch import DomainBatch
 from iccld.config import load_config, parse_size, read_config
 from iccld.labels import CITYSCAPES19

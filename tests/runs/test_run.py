@@ -19,7 +19,8 @@ import torch
 import yaml
 from PIL import Image
 
-from iccld.cli import main, runs
+from iccld import adapting
+from iccld.cli import main
 from iccld.config import load_config, read_config
 from iccld.data import images, patience
 from iccld.errors import Preempted
@@ -153,7 +154,7 @@ def test_resume_of_a_finished_run_writes_the_report_and_nothing_else(
 
     before = content()
     scored: list[str] = []
-    monkeypatch.setattr(runs, "save_stage_pictures", lambda *arguments: scored.append(arguments[2]))
+    monkeypatch.setattr(adapting, "save_stage_pictures", lambda *arguments: scored.append(arguments[2]))
     assert workshop.adapt("straight", None, "--resume", "auto", "--runtime.out", str(tmp_path)) == 0
     told = capsys.readouterr()
     assert told.out.strip() == str(tmp_path / "straight" / "report.html")
@@ -181,7 +182,7 @@ def test_run_interrupted_after_source_and_resumed_equals_straight(
         def stop(num_pictures: int, run: Path, stage: str, *rest: Any) -> None:
             raise Preempted(f"stopped after {stage}")
 
-        patch.setattr(runs, "save_stage_pictures", stop)
+        patch.setattr(adapting, "save_stage_pictures", stop)
         assert workshop.adapt("halved") == 75
     assert "stopped after source" in error_of(capsys)
     assert sorted(path.name for path in (workshop.runs / "halved" / "checkpoints").iterdir()) == ["source"]
@@ -305,7 +306,7 @@ def test_fault_04_signal_while_a_stage_is_scored_leaves_at_once_and_resume_score
         pytest.fail("went on after the signal")
 
     with monkeypatch.context() as patch:
-        patch.setattr(*((scores, "evaluate") if work == "scoring" else (runs, "save_stage_pictures")), signalled)
+        patch.setattr(*((scores, "evaluate") if work == "scoring" else (adapting, "save_stage_pictures")), signalled)
         assert workshop.adapt(name) == 75
     assert len(scored) == 1
     assert "go on with --resume auto" in error_of(capsys)

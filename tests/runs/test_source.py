@@ -101,11 +101,11 @@ def test_source_key_depends_on_what_the_source_stage_sees(workshop: Any) -> None
     assert changed(network=replace(config.network, inter_coder=False))
     assert not changed(network=replace(config.network, conditioning="attention"))  # no denoiser in the source stage
     assert not changed(augmentation=replace(config.augmentation, style_probability=1.0))  # lent after the source stage
-    assert changed(stages=replace(stages, source=replace(stages.source, iterations=7)))
+    assert changed(stages={**stages, "source": replace(stages["source"], iterations=7)})
     assert changed(source=replace(config.source, holdout=3))
     assert source_key(config, CAMVID11.names) != key
     assert not changed(method="source_only", settings={}, name="other", recipe="file")
-    assert not changed(stages=replace(stages, step1=replace(stages.step1, iterations=7)))
+    assert not changed(stages={**stages, "step1": replace(stages["step1"], iterations=7)})
     assert not changed(runtime=replace(config.runtime, out="elsewhere", threads=1))
     assert isinstance(config, Config)
 

@@ -25,14 +25,11 @@ from iccld.models import (
     EfficientNetEncoder,
     EfficientNetLite,
     InterCoderDecoder,
-    LdmDecoder,
-    LdmEncoder,
     PyramidEncoder,
     Segmenter,
     UNetKind,
     efficientnet,
 )
-from iccld.models.autoencoder import load_decoder, load_encoder, read_autoencoder
 from iccld.models.backbone import load_backbone, save_architecture
 from iccld.models.blocks import recompute_blocks
 from iccld.models.deeplab import resnet101
@@ -104,6 +101,9 @@ def compact(network: NetworkConfig, num_classes: int, origins: Origins) -> Netwo
 
 def ldm(network: NetworkConfig, num_classes: int, origins: Origins) -> Networks:
     """Latent diffusion's autoencoder and UNet: kl-f8 and its relatives, for a GPU."""
+    from iccld.models.autoencoder import load_decoder, load_encoder, read_autoencoder
+    from iccld.models.ldm import LdmDecoder, LdmEncoder  # on diffusers, whose import takes seconds
+
     latent, stride, widths = network.latent_channels, network.latent_stride, network.widths
     kind = _large_unet(network)
     per_block = network.inter_coder and network.inter_coder_at == "block"

@@ -8,21 +8,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import torch
 
+from iccld.assembly.chosen import registered_method
 from iccld.assembly.networks import build_networks
-from iccld.city import VERSION as CITY_VERSION
-from iccld.city import generate
-from iccld.config import Config, DomainConfig, Optimisation, nearest, parse_size
+from iccld.config import Config, DomainConfig, Optimisation, parse_size
 from iccld.data import FileDataset, open_dataset
 from iccld.data.check import cache_folder, class_statistics
 from iccld.data.pairs import PairDataset
 from iccld.data.rare_class import rare_class_sampler
 from iccld.errors import ConfigError, UnmetNeedError
 from iccld.labels import LabelSpace, get_label_space
-from iccld.methods import METHODS, Registered
 from iccld.methods.common.parts import Parts
 from iccld.progress import say
 from iccld.training.engine import Engine
@@ -49,7 +47,9 @@ def domain_path(domain: DomainConfig) -> Path | None:
     scenes = domain.generate
     if scenes.num == 0:
         return None
-    settings = {**dataclasses.asdict(scenes), "split": domain.split, "version": CITY_VERSION}
+    from iccld.city import VERSION, generate
+
+    settings = {**dataclasses.asdict(scenes), "split": domain.split, "version": VERSION}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     out = cache_folder() / "scenes" / f"{scenes.world}-{scenes.layout}-{scenes.num}-{digest}"
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -104,42 +104,6 @@ def _require_depth(method: str, domains: Mapping[str, FileDataset]) -> None:
             )
 
 
-def method_settings(config: Config) -> Any:
-    """The method's own frozen Settings from `settings`; unknown names suggest the nearest."""
-    registered = registered_method(config.method)
-    hints = get_type_hints(registered.settings)
-    for name in config.settings:
-        if name not in hints:
-            raise ConfigError(f"unknown key settings.{name} of method {config.method}{nearest(name, hints)}")
-    values = {name: _typed(f"settings.{name}", value, hints[name]) for name, value in config.settings.items()}
-    return registered.settings(**values)
-
-
-def registered_method(name: str) -> Registered:
-    """The registered method; ConfigError with the nearest name."""
-    if name not in METHODS:
-        raise ConfigError(f"unknown method {name!r}{nearest(name, METHODS)}; there are {', '.join(sorted(METHODS))}")
-    return METHODS[name]
-
-
-def _typed(key: str, value: Any, hint: Any) -> Any:
-    import jsonargparse
-
-    if value is None and type(None) not in get_args(hint):  # jsonargparse lets null pass for any type
-        raise ConfigError(f"{key} is null; expected {_type_words(hint)}, or leave the key out")
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument("--value", type=hint)
-    try:
-        return parser.parse_object({"value": value}).value
-    except Exception as error:  # jsonargparse's own error classes differ between releases; all mean: not of this type
-        raise ConfigError(f"{key} is {value!r}; expected {_type_words(hint)}") from error
-
-
-def _type_words(hint: Any) -> str:
-    """A type as a user reads it: `float`, or the words that a setting may be."""
-    return " or ".join(get_args(hint)) if get_origin(hint) is Literal else getattr(hint, "__name__", str(hint))
-
-
 def optimisations(config: Config) -> Mapping[str, Optimisation]:
     """Each stage's optimisation, by stage name, in the method's order.
 
@@ -147,8 +111,8 @@ def optimisations(config: Config) -> Mapping[str, Optimisation]:
     first one's learning rate and schedule: every method runs on every recipe with the same budget.
     """
     shares = registered_method(config.method).shares
-    given = {stage.name: getattr(config.stages, stage.name) for stage in dataclasses.fields(config.stages)}
-    own = {name: given[name] for name in shares}
+    given = config.stages
+    own = {name: given.get(name, Optimisation()) for name in shares}
     if shares and not any(stage.iterations for stage in own.values()):
         others = [stage for name, stage in given.items() if name != "source" and stage.iterations]
         budget = sum(stage.iterations for stage in others)

@@ -33,9 +33,11 @@ def evaluate(arguments: Namespace, _: list[str]) -> int:
 
 def _score_run(arguments: Namespace) -> dict[str, Any]:
     run: Path = arguments.run
-    refuse_other_than_run(run)
+    refuse_other_than_run(run, arguments.stage)
     config = read_config(run / "config.yaml")
     _refuse_missing(arguments.data)
+    if arguments.label_space is not None:
+        get_label_space(arguments.label_space)
     predictor = open_predictor(arguments)
     confusion, label_space = _confusion_in(arguments, predictor)
     summary = read_json(run / "summary.json")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from iccld import __version__
-from iccld.config import nearest, parse_size
-from iccld.errors import ConfigError
+from iccld.config import parse_size
+from iccld.errors import ConfigError, nearest
 from iccld.geometry import check_scales
 from iccld.progress import set_quiet
 

@@ -5,7 +5,8 @@ Messages of the checks begin with the field's name; `iccld.config.loading` puts 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from iccld.config.checks import parse_size, require, require_at_least, require_one_of, require_share, require_size
@@ -45,42 +46,13 @@ class WorkingSize:
             require(fits, f"crop {self.crop} is larger than {name} {getattr(self, name)}; make the crop smaller or {name} larger")
 
 
-@dataclass(frozen=True, kw_only=True)
-class StagesConfig:
-    """The stages that methods have, in no method's order; each method runs its own and leaves the others alone.
-
-    A method whose own stages after `source` have no iterations here gets the iterations of those that have, in the shares it declares: any
-    method runs on any recipe, with the same budget.
-    """
-
-    source: Optimisation = field(default_factory=lambda: Optimisation(iterations=400))
-    """Supervised training on the source."""
-
-    step1: Optimisation = field(default_factory=lambda: Optimisation(iterations=400, learning_rate=5e-4))
-    """ICCLD: self-training with ClassMix and EMA pseudo-labels (Eq. 5)."""
-
-    step2: Optimisation = field(default_factory=lambda: Optimisation(iterations=300, learning_rate=5e-4))
-    """ICCLD: latent diffusion and adversarial alignment, encoder frozen (Eqs. 6, 7)."""
-
-    adapt: Optimisation = field(default_factory=Optimisation)
-    """The one stage after `source` of methods that have one."""
-
-    warmup: Optimisation = field(default_factory=Optimisation)
-    """ProDA: adversarial warm-up."""
-
-    stage1: Optimisation = field(default_factory=Optimisation)
-    """ProDA: prototype-denoised soft pseudo-labels."""
-
-    stage2: Optimisation = field(default_factory=Optimisation)
-    """ProDA: first distillation."""
-
-    stage3: Optimisation = field(default_factory=Optimisation)
-    """ProDA: second distillation."""
-
-    @property
-    def total_iterations(self) -> int:
-        """Training steps of all stages."""
-        return sum(getattr(self, stage.name).iterations for stage in fields(self))
+def default_stages() -> dict[str, Optimisation]:
+    """Supervised training on the source, then ICCLD's two steps: self-training (Eq. 5), and adversarial latent diffusion (Eqs. 6, 7)."""
+    return {
+        "source": Optimisation(iterations=400),
+        "step1": Optimisation(iterations=400, learning_rate=5e-4),
+        "step2": Optimisation(iterations=300, learning_rate=5e-4),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,8 +206,10 @@ class Config:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     """Networks."""
 
-    stages: StagesConfig = field(default_factory=StagesConfig)
-    """Schedules of the stages."""
+    stages: Mapping[str, Optimisation] = field(default_factory=default_stages)
+    """Schedules of the stages by name.  A method runs those of its own and leaves the others alone; one whose own stages after `source`
+    have no iterations here gets the iterations of those that have, in the shares it declares: any method runs on any recipe, with the same
+    budget.  `source`, `step1` and `step2` are always there, with 0 iterations where they were left out of a mapping that is given."""
 
     augmentation: Views = field(default_factory=Views)
     """Augmentation."""
@@ -250,6 +224,8 @@ class Config:
     """Machine, folders, intervals."""
 
     def __post_init__(self) -> None:
+        stages = {name: self.stages.get(name, Optimisation()) for name in default_stages()} | dict(self.stages)
+        object.__setattr__(self, "stages", stages)
         named = bool(self.name) and "/" not in self.name and "\\" not in self.name and self.name not in (".", "..")
         require(named, f"name is {self.name!r}; use a plain folder name (runtime.out names the folder around it)")
         require_at_least(self, 0, "seed")
@@ -260,7 +236,7 @@ class Config:
         fits = all(side % stride == 0 for side in parse_size(self.size.crop))
         require(fits, f"size.crop {self.size.crop} is no multiple of network.latent_stride {stride}; use multiples of {stride}")
         require(
-            self.stages.total_iterations > 0,
+            self.total_iterations > 0,
             "stages: every stage has 0 iterations; give at least one some, e.g. stages.source.iterations 400",
         )
         drawn = self.source.generate.num
@@ -268,10 +244,18 @@ class Config:
             not drawn or self.source.holdout < drawn, f"source.holdout {self.source.holdout} leaves nothing of the {drawn} generated scenes"
         )
 
+    @property
+    def total_iterations(self) -> int:
+        """Training steps of all stages."""
+        return sum(stage.iterations for stage in self.stages.values())
+
 
 LATER = {"inter_coder_at": "level", "conditioning": "concat"}
 """Settings of the networks that earlier runs do not know, and what these runs were."""
 
+
+EARLIER_STAGES = ("adapt", "warmup", "stage1", "stage2", "stage3")
+"""Stages that every configuration named before stages were a method's own: with 0 iterations where it was of another method."""
 
 LATER_VIEWS: dict[str, dict[str, Any]] = {
     "size": {"keep_aspect": False},
@@ -282,8 +266,10 @@ LATER_VIEWS: dict[str, dict[str, Any]] = {
 
 
 def comparable(config: Config) -> dict[str, Any]:
-    """Every setting, as nested dictionaries; those of `LATER` only where they differ, so that earlier runs still compare equal."""
+    """Every setting, as nested dictionaries, so that earlier runs still compare equal: what is in `LATER` only where it differs, and
+    `EARLIER_STAGES` always."""
     kept = asdict(config)
+    kept["stages"] = {name: asdict(Optimisation()) for name in EARLIER_STAGES} | kept["stages"]
     for group, later in LATER_VIEWS.items():
         kept[group] = {name: value for name, value in kept[group].items() if name not in later or value != later[name]}
     kept["network"] = {name: value for name, value in kept["network"].items() if name not in LATER or value != LATER[name]}

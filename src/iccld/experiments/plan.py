@@ -57,7 +57,7 @@ def units_of(planned: Sequence[Planned], state: State, estimates: bool, jobs: in
     found: dict[Path, Unit] = {}
     for one in planned:
         is_source = one.config.source_checkpoint is None
-        stages = {"source": one.config.stages.source.iterations} if is_source else after_source(one.config)
+        stages = {"source": one.config.stages["source"].iterations} if is_source else after_source(one.config)
         times = state.remembered("times", one.kind, partial(_estimate, one, jobs)) if estimates else None
         name = f"source-{one.config.name}" if is_source else one.config.name
         unit = Unit(name, one.title, one.run, dump_config(one.config), stages, one.needs)

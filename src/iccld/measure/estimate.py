@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from iccld.assembly.objects import make_engine, make_parts, method_settings, optimisations, registered_method
+from iccld.assembly.chosen import method_settings, registered_method
+from iccld.assembly.objects import make_engine, make_parts, optimisations
 from iccld.assembly.scoring import scoring_predictor
 from iccld.batch import DomainBatch
 from iccld.config import Config, DomainConfig, parse_size

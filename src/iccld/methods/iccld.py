@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, cast
 
 import torch
@@ -193,10 +194,23 @@ class Step2(DiffusionMethod):
         )
         self.ema = Ema(self.model, optimisation.ema_decay)
         self.discriminator = parts.make_discriminator()
-        trained = list(self.model.denoiser.parameters()) + (list(self.model.decoder.parameters()) if settings.train_decoder else [])
-        self.optimizer = two_rates([], trained, optimisation)
-        self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=settings.discriminator_learning_rate)
-        self.schedule = warmup_poly(self.optimizer, optimisation.iterations, optimisation.warmup_steps, optimisation.power)
+        self.plan = optimisation
+
+    @cached_property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The denoiser's AdamW, and with `train_decoder` the decoder's."""
+        decoder = list(self.model.decoder.parameters()) if self.settings.train_decoder else []
+        return two_rates([], list(self.model.denoiser.parameters()) + decoder, self.plan)
+
+    @cached_property
+    def discriminator_optimizer(self) -> torch.optim.Optimizer:
+        """The discriminator's Adam, at a constant rate."""
+        return torch.optim.Adam(self.discriminator.parameters(), lr=self.settings.discriminator_learning_rate)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The denoiser's schedule."""
+        return warmup_poly(self.optimizer, self.plan.iterations, self.plan.warmup_steps, self.plan.power)
 
     def networks(self) -> Mapping[str, nn.Module]:
         return {"segmenter": self.model, "discriminator": self.discriminator}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Literal, NamedTuple, cast, get_args, get_type_hints
 
 import torch
@@ -184,9 +185,14 @@ class Step1(SegmenterMethod[Settings]):
     model: Segmenter
 
     def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
-        optimizer = segmenter_optimizer(segmenter, optimisation, make=_make(settings))
-        schedule = _schedule(optimizer, settings, optimisation)
-        super().__init__(parts, settings, optimisation, segmenter, optimizer=optimizer, schedule=schedule)
+        super().__init__(
+            parts,
+            settings,
+            optimisation,
+            segmenter,
+            optimizer=lambda: segmenter_optimizer(segmenter, optimisation, make=_make(settings)),
+            schedule=lambda optimizer: _schedule(optimizer, settings, optimisation),
+        )
         self.headline_weights = settings.predict_with
         self.ema.ramp = settings.ema_ramp
 
@@ -227,10 +233,23 @@ class Step2(DiffusionMethod):
         self.ema = Ema(self.model, optimisation.ema_decay, settings.ema_ramp)
         sees_features = settings.discriminate == "features"
         self.discriminator = FeatureDiscriminator(middle_channels(denoiser)) if sees_features else parts.make_discriminator()
+        self.plan = optimisation
+
+    @cached_property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Of the denoiser, and with `train_decoder` the decoder."""
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.optimizer = two_rates([], trained, optimisation, _make(settings))
-        self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=settings.discriminator_learning_rate)
-        self.schedule = _schedule(self.optimizer, settings, optimisation)
+        return two_rates([], trained, self.plan, _make(self.settings))
+
+    @cached_property
+    def discriminator_optimizer(self) -> torch.optim.Optimizer:
+        """The discriminator's Adam, at a constant rate."""
+        return torch.optim.Adam(self.discriminator.parameters(), lr=self.settings.discriminator_learning_rate)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The denoiser's schedule."""
+        return _schedule(self.optimizer, self.settings, self.plan)
 
     def networks(self) -> Mapping[str, nn.Module]:
         own = {"first_decoder": self.first} if self.settings.train_decoder else {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal, cast
 
 import torch
@@ -131,9 +131,17 @@ class Warmup(_Restarting):
     def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter, restart: Segmenter) -> None:
         super().__init__(parts, settings, optimisation, segmenter, restart)
         self.discriminator = PatchDiscriminator(parts.label_space.num_classes)
-        rate, plan = settings.discriminator_learning_rate, optimisation
-        self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=rate, betas=(0.9, 0.99))
-        self.discriminator_schedule = warmup_poly(self.discriminator_optimizer, plan.iterations, plan.warmup_steps, plan.power)
+        self.plan = optimisation
+
+    @cached_property
+    def discriminator_optimizer(self) -> torch.optim.Optimizer:
+        """The discriminator's Adam."""
+        return torch.optim.Adam(self.discriminator.parameters(), lr=self.settings.discriminator_learning_rate, betas=(0.9, 0.99))
+
+    @cached_property
+    def discriminator_schedule(self) -> Schedule:
+        """Its learning rate decays with the segmenter's."""
+        return warmup_poly(self.discriminator_optimizer, self.plan.iterations, self.plan.warmup_steps, self.plan.power)
 
     def networks(self) -> Mapping[str, nn.Module]:
         return {**super().networks(), "discriminator": self.discriminator}

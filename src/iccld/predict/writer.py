@@ -33,11 +33,9 @@ class OutputWriter:
     def write(self, job: Job, image: UInt8Array, labels: UInt8Array, certainty: UInt8Array) -> dict[str, Any]:
         """(H, W, 3), (H, W), (H, W) uint8 -> the picture's entry in the index.  Raises OSError when a file cannot be written."""
         color = Image.fromarray(self.label_space.palette[labels])  # (H, W, 3)
-        indexed = Image.fromarray(labels)
-        indexed.putpalette(self.label_space.palette.tobytes())
         pictures = {
             "color": color,
-            "train_ids": indexed,
+            "train_ids": indexed_picture(labels, self.label_space.palette),
             "raw_ids": Image.fromarray(self.raw_table[labels]),
             "overlay": Image.blend(Image.fromarray(image), color, self.overlay_alpha),
             "confidence": Image.fromarray(certainty),
@@ -50,6 +48,13 @@ class OutputWriter:
             pictures[folder].save(data, **options)
             write_atomically(self.out / file, data.getvalue(), durable="later")  # with the index, many at once
         return describe(job, self.label_space, labels, certainty, outputs)
+
+
+def indexed_picture(labels: UInt8Array, palette: UInt8Array) -> Image.Image:
+    """(H, W) uint8 train ids, (K, 3) uint8 RGB -> a picture of mode P, whose indices are the ids."""
+    picture = Image.fromarray(labels)
+    picture.putpalette(palette.tobytes())
+    return picture
 
 
 def describe(job: Job, label_space: LabelSpace, labels: UInt8Array, certainty: UInt8Array, outputs: dict[str, str]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from iccld.assembly.objects import make_parts, method_settings, optimisations, registered_method
+from iccld.assembly.chosen import method_settings, registered_method
+from iccld.assembly.objects import make_parts, optimisations
 from iccld.assembly.scoring import overridden, place, scoring_of_stage
 from iccld.config import read_config
 from iccld.errors import CheckpointError, ConfigError
