@@ -17,7 +17,8 @@ from pathlib import Path
 
 import torch
 
-from iccld.assembly.objects import make_parts, method_settings, optimisations, registered_method
+from iccld.assembly.chosen import method_settings, registered_method
+from iccld.assembly.objects import make_parts, optimisations
 from iccld.batch import DomainBatch
 from iccld.config import Config, load_config, parse_size
 from iccld.labels import get_label_space

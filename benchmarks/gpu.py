@@ -239,8 +239,9 @@ def bf16_peak(device: torch.device, side: int) -> float:
 @contextmanager
 def ready(recipe: str, device: torch.device, tiny: bool) -> Iterator[tuple[Any, Any, Iterator[tuple[str, Any, Any]], dict[str, float]]]:
     """The recipe's configuration, an engine, its stages set up one after the other with a batch, and the estimated memory by stage."""
+    from iccld.assembly.chosen import method_settings, registered_method
     from iccld.assembly.networks import ARCHITECTURE
-    from iccld.assembly.objects import make_parts, method_settings, optimisations, registered_method
+    from iccld.assembly.objects import make_parts, optimisations
     from iccld.config import load_config
     from iccld.labels import get_label_space
     from iccld.measure.estimate import random_batch

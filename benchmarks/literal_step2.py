@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 
-from iccld.assembly.objects import class_weights, make_parts, method_settings, open_data, optimisations, pair_dataset, registered_method
+from iccld.assembly.chosen import method_settings, registered_method
+from iccld.assembly.objects import class_weights, make_parts, open_data, optimisations, pair_dataset
 from iccld.batch import DomainBatch
 from iccld.config import load_config
 from iccld.data.check import class_statistics

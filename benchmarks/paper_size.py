@@ -47,7 +47,8 @@ def main() -> None:
 
 def measure(item: str, recipe: str, threads: int, overrides: list[str]) -> dict[str, float]:
     """Seconds before and of one item, its CPU seconds, and the peak of this process in GiB."""
-    from iccld.assembly.objects import make_parts, method_settings, open_data, optimisations, registered_method
+    from iccld.assembly.chosen import method_settings, registered_method
+    from iccld.assembly.objects import make_parts, open_data, optimisations
     from iccld.config import load_config
     from iccld.training.allocator import keep_freed_memory
     from iccld.training.engine import Engine

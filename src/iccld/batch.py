@@ -31,6 +31,8 @@ class DomainBatch(NamedTuple):
     source_label: (B, H, W) uint8 or int64 train ids, 255 = ignore.  source_depth, target_depth: (B, H, W) float32 metres.
     target_valid: (B, H, W) bool, the target pixels that may teach.  source_index, target_index: (B,) int64 dataset positions.
     source_class: (B,) int64, the class for whose sake rare-class sampling drew each source picture; None where it drew none.
+    source_size, target_size: (B, 2) int64, height and width of each picture, which fills its row from the upper left; None where all fill
+    the whole of theirs.  What lies beside a picture is 0, its label 255, its valid False.
     All maps of one domain share its image's geometry.
     """
 
@@ -43,3 +45,5 @@ class DomainBatch(NamedTuple):
     target_depth: Tensor | None = None
     target_valid: Tensor | None = None
     source_class: Tensor | None = None
+    source_size: Tensor | None = None
+    target_size: Tensor | None = None

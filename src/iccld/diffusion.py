@@ -1,4 +1,4 @@
-"""Noise schedule and sampling, thin over diffusers' DDIM scheduler.
+"""Noise schedule and DDIM sampling (Song et al. 2021), in the arithmetic of diffusers' scheduler.
 
     paper                here
     beta_t               betas = scaled_linear(0.0015, 0.0155), T = 1000 (LDM's churches configuration)
@@ -14,10 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor
 
 from iccld.errors import ConfigError
@@ -44,24 +42,19 @@ class Diffusion:
         if self.noise_scale not in ("alpha_bar", "alpha"):
             raise ConfigError(f"noise_scale is {self.noise_scale!r}: use 'alpha_bar' or 'alpha'")
 
-    def scheduler(self) -> DDIMScheduler:
-        """diffusers' scheduler with the defaults that latents need: nothing clipped, one step starts at t = T."""
-        return DDIMScheduler(
-            num_train_timesteps=self.num_timesteps,
-            beta_start=self.beta_start,
-            beta_end=self.beta_end,
-            beta_schedule="scaled_linear",
-            prediction_type=self.prediction,
-            clip_sample=False,
-            set_alpha_to_one=True,
-            timestep_spacing="trailing",
-        )
+    def alphas(self) -> Tensor:
+        """alpha_t = 1 - beta_t, (T,) float32."""
+        root = torch.linspace(self.beta_start**0.5, self.beta_end**0.5, self.num_timesteps, dtype=torch.float32)
+        return 1.0 - root**2
+
+    def alpha_bar(self) -> Tensor:
+        """alpha-bar_t, (T,) float32."""
+        return torch.cumprod(self.alphas(), dim=0)
 
     def signal(self, timestep: Tensor) -> Tensor:
         """(B,) int64 -> (B, 1, 1, 1): alpha-bar_t (or alpha_t for the literal reading)."""
-        scheduler = self.scheduler()
-        table = scheduler.alphas_cumprod if self.noise_scale == "alpha_bar" else scheduler.alphas
-        return cast(Tensor, table.to(timestep.device)[timestep][:, None, None, None])
+        table = self.alpha_bar() if self.noise_scale == "alpha_bar" else self.alphas()
+        return table.to(timestep.device)[timestep][:, None, None, None]
 
     def add_noise(self, latent: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         """z_t = sqrt(a) z_0 + sqrt(1 - a) noise (Eq. 4; Eq. 6).  (B, C, h, w) twice, (B,) -> (B, C, h, w)."""
@@ -89,15 +82,22 @@ class Diffusion:
     def sample(self, denoise: Denoise, noise: Tensor, num_steps: int) -> Tensor:
         """DDIM from z_T = noise in `num_steps` steps, eta = 0: (B, C, h, w) -> (B, C, h, w).
 
-        num_steps must divide the number of timesteps (other counts are one step off in diffusers).
+        num_steps must divide the number of timesteps.  The first step is at t = T: with one step, all there is to see is the noise
+        (Lin et al. 2024: "trailing" timesteps).  Nothing is clipped: latents have no range.
         """
         check_steps(num_steps, self.num_timesteps)
-        scheduler = self.scheduler()
-        scheduler.set_timesteps(num_steps)
+        alpha_bar, stride = self.alpha_bar(), self.num_timesteps // num_steps
         latent = noise
-        for timestep in scheduler.timesteps.tolist():
+        for timestep in range(self.num_timesteps - 1, -1, -stride):
             output = denoise(latent, torch.full((len(latent),), timestep, device=latent.device))
-            latent = scheduler.step(output, timestep, latent, eta=0.0, return_dict=False)[0]
+            signal = alpha_bar[timestep]
+            before = alpha_bar[timestep - stride] if timestep >= stride else torch.tensor(1.0)  # z_0 itself holds no noise
+            # Song et al. 2021, Eq. 12 with sigma = 0: the clean latent that the output implies, noised again to the step before.
+            if self.prediction == "sample":
+                clean, direction = output, (latent - signal**0.5 * output) / (1 - signal) ** 0.5
+            else:
+                clean, direction = (latent - (1 - signal) ** 0.5 * output) / signal**0.5, output
+            latent = before**0.5 * clean + (1 - before) ** 0.5 * direction
         return latent
 
 

@@ -1,5 +1,14 @@
 """Errors a user can act on.  Each message is one line: what, where, what to do; each class has its exit code (FAULTS.md)."""
 
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """` (did you mean X?)` with the closest known word, or an empty string."""
+    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {match[0]}?)" if match else ""
+
 
 class IccldError(Exception):
     """Base of every error that the command line reports as one line instead of a traceback."""

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from iccld.errors import ConfigError
 from iccld.evaluation.sliding import Position, sliding_window
+from iccld.evaluation.views import mean_log_probability, show_at, views_of, without_padding
+from iccld.geometry import check_scales, padded, scaled, working_shape
 from iccld.labels import LabelSpace
 
 PRECISIONS = ("fp32", "bf16")
@@ -21,12 +23,14 @@ class Predictor(nn.Module):
     """Owns weights, normalisation, label space, window, stride and size multiple.
 
     network: (images (B, 3, H, W) float32 normalised, noise (B, C, H/s, W/s) or None) -> logits (B, K, h, w) of any resolution.
-    working_size: (H, W) whose area pictures are resized to, or None for their own size.  window: (H, W) in the resized picture, or None
-    for the whole of it; stride: pixels between windows, half the window's shorter side by default.  mean, std: (R, G, B) in 0..1.
+    working_size: (H, W) whose area pictures are resized to at their own aspect, or None for their own size.
+    window: (H, W) in the resized picture, or None for the whole of it; stride: pixels between windows, half the window's shorter side
+    by default.  mean, std: (R, G, B) in 0..1.
     noise_channels: C of the latent noise that the network takes, 0 for none; noise_stride: s, pixels per latent; seed: of that noise.
 
-    precision ("fp32" or "bf16" autocast) and windows_at_once are attributes: they change speed and memory.  window and stride may be
-    set at any time.  Inconsistent settings raise ConfigError, when made or when next used.
+    precision ("fp32" or "bf16" autocast) and windows_at_once are attributes: they change speed and memory.  So are scales and flip, the
+    views of a picture: each scale of the working size, with flip mirrored too; several views answer with the mean of their probabilities
+    at the size asked for.  window and stride may be set at any time.  Inconsistent settings raise ConfigError, when made or when next used.
     """
 
     def __init__(
@@ -57,27 +61,46 @@ class Predictor(nn.Module):
         self.seed = seed
         self.precision = "fp32"
         self.windows_at_once = 1
+        self.scales: tuple[float, ...] = (1.0,)
+        self.flip = False
         self._check()
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Predict: (B, 3, H, W) uint8 RGB -> logits (B, K, H, W) float32."""
+        """Predict: (B, 3, H, W) uint8 RGB -> logits (B, K, H, W) float32; of several views, the logarithm of their mean probability."""
         return self.logits_at(images, (images.shape[2], images.shape[3]), noise)
 
     def logits_at(self, images: Tensor, size: tuple[int, int], noise: Tensor | None = None) -> Tensor:
         """Logits at another size than the picture's, resized once: (B, 3, H, W) uint8, (H', W') -> (B, K, H', W') float32."""
-        return _resize(self.network_logits(images, noise), size)
+        views = self.view_logits(images, noise)
+        return _resize(views[0], size) if len(views) == 1 else mean_log_probability(views, lambda logits: _resize(logits, size))
 
     def network_logits(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
         """Logits at the network's own resolution, covering exactly the picture: (B, 3, H, W) uint8 -> (B, K, h, w) float32.
 
-        noise: (B, C, H'/s, W'/s) for the resized picture H' x W' (`prepared_size`); drawn from (seed, position) when None.
+        Of several views, whose resolutions differ, the logarithm of their mean probability at the picture's.
+        """
+        views, size = self.view_logits(images, noise), (images.shape[2], images.shape[3])
+        return views[0] if len(views) == 1 else mean_log_probability(views, lambda logits: _resize(logits, size))
+
+    def view_logits(self, images: Tensor, noise: Tensor | None = None) -> list[Tensor]:
+        """Logits of each view at the network's own resolution of it, covering exactly the picture: (B, 3, H, W) uint8 -> (B, K, h, w) each.
+
+        noise: (B, C, H'/s, W'/s) for the resized picture H' x W' (`prepared_size`) of scale 1; drawn from (seed, position) when None.
         """
         self._check()
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
             raise TypeError(f"a predictor takes (B, 3, H, W) uint8 RGB, not {tuple(images.shape)} {images.dtype}")
-        prepared, content = self._prepare(images)  # (B, 3, H', W'), the part of it that is picture
+        if noise is not None and set(self.scales) != {1.0}:
+            raise TypeError(f"noise was given for one size, but this predictor sees pictures at scales {self.scales}")
+        return [self._view(images, scale, mirrored, noise) for scale, mirrored in views_of(self.scales, self.flip)]
+
+    def _view(self, images: Tensor, scale: float, mirrored: bool, noise: Tensor | None) -> Tensor:
+        """One view's logits, turned back: (B, 3, H, W) uint8 -> (B, K, h, w)."""
+        prepared, content = self._prepare(images, scale)  # (B, 3, H', W'), the part of it that is picture
         height, width = prepared.shape[2:]
         noise = self._noise_for(prepared, noise)
+        if mirrored:  # padding and noise stay with their pixels
+            prepared, noise = prepared.flip(3), None if noise is None else noise.flip(3)
         if self.window is None:
             logits = self._run(prepared, noise)  # (B, K, h, w)
         else:
@@ -89,39 +112,25 @@ class Predictor(nn.Module):
                 self.stride or max(self.size_multiple, shorter // 2 // self.size_multiple * self.size_multiple),
                 windows_at_once=self.windows_at_once,
             )
-        if content == (height, width):
-            return logits
-        return _resize(logits, (height, width))[:, :, : content[0], : content[1]]
+        return without_padding(logits.flip(3) if mirrored else logits, content, (height, width))
 
-    def prepared_size(self, height: int, width: int) -> tuple[int, int]:
-        """The (H', W') that a picture of that size is resized or padded to before the network sees it."""
-        multiple = self.size_multiple
+    def prepared_size(self, height: int, width: int, scale: float = 1.0) -> tuple[int, int]:
+        """The (H', W') that a picture of that size is resized and padded to before the network sees it."""
+        return padded(self.content_size(height, width, scale), self.size_multiple)
+
+    def content_size(self, height: int, width: int, scale: float = 1.0) -> tuple[int, int]:
+        """The part of `prepared_size` that is picture, at scale 1 as training sees it too (`working_shape`); the rest is padding."""
         if self.working_size is None:
-            return -(-height // multiple) * multiple, -(-width // multiple) * multiple
-        area = self.working_size[0] * self.working_size[1]
-        scale = math.sqrt(area / (height * width))
-        new_height, new_width = _round_to(height * scale, multiple), _round_to(width * scale, multiple)
-        # A very long picture would exceed the area once its short side is rounded up to one multiple.
-        if new_height == multiple:
-            new_width = min(new_width, _round_to(area / multiple, multiple))
-        if new_width == multiple:
-            new_height = min(new_height, _round_to(area / multiple, multiple))
-        return new_height, new_width
+            return scaled((height, width), scale)
+        return working_shape(height, width, scaled(self.working_size, scale), self.size_multiple)
 
-    def _prepare(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Resize (antialiased) or pad at the lower right by replication, then normalise."""
+    def _prepare(self, images: Tensor, scale: float) -> tuple[Tensor, tuple[int, int]]:
+        """Resize (antialiased), pad at the lower right by replication, then normalise."""
         height, width = images.shape[2:]
         if height == 0 or width == 0:
             raise TypeError(f"a predictor takes pictures of at least one pixel, not {tuple(images.shape)}")
-        size = self.prepared_size(height, width)
-        values = images.to(torch.float32) / 255.0
-        content = size
-        if self.working_size is not None and size != (height, width):
-            values = functional.interpolate(values, size=size, mode="bilinear", align_corners=False, antialias=True)
-        elif self.working_size is None:
-            content = (height, width)
-            if size != content:
-                values = functional.pad(values, (0, size[1] - width, 0, size[0] - height), mode="replicate")
+        content = self.content_size(height, width, scale)
+        values = show_at(images.to(torch.float32) / 255.0, content, padded(content, self.size_multiple))
         mean = values.new_tensor(self.mean)[:, None, None]
         std = values.new_tensor(self.std)[:, None, None]
         return (values - mean) / std, content
@@ -164,12 +173,18 @@ class Predictor(nn.Module):
             raise ConfigError(f"size_multiple and noise_stride must be at least 1, not {self.size_multiple} and {self.noise_stride}")
         if self.noise_channels and self.size_multiple % self.noise_stride:
             raise ConfigError(f"size_multiple {self.size_multiple} must be a multiple of the noise's stride {self.noise_stride}")
+        check_scales(self.scales)
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision is one of {', '.join(PRECISIONS)}, not {self.precision!r}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ConfigError(f"mean and std hold three numbers, std above 0, not {self.mean} and {self.std}")
         if self.working_size is not None and min(self.working_size) < self.size_multiple:
             raise ConfigError(f"working size {self.working_size} is smaller than the size multiple {self.size_multiple}")
+        smallest = min(self.scales)
+        if self.working_size is not None and min(scaled(self.working_size, smallest)) < self.size_multiple:
+            raise ConfigError(
+                f"at scale {smallest:g} working size {self.working_size} is smaller than the size multiple {self.size_multiple}"
+            )
         if self.window is None:
             return
         if min(self.window) < 1 or any(side % self.size_multiple for side in self.window):
@@ -222,7 +237,3 @@ def _resize(logits: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(logits.shape[2:]) == tuple(size):
         return logits
     return functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-
-
-def _round_to(length: float, multiple: int) -> int:
-    return max(1, round(length / multiple)) * multiple

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from iccld.assembly.objects import make_parts, method_settings, optimisations
+from iccld.assembly.chosen import method_settings
+from iccld.assembly.objects import make_parts, optimisations
 from iccld.config import Config, load_config
 from iccld.labels import get_label_space
 
@@ -38,6 +39,7 @@ def test_they_train_as_their_released_code(name: str) -> None:
     assert (config.method, config.network.preset, config.network.encoder) == (method, "deeplabv2", "microsoft/resnet-101")
     assert config.network.atrous_rates == (6, 12)
     assert config.batch_size == (1 if method == "adaptsegnet" else 2)
+    assert config.size.keep_aspect == name.endswith("cbst")  # the others' code resizes to exactly this
     assert (config.size.source, config.size.target) == ("720x1280" if name.startswith("gta5") else "760x1280", "512x1024")
     stage = list(optimisations(config).values())[-1]
     assert (stage.optimizer, stage.head_factor, stage.weight_decay, stage.power, stage.warmup_steps) == ("sgd", 10.0, 5e-4, 0.9, 0)

@@ -13,7 +13,9 @@ import pytest
 import torch
 import yaml
 
-from iccld.assembly.objects import class_weights, domain_path, make_parts, method_settings, open_data, optimisations, pair_dataset
+from iccld.assembly.chosen import method_settings
+from iccld.assembly.domains import domain_path
+from iccld.assembly.objects import class_weights, make_parts, open_data, optimisations, pair_dataset
 from iccld.config import Config, DomainConfig, GenerateConfig, load_config
 from iccld.data import FileDataset
 from iccld.errors import CheckpointError, ConfigError
@@ -66,7 +68,7 @@ def test_generated_scenes_are_drawn_once_and_cached_by_their_settings(cache: Pat
     assert domain_path(domain) == first
     assert (first / "generation.json").stat().st_mtime_ns == stamp
     drawn: list[Path] = []
-    monkeypatch.setattr("iccld.assembly.objects.generate", lambda *arguments, **options: drawn.append(arguments[5]) or arguments[5])
+    monkeypatch.setattr("iccld.city.generate", lambda *arguments, **options: drawn.append(arguments[5]) or arguments[5])
     others = [
         replace(domain, generate=replace(scenes, seed=6)),
         replace(domain, generate=replace(scenes, world="camera")),
@@ -76,7 +78,7 @@ def test_generated_scenes_are_drawn_once_and_cached_by_their_settings(cache: Pat
     folders = {domain_path(other) for other in others}
     assert len(folders) == len(drawn) == 4
     assert first not in folders
-    monkeypatch.setattr("iccld.assembly.objects.CITY_VERSION", -1)  # scenes drawn by other code
+    monkeypatch.setattr("iccld.city.VERSION", -1)  # scenes drawn by other code
     assert domain_path(domain) != first
 
 

@@ -18,7 +18,7 @@ from iccld.city.camera import Camera
 from iccld.city.canopies import column_places, draw_column, draw_roof
 from iccld.city.canvas import FAR_M, VOID, Canvas
 from iccld.city.dice import Dice
-from iccld.city.facade import FRONTS, make_style
+from iccld.city.facade_style import FRONTS, make_style
 from iccld.city.furniture import draw_pylon
 from iccld.city.ground import LOT, MATERIAL_LABEL, Ground, make_palette
 from iccld.city.layout import (

@@ -77,10 +77,10 @@ def test_a_recipes_settings_are_its_own_methods():
 
 def test_override_wins_over_recipe_and_only_there():
     plain, changed = load_config("demo"), load_config("demo", ["--stages.step1.iterations=7", "--seed", "3"])
-    assert changed.stages.step1.iterations == 7
+    assert changed.stages["step1"].iterations == 7
     assert changed.seed == 3
-    assert changed.stages.source == plain.stages.source
-    assert changed.stages.step1.learning_rate == plain.stages.step1.learning_rate
+    assert changed.stages["source"] == plain.stages["source"]
+    assert changed.stages["step1"].learning_rate == plain.stages["step1"].learning_rate
 
 
 def test_lists_are_comma_separated():
@@ -162,6 +162,7 @@ def test_fault_37_group_is_no_value():
         ("sampling.temperature", "0", "above 0"),
         ("evaluation.compare_steps", "1,7", "divisors of 1000"),
         ("evaluation.window", "half", "192x256"),
+        ("evaluation.scales", "0,1", "numbers above 0"),
         ("network.inter_coder", "maybe", "bool"),
         ("network.inter_coder_at", "layer", "level, block"),
         ("network.inter_coder_at", "block", "compact decoder has no second residual block a level, use level"),

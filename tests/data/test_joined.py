@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iccld.assembly.objects import held_out
+from iccld.assembly.domains import held_out
 from iccld.config import load_config
 from iccld.data import FileDataset, open_dataset
 from iccld.data.joined import JoinedDataset, join

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from iccld.assembly.chosen import method_settings
 from iccld.assembly.networks import build_networks
-from iccld.assembly.objects import method_settings
 from iccld.config import NetworkConfig, load_config
 from iccld.errors import ConfigError
 from iccld.experiments.variants import (
@@ -37,8 +37,8 @@ def test_shares_sum_to_the_total() -> None:
 def test_every_method_gets_the_whole_budget(method: str, budget: int) -> None:
     config = with_method(load_config("demo"), method, budget)
     assert sum(after_source(config).values()) == budget
-    assert config.stages.total_iterations == budget + config.stages.source.iterations
-    assert config.stages.source == load_config("demo").stages.source
+    assert config.total_iterations == budget + config.stages["source"].iterations
+    assert config.stages["source"] == load_config("demo").stages["source"]
 
 
 def test_the_recipes_own_method_keeps_proportions_schedules_and_settings() -> None:
@@ -47,13 +47,13 @@ def test_the_recipes_own_method_keeps_proportions_schedules_and_settings() -> No
     assert with_method(recipe, "iccld", sum(own.values())) == recipe
     twice = with_method(recipe, "iccld", 2 * sum(own.values()))
     assert after_source(twice) == {name: 2 * iterations for name, iterations in own.items()}
-    assert twice.stages.step2.learning_rate == recipe.stages.step2.learning_rate
+    assert twice.stages["step2"].learning_rate == recipe.stages["step2"].learning_rate
 
 
 def test_another_method_takes_the_first_schedule_and_keeps_its_own_settings() -> None:
     recipe = replace(load_config("demo"), settings={"threshold": 0.7, "sampler_steps": 5})
     config = with_method(recipe, "dacs", 360)
-    assert config.stages.adapt == replace(recipe.stages.step1, iterations=360)
+    assert config.stages["adapt"] == replace(recipe.stages["step1"], iterations=360)
     assert config.settings == {}
     assert method_settings(config).threshold == 0.968
     with pytest.raises(ConfigError, match="at least 1"):

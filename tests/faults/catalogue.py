@@ -54,6 +54,7 @@ CATALOGUE: dict[int, str] = {
     56: "a run that is read otherwise than it was scored",
     57: "a data error in the middle of training",
     58: "a refused start",
+    59: "training and prediction see a picture in one geometry",
     60: "another CPU: with and without bf16, with AVX2 alone",
 }
 

@@ -19,7 +19,8 @@ import torch
 import yaml
 from PIL import Image
 
-from iccld.assembly.objects import make_parts, method_settings, optimisations, registered_method, views
+from iccld.assembly.chosen import method_settings, registered_method
+from iccld.assembly.objects import make_parts, optimisations
 from iccld.config import Config, dump_config, known_keys, load_config
 from iccld.data import open_dataset
 from iccld.data.check import check_dataset
@@ -190,7 +191,6 @@ def use(config: Config) -> None:
     registered_method(config.method)
     method_settings(config)
     optimisations(config)
-    views(config)
     space = get_label_space(config.label_space)
     network = config.network
     if (

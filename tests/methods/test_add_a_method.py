@@ -17,7 +17,9 @@ from iccld.methods import METHODS, Registered
 from iccld.methods.common.protocol import Method
 
 ROOT = Path(__file__).parents[2]
-FILE, LINE = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+FILE, LINE, OUTSIDE = re.findall(
+    r"^```python\n(.*?)^```", (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+)
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def minent(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = ModuleType("iccld.methods.minent")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(compile(FILE, "docs/add-a-method.md", "exec"), module.__dict__)
-    for name, registered in eval(f"{{{LINE}}}", {"Registered": Registered, "minent": module}).items():
+    for name, registered in eval(f"{{{LINE}}}", {"Registered": Registered}).items():
         monkeypatch.setitem(METHODS, name, registered)
     return module
 

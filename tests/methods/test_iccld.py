@@ -64,6 +64,26 @@ def test_step1_moves_every_parameter_of_encoder_and_decoder(tiny: ModuleType) ->
     assert [name for name, p in method.model.named_parameters() if torch.equal(p, before[name])] == []
 
 
+def test_the_teacher_may_see_its_target_in_several_views(tiny: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Off by default, when a step is what it was; on, the pseudo-labels are those of the views' mean probability."""
+    seen: list[Tensor] = []
+    label = iccld.pseudo_label
+    monkeypatch.setattr(iccld, "pseudo_label", lambda logits: seen.append(logits) or label(logits))
+    for settings in (Settings(), Settings(teacher_scales=(0.75, 1.0), teacher_flip=True)):
+        method = tiny.step1(settings=settings, views=tiny.STILL)
+        shown: list[Tensor] = []
+        method.ema.module.register_forward_pre_hook(lambda _, inputs, kept=shown: kept.append(inputs[0]))
+        tiny.step(method, 1, tiny.batch(size=(32, 32)))
+        method.ema.module.eval()
+        assert [tuple(images.shape[2:]) for images in shown] == ([(32, 32)] if len(seen) == 1 else [(32, 32)] * 4)
+        assert seen[-1].shape == (2, 4, 16, 16)
+    plain, several = (logits.softmax(1) for logits in seen)
+    torch.testing.assert_close(several.sum(1), torch.ones(2, 16, 16))
+    assert not torch.equal(plain, several)
+    with pytest.raises(ConfigError, match=r"settings\.teacher_scales is 0"):
+        Settings(teacher_scales=(0.0,))
+
+
 def test_what_a_crop_has_beyond_its_picture_teaches_nothing(tiny: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures at half their size fill a quarter of the crop: source labels are 255 around them, and pseudo-labels weigh 0."""
     seen: list[tuple[Tensor, Tensor | None]] = []
@@ -74,7 +94,7 @@ def test_what_a_crop_has_beyond_its_picture_teaches_nothing(tiny: ModuleType, mo
         return loss(logits, label, weight, **options)
 
     monkeypatch.setattr(iccld, "cross_entropy", noted)
-    views = replace(tiny.STILL, source_scale=(0.5, 0.5), target_scale=(0.5, 0.5))
+    views = replace(tiny.STILL, scale_min=0.5, scale_max=0.5, target_scale_min=0.5, target_scale_max=0.5)
     method = tiny.step1(views=views, settings=Settings(threshold=0.0))
     tiny.step(method, 0, tiny.batch(4, size=(32, 32)))
     (label_source, _), (label_mixed, weight) = seen

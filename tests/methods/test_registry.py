@@ -90,12 +90,14 @@ def test_lent_colours_reach_every_stage_after_source(name: str, tiny: ModuleType
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_pictures_smaller_than_the_crop_can_be_learnt_from(name: str, tiny: ModuleType) -> None:
+def test_pictures_of_any_shape_and_smaller_than_the_crop_can_be_learnt_from(name: str, tiny: ModuleType) -> None:
     optimisation = {stage: tiny.optimisation() for stage in METHODS[name].stage_names}
     smaller = tiny.parts(views=Views(scale_min=0.4, scale_max=0.9, target_scale_min=0.4, target_scale_max=0.9))
+    sizes = {"source_size": torch.tensor([[36, 30], [20, 48]]), "target_size": torch.tensor([[13, 48], [36, 36]])}
+    mixed = tiny.batch(size=(36, 48))._replace(**sizes)
     previous: Method | None = None
     for stage in METHODS[name].stages(smaller, METHODS[name].settings(), optimisation):
         method = tiny.ready(stage.make_method(previous))
-        method.start_round([tiny.batch()])
-        assert all(torch.isfinite(value).all() for value in tiny.step(method, 0).values())
+        method.start_round([mixed])
+        assert all(torch.isfinite(value).all() for value in tiny.step(method, 0, mixed).values())
         previous = method

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from iccld.assembly.networks import build_networks
 from iccld.config import NetworkConfig
 from iccld.config.network import LDM, LDM_DENOISER_LARGE
-from iccld.models import Denoiser, DomainDiscriminator, Features, LdmDecoder, Segmenter
+from iccld.models import Denoiser, DomainDiscriminator, Features, Segmenter
+from iccld.models.ldm import LdmDecoder
 
 from ..rounding import Gradients, differ
 

@@ -217,8 +217,10 @@ def test_fault_58_a_folder_without_a_configuration_is_free_and_keeps_what_it_hol
     bench.run.mkdir(parents=True)
     (bench.run / ".lock").touch()
     (bench.run / "notes.txt").write_text("mine")
-    assert bench.adapt("--source.holdout", "6") == 2
+    write_domain(bench.source, 6, (0,))
+    assert bench.adapt() == 3
     assert [path.name for path in bench.run.iterdir()] == ["notes.txt"]
+    write_domain(bench.source, 6)
     assert bench.adapt() == 0
     assert bench.adapt() == 2  # now there is a run
 

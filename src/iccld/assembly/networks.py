@@ -10,24 +10,26 @@ from pathlib import Path
 from torch import nn
 
 from iccld.config import NetworkConfig
+from iccld.config.network import EFFICIENTNETS
 from iccld.errors import ConfigError
 from iccld.methods.common.parts import MEAN, STD
 from iccld.models import (
     AtrousDecoder,
+    Backbone,
     BackboneEncoder,
     CompactEncoder,
     ContextAwareDecoder,
     DeepLabEncoder,
     Denoiser,
     DomainDiscriminator,
+    EfficientNetEncoder,
+    EfficientNetLite,
     InterCoderDecoder,
-    LdmDecoder,
-    LdmEncoder,
     PyramidEncoder,
     Segmenter,
     UNetKind,
+    efficientnet,
 )
-from iccld.models.autoencoder import load_decoder, load_encoder, read_autoencoder
 from iccld.models.backbone import load_backbone, save_architecture
 from iccld.models.blocks import recompute_blocks
 from iccld.models.deeplab import resnet101
@@ -63,6 +65,8 @@ class Origins:
     """Of a transformers configuration, for the encoder."""
     backbone_weights: bool = True
     """Whether the backbone's weights are there too, and wanted."""
+    efficientnet: Path | None = None
+    """File of an EfficientNet's weights; None where they are not wanted."""
     autoencoder: Path | None = None
     """Of a diffusers AutoencoderKL."""
 
@@ -72,11 +76,17 @@ def compact(network: NetworkConfig, num_classes: int, origins: Origins) -> Netwo
     latent = network.latent_channels
     half, quarter, eighth = network.widths[:3]
     head = min(HEAD_CHANNELS, network.denoiser_widths[-1])
+    is_efficientnet = network.encoder in EFFICIENTNETS
     kind = UNetKind(gradient_checkpointing=network.gradient_checkpointing, conditioning=network.conditioning)
 
     def make_segmenter() -> Segmenter:
-        encoder = _backbone_encoder(network, origins, (2, 4, 8)) or CompactEncoder(network.widths, latent)
-        decoder = InterCoderDecoder(latent, (half, quarter, eighth), num_classes, network.decoder_width, network.inter_coder)
+        encoder: nn.Module
+        if is_efficientnet:
+            encoder = _efficientnet_encoder(network, origins)
+        else:
+            encoder = _backbone_encoder(network, origins, (2, 4, 8)) or CompactEncoder(network.widths, latent)
+        pyramid = encoder.pyramid_channels if isinstance(encoder, EfficientNetEncoder) else (half, quarter, eighth)
+        decoder = InterCoderDecoder(latent, pyramid, num_classes, network.decoder_width, network.inter_coder)
         return _checkpointed(Segmenter(encoder, decoder), network)
 
     return Networks(
@@ -85,12 +95,15 @@ def compact(network: NetworkConfig, num_classes: int, origins: Origins) -> Netwo
         make_discriminator=lambda: DomainDiscriminator(latent, network.denoiser_widths, 1, head, kind),
         latent_channels=latent,
         latent_stride=CompactEncoder.stride,
-        size_multiple=16 if origins.backbone is None else 32,
+        size_multiple=32 if network.encoder else 16,
     )
 
 
 def ldm(network: NetworkConfig, num_classes: int, origins: Origins) -> Networks:
     """Latent diffusion's autoencoder and UNet: kl-f8 and its relatives, for a GPU."""
+    from iccld.models.autoencoder import load_decoder, load_encoder, read_autoencoder
+    from iccld.models.ldm import LdmDecoder, LdmEncoder  # on diffusers, whose import takes seconds
+
     latent, stride, widths = network.latent_channels, network.latent_stride, network.widths
     kind = _large_unet(network)
     per_block = network.inter_coder and network.inter_coder_at == "block"
@@ -127,7 +140,7 @@ def daformer(network: NetworkConfig, num_classes: int, origins: Origins) -> Netw
 
     def make_segmenter() -> Segmenter:
         assert origins.backbone is not None
-        encoder = PyramidEncoder(load_backbone(origins.backbone, origins.backbone_weights, network.gradient_checkpointing))
+        encoder = PyramidEncoder(_backbone(network, origins))
         channels = (*encoder.pyramid_channels, encoder.latent_channels)
         if channels != network.widths:
             raise ConfigError(f"network.widths is {list(network.widths)}, but {network.encoder} has {list(channels)}; set it to these")
@@ -149,10 +162,7 @@ def deeplabv2(network: NetworkConfig, num_classes: int, origins: Origins) -> Net
     latent = network.latent_channels
 
     def make_segmenter() -> Segmenter:
-        if origins.backbone is None:
-            backbone = resnet101(network.gradient_checkpointing)
-        else:
-            backbone = load_backbone(origins.backbone, origins.backbone_weights, network.gradient_checkpointing)
+        backbone = resnet101(network.gradient_checkpointing) if origins.backbone is None else _backbone(network, origins)
         encoder = DeepLabEncoder(backbone)
         channels = (*encoder.pyramid_channels, encoder.latent_channels)
         if channels != network.widths:
@@ -184,6 +194,9 @@ def build_networks(network: NetworkConfig, num_classes: int, run: Path | None = 
     They start from the pre-trained weights that `network` names; with `run`, a run directory or any folder that `keep_architecture`
     wrote to, from random ones in the architecture that is kept there, and neither hub nor weights are needed.
     """
+    if network.encoder in EFFICIENTNETS:
+        file = None if run is not None else _efficientnet_weights(network.encoder)
+        return BUILDERS[network.preset](network, num_classes, Origins(efficientnet=file))
     if run is not None:
         return BUILDERS[network.preset](network, num_classes, Origins(run / ARCHITECTURE if network.encoder else None, False))
     return BUILDERS[network.preset](
@@ -198,7 +211,7 @@ def build_networks(network: NetworkConfig, num_classes: int, run: Path | None = 
 
 def keep_architecture(network: NetworkConfig, run: Path) -> None:
     """Write what `build_networks` needs of a backbone to read the run; nothing for a preset's own networks."""
-    if network.encoder and not (run / ARCHITECTURE).is_dir():
+    if network.encoder and network.encoder not in EFFICIENTNETS and not (run / ARCHITECTURE).is_dir():
         save_architecture(_named("network.encoder", network.encoder), run / ARCHITECTURE)
 
 
@@ -210,17 +223,44 @@ def _named(key: str, name: str) -> Path:
     return folder
 
 
+@cache
+def _efficientnet_weights(name: str) -> Path:
+    """The file of an EfficientNet's weights, found and announced with its licence once a process."""
+    file = efficientnet.weights_file(name)
+    say(f"encoder {name}: {efficientnet.origin(name)}")
+    return file
+
+
 def _large_unet(network: NetworkConfig) -> UNetKind:
     """Attention everywhere but at the latent's own resolution, and LDM's 32 groups."""
     levels = max(len(network.denoiser_widths) - 1, 1)
     return UNetKind(levels, 32, network.gradient_checkpointing, network.conditioning)
 
 
+def _backbone(network: NetworkConfig, origins: Origins) -> Backbone:
+    """The transformers backbone of these origins, with what of it learns."""
+    assert origins.backbone is not None
+    return load_backbone(
+        origins.backbone,
+        origins.backbone_weights,
+        network.gradient_checkpointing,
+        training=network.encoder_training,
+        drop_path=network.drop_path,
+    )
+
+
 def _backbone_encoder(network: NetworkConfig, origins: Origins, strides: Sequence[int]) -> nn.Module | None:
     if origins.backbone is None:
         return None
-    backbone = load_backbone(origins.backbone, origins.backbone_weights, network.gradient_checkpointing)
+    backbone = _backbone(network, origins)
     return BackboneEncoder(backbone, strides, network.widths[: len(strides)], network.latent_channels)
+
+
+def _efficientnet_encoder(network: NetworkConfig, origins: Origins) -> EfficientNetEncoder:
+    trunk = EfficientNetLite(network.encoder, network.train_norm, network.gradient_checkpointing)
+    if origins.efficientnet is not None:
+        efficientnet.load_weights(trunk, origins.efficientnet)
+    return EfficientNetEncoder(trunk, network.widths[2], network.latent_channels, MEAN, STD)
 
 
 def _checkpointed(segmenter: Segmenter, network: NetworkConfig) -> Segmenter:

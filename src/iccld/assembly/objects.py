@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
-import numpy as np
 import torch
 
+from iccld.assembly.chosen import registered_method
+from iccld.assembly.domains import held_out, open_domain
 from iccld.assembly.networks import build_networks
-from iccld.city import VERSION as CITY_VERSION
-from iccld.city import generate
-from iccld.config import Config, DomainConfig, Optimisation, nearest, parse_size
-from iccld.data import FileDataset, open_dataset
-from iccld.data.check import cache_folder, class_statistics
-from iccld.data.images import FULL_RANGE
-from iccld.data.joined import JoinedDataset, join
+from iccld.config import Config, DomainConfig, Optimisation, parse_size
+from iccld.data import FileDataset
+from iccld.data.check import class_statistics
+from iccld.data.joined import JoinedDataset
 from iccld.data.pairs import PairDataset
 from iccld.data.rare_class import rare_class_sampler
 from iccld.data.wide import Range, chosen_range, narrow_warning
 from iccld.errors import ConfigError, UnmetNeedError
 from iccld.labels import LabelSpace, get_label_space
-from iccld.methods import METHODS, Registered
 from iccld.methods.common.parts import Parts
 from iccld.progress import say
 from iccld.training.engine import Engine
@@ -44,52 +38,6 @@ class Data:
     val: FileDataset | None
     source_val: FileDataset | None
     label_space: LabelSpace
-
-
-def domain_path(domain: DomainConfig) -> Path | None:
-    """The folder to read; generated scenes are drawn into the cache first, once."""
-    if domain.path is not None:
-        return Path(domain.path)
-    scenes = domain.generate
-    if scenes.num == 0:
-        return None
-    settings = {**dataclasses.asdict(scenes), "split": domain.split, "version": CITY_VERSION}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-    out = cache_folder() / "scenes" / f"{scenes.world}-{scenes.layout}-{scenes.num}-{digest}"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    return generate(scenes.world, scenes.layout, scenes.num, parse_size(scenes.size), scenes.seed, out, split=domain.split)
-
-
-def open_domain(domain: DomainConfig, space: LabelSpace, labels: bool, usual_split: str) -> FileDataset | None:
-    """The pictures of all the domain's paths, or the scenes that it draws; None where there is nothing.
-
-    A split other than the usual one was asked for, and has to be there.
-    """
-    opened = []
-    for part in domain.parts:
-        path = domain_path(part)
-        if path is None:
-            return None
-        form = part.format if part.path is not None else part.generate.layout
-        is_asked = part.path is not None and part.split != usual_split
-        opened.append(open_dataset(path, form, part.split, space, part.classes, labels=labels, is_asked=is_asked))
-    return join(opened, domain.weights)
-
-
-def held_out(source: FileDataset, holdout: int) -> set[int]:
-    """Positions of the last `holdout` pictures; of several data sets, the last ones of each, as many as its share."""
-    if not isinstance(source, JoinedDataset):
-        return set(range(len(source) - holdout, len(source)))
-    ends = np.cumsum([source.part_numbers.count(part) for part in range(len(source.parts))])
-    shares = np.round(holdout * ends / len(source)).astype(int)  # cumulated, so that they add up
-    counts = np.diff(shares, prepend=0)
-    return {int(end) - 1 - k for end, count in zip(ends, counts, strict=True) for k in range(int(count))}
-
-
-def refuse_unusable_data(config: Config) -> None:
-    """What `open_data` refuses, without a word otherwise; scenes that would have to be drawn first are not looked at."""
-    if all(domain.path is not None for domain in (config.source, config.target) if domain.is_given):
-        open_data(config, {"source": FULL_RANGE, "target": FULL_RANGE}, tells=False)
 
 
 def open_data(config: Config, ranges: Mapping[str, Range] | None = None, tells: bool = True) -> Data:
@@ -154,42 +102,6 @@ def _require_depth(method: str, domains: Mapping[str, FileDataset]) -> None:
             )
 
 
-def method_settings(config: Config) -> Any:
-    """The method's own frozen Settings from `settings`; unknown names suggest the nearest."""
-    registered = registered_method(config.method)
-    hints = get_type_hints(registered.settings)
-    for name in config.settings:
-        if name not in hints:
-            raise ConfigError(f"unknown key settings.{name} of method {config.method}{nearest(name, hints)}")
-    values = {name: _typed(f"settings.{name}", value, hints[name]) for name, value in config.settings.items()}
-    return registered.settings(**values)
-
-
-def registered_method(name: str) -> Registered:
-    """The registered method; ConfigError with the nearest name."""
-    if name not in METHODS:
-        raise ConfigError(f"unknown method {name!r}{nearest(name, METHODS)}; there are {', '.join(sorted(METHODS))}")
-    return METHODS[name]
-
-
-def _typed(key: str, value: Any, hint: Any) -> Any:
-    import jsonargparse
-
-    if value is None and type(None) not in get_args(hint):  # jsonargparse lets null pass for any type
-        raise ConfigError(f"{key} is null; expected {_type_words(hint)}, or leave the key out")
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument("--value", type=hint)
-    try:
-        return parser.parse_object({"value": value}).value
-    except Exception as error:  # jsonargparse's own error classes differ between releases; all mean: not of this type
-        raise ConfigError(f"{key} is {value!r}; expected {_type_words(hint)}") from error
-
-
-def _type_words(hint: Any) -> str:
-    """A type as a user reads it: `float`, or the words that a setting may be."""
-    return " or ".join(get_args(hint)) if get_origin(hint) is Literal else getattr(hint, "__name__", str(hint))
-
-
 def optimisations(config: Config) -> Mapping[str, Optimisation]:
     """Each stage's optimisation, by stage name, in the method's order.
 
@@ -197,12 +109,12 @@ def optimisations(config: Config) -> Mapping[str, Optimisation]:
     first one's learning rate and schedule: every method runs on every recipe with the same budget.
     """
     shares = registered_method(config.method).shares
-    given = {stage.name: getattr(config.stages, stage.name) for stage in dataclasses.fields(config.stages)}
-    own = {name: given[name] for name in shares}
+    given = config.stages
+    own = {name: given.get(name, Optimisation()) for name in shares}
     if shares and not any(stage.iterations for stage in own.values()):
         others = [stage for name, stage in given.items() if name != "source" and stage.iterations]
         budget = sum(stage.iterations for stage in others)
-        own = {name: dataclasses.replace((others or [own[name]])[0], iterations=round(share * budget)) for name, share in shares.items()}
+        own = {name: replace((others or [own[name]])[0], iterations=round(share * budget)) for name, share in shares.items()}
     return {"source": given["source"], **own}
 
 
@@ -259,6 +171,7 @@ def pair_dataset(config: Config, data: Data, rank: int = 0, world_size: int = 1,
         seed=config.seed,
         source_size=parse_size(config.size.source),
         target_size=parse_size(config.size.target),
+        keep_aspect=config.size.keep_aspect,
         rare_class=rare,
         rank=rank,
         world_size=world_size,

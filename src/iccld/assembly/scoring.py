@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,19 @@ class Scoring:
     """evaluation.window: `whole` or height x width in pixels of the working size."""
     stride: int = 0
     """evaluation.stride in pixels; 0 = half the window's shorter side."""
+    scales: tuple[float, ...] = (1.0,)
+    """evaluation.scales: views of each picture, as scales of the working size."""
+    flip: bool = False
+    """evaluation.flip: whether each view is mirrored too."""
 
     def told(self) -> dict[str, Any]:
         """Plain values for summary.json."""
-        return asdict(self)
+        return {**asdict(self), "scales": list(self.scales)}
 
     def apply(self, predictor: Predictor) -> Predictor:
         """Set the predictor accordingly; returns it.  ConfigError for a stride without a window."""
         predictor.precision = self.precision
+        predictor.scales, predictor.flip = self.scales, self.flip
         if self.window == "whole":
             if self.stride:
                 raise ConfigError(f"stride {self.stride} has no window to move; add --window HxW")
@@ -45,8 +50,9 @@ class Scoring:
 
 def scoring_of(config: Config, precision: str) -> Scoring:
     """The configuration's settings; precision: what the engine computes in."""
-    window = config.evaluation.window
-    return Scoring(precision=precision, window=window, stride=0 if window == "whole" else config.evaluation.stride)
+    asked = config.evaluation
+    stride = 0 if asked.window == "whole" else asked.stride
+    return Scoring(precision=precision, window=asked.window, stride=stride, scales=asked.scales, flip=asked.flip)
 
 
 def scoring_of_stage(run: Path, config: Config, stage: str, device: str = "auto") -> Scoring:
@@ -64,8 +70,21 @@ def scoring_of_stage(run: Path, config: Config, stage: str, device: str = "auto"
     return scoring_of(config, precision)
 
 
-def overridden(scoring: Scoring, *, precision: str | None, window: str | None, stride: int | None, device: str = "auto") -> Scoring:
+def overridden(
+    scoring: Scoring,
+    *,
+    precision: str | None = None,
+    window: str | None = None,
+    stride: int | None = None,
+    scales: Sequence[float] | None = None,
+    flip: bool | None = None,
+    device: str = "auto",
+) -> Scoring:
     """The same with what somebody asked for instead; another window has its own stride.  precision: auto is this device's own."""
+    if scales is not None:
+        scoring = replace(scoring, scales=tuple(scales))
+    if flip is not None:
+        scoring = replace(scoring, flip=flip)
     if precision is not None:
         scoring = replace(scoring, precision=own_precision(device) if precision == "auto" else precision)
     if window is not None:
@@ -95,6 +114,6 @@ def place(predictor: Predictor, device: str) -> None:
 
 def _from_told(told: Mapping[str, Any], file: Path) -> Scoring:
     try:
-        return Scoring(**told)
+        return Scoring(**{**told, "scales": tuple(told.get("scales", (1.0,)))})
     except TypeError as error:
         raise CheckpointError(f"{file}: scoring is {told}, which this release of iccld does not read; use the one that wrote it") from error

@@ -10,7 +10,8 @@ import numpy as np
 
 from iccld.city.camera import NEAR_M, Camera, FloatArray, bounded
 from iccld.city.canvas import Canvas
-from iccld.city.facade import FacadeStyle, draw_facade
+from iccld.city.facade import draw_facade
+from iccld.city.facade_style import FacadeStyle
 from iccld.city.layout import BUILDING
 from iccld.city.light import Light, shade
 from iccld.city.texture import Image, hsv, sample_material, tinted

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from iccld.city.camera import Camera, FloatArray, bounded
-from iccld.city.canvas import LIMIT_PX, SHIFT, Canvas, fixed_point
-from iccld.city.layout import ROAD, SIDEWALK, TERRAIN, Junction, Street
+from iccld.city.canvas import FAR_M, LIMIT_PX, SHIFT, Canvas, fixed_point, put
+from iccld.city.layout import ROAD, SIDEWALK, SKY, TERRAIN, Junction, Street
 from iccld.city.light import Light
 from iccld.city.texture import FloatMap, hsv, lookup, noise_tile
 
@@ -24,6 +24,8 @@ MATERIAL_LABEL = (ROAD, SIDEWALK, TERRAIN, TERRAIN, ROAD, ROAD)
 #                 fine  middle coarse  (share of brightness per standard deviation of noise)
 MATERIAL_NOISE = ((0.09, 0.045, 0.07), (0.07, 0.05, 0.05), (0.24, 0.16, 0.10), (0.16, 0.12, 0.10), (0.20, 0.06, 0.05), (0.10, 0.06, 0.07))
 FAR_Z = 700.0
+FARTHEST_M = 600.0
+"""Depth given to ground at the horizon, metres."""
 _QUARTER = [(float(np.cos(a)), float(np.sin(a))) for a in np.linspace(0, np.pi / 2, 6)]
 
 
@@ -96,7 +98,7 @@ class Ground:
         self.below = np.broadcast_to(down, (height, width))[part]
         clear = down.all(axis=1)
         self.full = int(np.argmax(clear)) if clear.any() else height  # from this row on everything is ground
-        self.depth = np.minimum(self.camera.height_m / np.maximum(-dy[part], np.float32(1e-4)), np.float32(600))
+        self.depth = np.minimum(self.camera.height_m / np.maximum(-dy[part], np.float32(1e-4)), np.float32(FARTHEST_M))
         self.world_x = np.broadcast_to(dx, (height, width))[part] * self.depth
         self.world_z = np.broadcast_to(dz, (height, width))[part] * self.depth
         self._lay(self.canvas.label[part], np.uint8(TERRAIN))
@@ -221,6 +223,9 @@ class Ground:
     def finish(self, wet: float) -> None:
         """Multiply in texture, light and shadow; `wet` 0..1 darkens asphalt and paving."""
         height = self.canvas.size[0]
+        # Rounding can lift the farthest strips a pixel above the horizon, where no ray meets the ground.
+        label, depth = self.canvas.label[: self.full], self.canvas.depth[: self.full]
+        put(depth, FARTHEST_M, (label != SKY) & (depth >= FAR_M))
         x, z = self.world_x, self.world_z
         footprint = self.depth * self.depth * (1 / (self.camera.focal_px * self.camera.height_m))
         material = self.material[self.top : height]

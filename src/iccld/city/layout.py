@@ -134,7 +134,7 @@ PARKING_SHARES = {
     "bazaar": 0.3, "village": 0.1,
 }  # fmt: skip
 """Chance of a lane of parked cars on one side."""
-TRAM_SHARES = {"downtown": 0.28, "avenue": 0.25, "highstreet": 0.18, "arterial": 0.12, "old_town": 0.12}
+TRAM_SHARES = {"downtown": 0.38, "avenue": 0.34, "highstreet": 0.26, "arterial": 0.18, "old_town": 0.16}
 MEDIAN_SHARES = {"avenue": 0.3, "arterial": 0.35, "downtown": 0.2, "bazaar": 0.3}
 
 
@@ -173,7 +173,7 @@ def _side(rng: np.random.Generator, sign: int, kind: str, half: float, world: st
     sidewalk = float(rng.uniform(*WALK_WIDTHS.get(kind, (1.4, 3.0))))
     if rng.random() < {"arterial": 0.25, "village": 0.5, "car_park": 0.35, "bazaar": 0.1}.get(kind, 0.0):
         sidewalk = 0.0
-    surface = str(rng.choice(("paving", "asphalt", "soil"), p=SURFACE_SHARES.get(kind, (0.6, 0.38, 0.02))))
+    surface = str(rng.choice(("paving", "asphalt", "soil"), p=SURFACE_SHARES.get(kind, (0.7, 0.28, 0.02))))
     line = half + 0.15 + verge + sidewalk
     weights = dict(PLOT_WEIGHTS[kind])
     if world == "camera":

@@ -17,7 +17,7 @@ from iccld.city.canopies import column_places, draw_column, draw_roof
 from iccld.city.canvas import VOID, Canvas
 from iccld.city.culling import Extent, Room, Wall
 from iccld.city.dice import Dice
-from iccld.city.facade import FacadeStyle, make_style
+from iccld.city.facade_style import FacadeStyle, make_style
 from iccld.city.ground import GRASS, LOT, PAVING, SOIL
 from iccld.city.layout import Side, Street
 from iccld.city.light import Light

@@ -43,7 +43,7 @@ ROOM = {
 
 MOVING = ("car", "truck", "bus", "motorcycle", "rickshaw", "bicycle")
 MOVING_SHARES = {
-    "": (0.81, 0.075, 0.075, 0.02, 0.0, 0.02), "car_park": (0.97, 0.02, 0.01, 0.0, 0.0, 0.0),
+    "": (0.78, 0.085, 0.095, 0.02, 0.0, 0.02), "car_park": (0.97, 0.02, 0.01, 0.0, 0.0, 0.0),
     "bazaar": (0.42, 0.08, 0.08, 0.18, 0.18, 0.06), "village": (0.5, 0.12, 0.06, 0.14, 0.12, 0.06),
 }  # fmt: skip
 """What drives in the lanes of each kind of street."""
@@ -155,7 +155,7 @@ class Traffic:
 
     def _trams(self) -> None:
         rng, street = self.rng, self.street
-        if not street.tram or rng.random() > 0.78:
+        if not street.tram or rng.random() > 0.85:
             return
         direction = int(rng.choice([-1, 1]))
         self.vehicle("train", direction * street.traffic * 1.6, float(rng.uniform(22, 60)), 0.0 if direction > 0 else math.pi)

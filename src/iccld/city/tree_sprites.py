@@ -227,9 +227,16 @@ def _bare(rng: np.random.Generator, number: int, leaves: float) -> TreeSprite:
     grown = ink[top:, left : middle + half]
     scale_x, scale_y = side / grown.shape[1], side / grown.shape[0]
     branches = cv2.resize(grown, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    # The finest twigs are a grey veil close to the drawn ones: never more than half opaque, and with gaps.
+    # The finest twigs are a veil around the drawn ones, denser in some trees than in others, with gaps.
     grain = np.roll(noise_tile(53, 0.35, 512)[:side, :side], number * 41, axis=1)
-    veil = np.clip(cv2.GaussianBlur(branches, (0, 0), 2.2) * float(rng.uniform(0.5, 1.3)) * (1 + 0.7 * grain), 0, 0.5)
+    veil = np.clip(cv2.GaussianBlur(branches, (0, 0), 3.2) * float(rng.uniform(0.7, 2.4)) * (1 + 0.5 * grain), 0, 0.62)
+    if number % 2:  # limes and birches: a brush of twigs closes most of the crown
+        ends = np.zeros((side, side), np.float32)
+        for x, y, *_ in tips:
+            ends[min(side - 1, max(0, int((y - top) * scale_y))), min(side - 1, max(0, int((x - left) * scale_x)))] = 1.0
+        spread = cv2.GaussianBlur(ends, (0, 0), 9.0)
+        brush = np.clip(spread * (3.5 / float(spread.max())), 0, 1) * float(rng.uniform(0.36, 0.54)) * (1 + 0.3 * grain)
+        veil = np.maximum(veil, np.where(brush > 0.2, brush, 0.0))
     veil[int(side * 0.88) :] = 0
     alpha = np.maximum(np.clip(branches * 1.25, 0, 1), veil)
     wood = np.ones((side, side), np.float32)
@@ -243,8 +250,8 @@ def _bare(rng: np.random.Generator, number: int, leaves: float) -> TreeSprite:
         if rng.random() < leaves:
             at = ((x - left) * scale_x, (y - top) * scale_y)
             _leaf(tone, alpha, wood, at, float(rng.uniform(0.005, 0.014)) * side, float(rng.uniform(0.7, 1.3)))
-    # People outline what looks closed: a veil of more than a third is tree, thinner is what lies behind.
-    outline = np.clip(alpha * 1.45, 0, 1)
+    # People outline what looks closed: a veil of three tenths is tree, thinner is what lies behind.
+    outline = np.clip(alpha * 1.65, 0, 1)
     return TreeSprite(tone, alpha.astype(np.float32), outline.astype(np.float32), wood)
 
 

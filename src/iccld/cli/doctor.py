@@ -41,7 +41,7 @@ def _estimates() -> tuple[dict[str, dict[str, float]], list[str]]:
         for name in small:
             try:
                 config = load_config(name)
-                estimates[name] = {**measure.estimate(config), "iterations": float(config.stages.total_iterations)}
+                estimates[name] = {**measure.estimate(config), "iterations": float(config.total_iterations)}
             except IccldError as error:
                 problems.append(f"recipe {name}: {error}")
             bar.advance(1, note=name)

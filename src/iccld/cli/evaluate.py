@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iccld.cli.run_folder import open_predictor, refuse_other_than_run
-from iccld.config import nearest, read_config
-from iccld.errors import ConfigError, DataError
+from iccld.config import read_config
+from iccld.errors import ConfigError, DataError, nearest
 from iccld.files import read_json, write_json
 from iccld.labels import LabelSpace, alike, get_label_space
 from iccld.progress import say
@@ -35,14 +35,17 @@ def evaluate(arguments: Namespace, _: list[str]) -> int:
 
 def _score_run(arguments: Namespace) -> dict[str, Any]:
     run: Path = arguments.run
-    refuse_other_than_run(run)
+    refuse_other_than_run(run, arguments.stage)
     config = read_config(run / "config.yaml")
     _refuse_missing(arguments.data)
+    if arguments.label_space is not None:
+        get_label_space(arguments.label_space)
     predictor, standing = open_predictor(arguments)
     confusion, label_space, ignored = _confusion_in(arguments, predictor, standing.wide)
     trained = (read_json(run / "summary.json").get("stages") or {}).get(standing.stage) or {}
     told = _result(arguments, confusion, label_space, _window_text(predictor), ignored)
     told["protocol"]["precision"] = predictor.precision
+    told["protocol"] |= {"scales": list(predictor.scales), "flip": predictor.flip}
     told["protocol"]["working_size"] = list(predictor.working_size) if predictor.working_size else None
     if told["protocol"]["sampler_steps"] is None:
         told["protocol"]["sampler_steps"] = trained.get("sampler_steps")
@@ -91,7 +94,7 @@ def fold(confusion: Confusion, finer: LabelSpace, coarser: LabelSpace) -> Confus
 
 
 def _score_masks(arguments: Namespace) -> dict[str, Any]:
-    belonging = ("stage", "weights", "sampler_steps", "precision", "size", "window", "stride")
+    belonging = ("stage", "weights", "sampler_steps", "precision", "size", "window", "stride", "scales", "flip")
     refused = [name for name in belonging if getattr(arguments, name) is not None]
     if refused:
         raise ConfigError(f"--{refused[0]} belongs to a run, and --predictions are already predicted; leave it out")

@@ -6,8 +6,9 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from iccld.cli.runs import refuse_unwritable
-from iccld.config import Config, load_config, require_data
+from iccld.adapting import refuse_unusable, refuse_unwritable
+from iccld.config import Config, load_config
+from iccld.methods import find_method
 
 if TYPE_CHECKING:
     from iccld.experiments.experiment import Finished, Options
@@ -24,16 +25,18 @@ def ablate(arguments: Namespace, overrides: list[str]) -> int:
 def compare(arguments: Namespace, overrides: list[str]) -> int:
     """Table 2."""
     config = _recipe(arguments, overrides)
+    methods = None if arguments.methods == "all" else arguments.methods.split(",")
+    for name in methods or ():
+        find_method(name)
     from iccld.experiments.compare import compare
 
-    methods = None if arguments.methods == "all" else arguments.methods.split(",")
     return _told(compare(config, _options(arguments), methods, arguments.budget, arguments.budget_seconds, arguments.lend))
 
 
 def _recipe(arguments: Namespace, overrides: Sequence[str]) -> Config:
     """The recipe with its overrides; what is wrong with it or with the folder is told before PyTorch is imported."""
     config = load_config(arguments.recipe or arguments.config, overrides)
-    require_data(config)
+    refuse_unusable(config)
     refuse_unwritable(arguments.out)
     return config
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from iccld import __version__
-from iccld.config import nearest, parse_size
+from iccld.config import parse_size
 from iccld.config.domains import FORMATS
-from iccld.errors import ConfigError
+from iccld.errors import ConfigError, nearest
+from iccld.geometry import check_scales
 from iccld.progress import set_quiet
 
 Command = Callable[[argparse.Namespace, list[str]], int]
@@ -99,7 +100,7 @@ def _add_runs(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     origin = leaf.add_mutually_exclusive_group()
     origin.add_argument("--recipe", metavar="NAME", help="a shipped recipe")
     origin.add_argument("--config", type=Path, metavar="FILE", help="a YAML file of settings")
-    leaf.add_argument("--encoder.name", dest="encoder", metavar="NAME", help="short for --network.encoder: a transformers backbone")
+    leaf.add_argument("--encoder.name", dest="encoder", metavar="NAME", help="short for --network.encoder: a pre-trained network")
     leaf.add_argument("--name", metavar="RUN", help="name of the run (default: the recipe's); it lies in runtime.out")
     leaf.add_argument("--resume", choices=("none", "auto"), help="auto goes on with an existing run; none refuses it (default)")
     leaf.add_argument("--no_estimate", action="store_true", help="start at once, without timing a few steps first")
@@ -159,6 +160,10 @@ def _add_model(leaf: Parser) -> None:
         "--window", type=_window, metavar="HxW", help="sliding windows of the resized picture, or whole for none (default: the run's)"
     )
     leaf.add_argument("--stride", type=_count, metavar="N", help="step of the sliding window in pixels (default: half of a --window)")
+    leaf.add_argument(
+        "--scales", type=_scales, metavar="S,S", help="views of each picture, scales of its size for the network (default: the run's)"
+    )
+    leaf.add_argument("--flip", action=argparse.BooleanOptionalAction, help="predict each view mirrored too (default: the run's)")
     leaf.add_argument(
         "--precision", choices=("auto", "fp32", "bf16"), help="auto: bf16 where the device multiplies it (default: the run's)"
     )
@@ -253,6 +258,17 @@ def _window(text: str) -> str:
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _scales(text: str) -> tuple[float, ...]:
+    try:
+        scales = tuple(float(word) for word in text.split(","))
+        check_scales(scales)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of scales; write for example 0.75,1") from None
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return scales
 
 
 def _natural(text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 
 from iccld.cli.output import print_error
@@ -16,7 +17,9 @@ def predict(arguments: Namespace, _: list[str]) -> int:
         raise ConfigError("--expect counts a submission's pictures; add --format submission or leave it out")
     if arguments.write is not None and arguments.format == "submission":
         raise ConfigError("--write chooses among masks, and a submission is labelIds alone; leave it out")
-    refuse_other_than_run(arguments.run)
+    refuse_other_than_run(arguments.run, arguments.stage)
+    if not any(os.path.exists(path) for path in arguments.paths):  # as the others are predicted, one that is missing is told at the end
+        raise DataError(f"{arguments.paths[0]}: no such file or folder")
     from iccld.predict import Wanted, predict_paths, predict_submission
     from iccld.predict.names import USUAL
     from iccld.predict.submission import NUM_TEST
@@ -25,7 +28,9 @@ def predict(arguments: Namespace, _: list[str]) -> int:
     predictor, standing = open_predictor(arguments)
     origin = {"run": str(arguments.run), **standing.as_dict()}
     choices = (getattr(arguments, name) for name in ("stage", "weights", "sampler_steps"))
-    settings = (predictor.precision, predictor.working_size, predictor.window, predictor.stride)
+    settings: tuple[object, ...] = (predictor.precision, predictor.working_size, predictor.window, predictor.stride)
+    if predictor.scales != (1.0,) or predictor.flip:
+        settings += (predictor.scales, predictor.flip)
     model = " ".join([weights_identity(arguments.run), *(str(value) for value in (*choices, *settings))])
     if arguments.format == "submission":
         num = NUM_TEST if arguments.expect is None else arguments.expect

@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iccld.errors import CheckpointError
+from iccld.errors import CheckpointError, nearest
 from iccld.progress import say
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from iccld.runs import Standing
 
 
-def refuse_other_than_run(run: Path) -> None:
-    """CheckpointError when the folder is no run, or a run that has saved nothing yet."""
+def refuse_other_than_run(run: Path, stage: str | None = None) -> None:
+    """CheckpointError when the folder is no run, or has saved nothing yet, or nothing of the stage."""
     if not run.is_dir():
         raise CheckpointError(f"{run} is no folder; name a run such as runs/demo")
     if not (run / "config.yaml").is_file():
@@ -24,6 +24,9 @@ def refuse_other_than_run(run: Path) -> None:
     # A manifest is written last: without one no checkpoint is complete.
     if not any((run / "checkpoints").glob("*/*/manifest.json")):
         raise CheckpointError(f"{run} has no complete checkpoint; train it with iccld adapt --config {run / 'config.yaml'} --resume auto")
+    saved = sorted({path.parts[-3] for path in (run / "checkpoints").glob("*/*/manifest.json")})
+    if stage is not None and stage not in saved:
+        raise CheckpointError(f"{run} has no checkpoint of stage {stage!r}{nearest(stage, saved)}; it has {', '.join(saved)}")
 
 
 def weights_identity(run: Path) -> str:
@@ -53,6 +56,8 @@ def open_predictor(arguments: Namespace) -> tuple[Predictor, Standing]:
         size=arguments.size,
         window=arguments.window,
         stride=arguments.stride,
+        scales=arguments.scales,
+        flip=arguments.flip,
     )
     if not standing.is_finished:
         where = f"these are the weights of stage {standing.stage} after iteration {standing.iteration} of {standing.iterations}"

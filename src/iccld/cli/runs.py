@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from iccld.config import Config, config_parser, dump_config, load_config, recipe_names, require_data
-from iccld.errors import ConfigError
-from iccld.progress import duration, say
-
-if TYPE_CHECKING:
-    from iccld.data import Dataset
-    from iccld.labels import LabelSpace
-    from iccld.predictor import Predictor
-
+from iccld.adapting import train
+from iccld.config import Config, config_parser, dump_config, load_config, recipe_names
+from iccld.errors import CheckpointError, ConfigError
 
 FIRST_RECIPES = ("demo", "own_to_own", "gta5_to_cityscapes")
 """What a newcomer wants: to see it work, to use own pictures, to compare with the field."""
@@ -51,6 +43,8 @@ def adapt(arguments: Namespace, overrides: list[str]) -> int:
 
 def report(arguments: Namespace, _: list[str]) -> int:
     """Write report.html of a run, finished or not."""
+    if not arguments.run.is_dir():
+        raise CheckpointError(f"{arguments.run} is no folder; name a run such as runs/demo")
     from iccld.report import write_report
 
     print(write_report(arguments.run))
@@ -61,63 +55,5 @@ def _train(config: Config, print_config: bool, estimates: bool = True) -> int:
     if print_config:
         print(dump_config(config), end="")
         return 0
-    require_data(config)
-    run = Path(config.runtime.out) / config.name
-    if config.runtime.resume == "none" and (run / "config.yaml").exists():
-        raise ConfigError(f"run {run} exists; go on with --resume auto, or choose another --name")
-    refuse_unwritable(run)
-    from iccld.doctor import require_matching_torchvision
-
-    require_matching_torchvision()
-    from iccld import measure, runs
-    from iccld.assembly.objects import refuse_unusable_data
-
-    if estimates and not any((run / "checkpoints").glob("*/*/manifest.json")):  # a resumed run was estimated when it began
-        refuse_unusable_data(config)
-        for line in memory_lines(config):
-            say(line)
-        say(_estimate_line(measure.estimate(config)))
-    finished = runs.adapt(config, partial(save_stage_pictures, config.evaluation.num_pictures))
-    from iccld.report import write_report
-
-    page = write_report(finished)
-    print(page)
+    print(train(config, estimates) / "report.html")
     return 0
-
-
-def save_stage_pictures(num_pictures: int, run: Path, stage: str, predictor: Predictor, shown: Dataset, space: LabelSpace) -> None:
-    """Keep what a stage predicts on up to `num_pictures` pictures, spread evenly over the dataset, for the report."""
-    from iccld.report.pictures import save_pictures
-
-    count = min(num_pictures, len(shown))
-    if count:
-        save_pictures(run, stage, predictor, shown, space, [i * len(shown) // count for i in range(count)])
-
-
-def refuse_unwritable(run: Path) -> None:
-    """Before anything is computed: a run that cannot be written is refused (fault 11)."""
-    import os
-
-    folder = run
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigError(f"cannot write {run}: {folder} is not a writable folder; choose another --runtime.out")
-
-
-def memory_lines(config: Config) -> list[str]:
-    """Device memory by component and stage, before a step is tried; compact networks need too little to tell."""
-    if config.network.preset == "compact" and not config.network.encoder:
-        return []
-    from iccld.measure import stage_memory, takes_bf16
-
-    return [str(stage) for stage in stage_memory(config, takes_bf16(config))]
-
-
-def _estimate_line(estimate: dict[str, float]) -> str:
-    """`measure.estimate` -> one sentence; what it does not know is left out."""
-    parts = []
-    if "seconds" in estimate:
-        parts.append(f"about {duration(estimate['seconds'])}")
-    parts += [f"{estimate[key]:.1f} GiB {what}" for key, what in (("memory_gib", "of memory"), ("disk_gib", "on disk")) if key in estimate]
-    return f"estimate: {', '.join(parts)}" if parts else "estimate: not available"

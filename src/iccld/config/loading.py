@@ -17,32 +17,43 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_h
 import yaml
 
 from iccld.config.network import NetworkConfig
-from iccld.config.schema import Config
-from iccld.errors import ConfigError
+from iccld.config.optimisation import Optimisation
+from iccld.config.schema import Config, default_stages
+from iccld.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 T = TypeVar("T")
+STAGES = tuple(default_stages())
+"""Stages that have a key each whether they are named or not."""
+
 FREE_KEYS = ("settings",)
 """Dictionaries whose keys belong to somebody else; the method checks them."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """` (did you mean X?)` with the closest known word, or an empty string."""
-    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {match[0]}?)" if match else ""
-
-
 @cache
-def known_keys(cls: type = Config, prefix: str = "") -> tuple[str, ...]:
-    """Dotted keys of every setting, leaves only, in the order of declaration."""
+def known_keys(stages: tuple[str, ...] = STAGES) -> tuple[str, ...]:
+    """Dotted keys of every setting, leaves only, in the order of declaration, with those of the stages named."""
+    return _keys_of(Config, "", stages)
+
+
+def _keys_of(cls: type, prefix: str, stages: tuple[str, ...]) -> tuple[str, ...]:
     keys: list[str] = []
     hints = get_type_hints(cls)
     for item in fields(cls):
-        hint = hints[item.name]
-        keys += known_keys(hint, f"{prefix}{item.name}.") if isinstance(hint, type) and is_dataclass(hint) else [prefix + item.name]
+        name, hint = f"{prefix}{item.name}", hints[item.name]
+        if name == "stages":
+            keys += [key for stage in stages for key in _keys_of(Optimisation, f"{name}.{stage}.", stages)]
+        else:
+            keys += _keys_of(hint, f"{name}.", stages) if isinstance(hint, type) and is_dataclass(hint) else [name]
     return tuple(keys)
+
+
+def _stages_named(keys: Iterable[str]) -> tuple[str, ...]:
+    """The default stages, and those that dotted keys `stages.NAME.setting` name, in order: which there are is the method's to say."""
+    named = [key.split(".")[1] for key in keys if re.fullmatch(r"stages\.\w+\.\w+", key)]
+    return tuple(dict.fromkeys((*STAGES, *named)))
 
 
 def recipe_names() -> list[str]:
@@ -71,8 +82,10 @@ def load_config(recipe: str | Path, overrides: Sequence[str] = ()) -> Config:
     name = path.stem if is_file else str(recipe)
     values = _parse_yaml(text, str(recipe))
     values = {"recipe": name, "name": name} | values
-    _refuse_unknown(_dotted(values), origin=f" in {recipe}")
-    _refuse_unknown(_flags(overrides))
+    keys, flags = _dotted(values), _flags(overrides)
+    stages = _stages_named((*keys, *flags))
+    _refuse_unknown(keys, stages, origin=f" in {recipe}")
+    _refuse_unknown(flags, stages)
     config = _merged(values, overrides, str(recipe))
     if values.get("settings") and config.method != _merged(values, (), str(recipe)).method:
         config = _merged({**values, "settings": {}}, overrides, str(recipe))
@@ -80,7 +93,7 @@ def load_config(recipe: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def _merged(values: Mapping[str, Any], overrides: Sequence[str], origin: str) -> Config:
-    parser = config_parser()
+    parser = config_parser(_stages_named((*_dotted(values), *_flags(overrides))))
     parsed = _checked(lambda: parser.parse_object(dict(values), defaults=False), origin=f" in {origin}")
     parsed = _checked(lambda: parser.parse_args(_bracketed(overrides), namespace=parsed, defaults=False))
     return _construct(Config, parsed.as_dict())
@@ -104,13 +117,15 @@ def require_data(config: Config) -> None:
 
 
 @cache
-def config_parser() -> ArgumentParser:
-    """jsonargparse over `Config`: one dotted option for each setting."""
+def config_parser(stages: tuple[str, ...] = STAGES) -> ArgumentParser:
+    """jsonargparse over `Config`: one dotted option for each setting, and for each of every stage named."""
     import jsonargparse
 
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = jsonargparse.ArgumentParser(prog="iccld adapt", exit_on_error=False, add_help=False, env_prefix=False)
-    parser.add_class_arguments(Config, nested_key=None)
+    parser.add_class_arguments(Config, nested_key=None, skip={"stages"})
+    for stage in stages:
+        parser.add_class_arguments(Optimisation, f"stages.{stage}")
     # As declared: what construction fills in is the default preset's, and another preset fills in its own.
     parser.set_defaults({f"network.{item.name}": item.default for item in fields(NetworkConfig)})
     return parser
@@ -195,8 +210,8 @@ def list_keys(cls: type = Config, prefix: str = "") -> frozenset[str]:
     return frozenset(keys)
 
 
-def _refuse_unknown(keys: Iterable[str], origin: str = "") -> None:
-    known = known_keys()
+def _refuse_unknown(keys: Iterable[str], stages: tuple[str, ...], origin: str = "") -> None:
+    known = known_keys(stages)
     for key in keys:
         if key not in known and key.split(".", 1)[0] not in FREE_KEYS:
             groups = {name.rsplit(".", 1)[0] for name in known if "." in name}
@@ -244,6 +259,9 @@ def _construct(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
         if value is None and type(None) not in get_args(hints[key]):
             raise ConfigError(f"{prefix}{key} is null; expected {getattr(hints[key], '__name__', hints[key])}, or leave the key out")
     built = {key: _construct(hints[key], value, f"{prefix}{key}.") if is_dataclass(hints[key]) else value for key, value in values.items()}
+    if cls is Config and "stages" in values:
+        given = {name: _construct(Optimisation, stage, f"stages.{name}.") for name, stage in values["stages"].items()}
+        built["stages"] = default_stages() | given
     try:
         return cls(**built)
     except ConfigError as error:

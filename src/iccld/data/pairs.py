@@ -28,6 +28,8 @@ from iccld.data.joined import JoinedDataset
 from iccld.data.patience import PREFETCH, patiently
 from iccld.data.rare_class import RareClassSampler
 from iccld.errors import ConfigError, DataError
+from iccld.geometry import largest_area, working_shape
+from iccld.labels import IGNORE
 
 SOURCE, TARGET, RARE_CLASS = 1, 2, 3  # streams of randomness: each keeps its own draws when another is switched off
 READ_TIMEOUT = 300.0
@@ -48,8 +50,10 @@ class Maps(NamedTuple):
 class PairDataset(TorchDataset[DomainBatch]):
     """`dataset[iteration]` is this rank's DomainBatch of that iteration, uint8 on the CPU, at the working sizes.
 
-    source needs labels; target is never asked for any.  source_size, target_size: (H, W) that pictures are resized to (antialiased;
-    labels and depth to the nearest pixel).  rare_class: replaces the source's order by draws from (seed, position).
+    source needs labels; target is never asked for any.  source_size, target_size: (H, W) to whose area pictures are resized at their own
+    aspect (`working_shape`, as in prediction), or with keep_aspect False to which they are stretched; antialiased, labels and depth to the
+    nearest pixel.  Pictures of several aspects lie in a batch as `DomainBatch` tells.
+    rare_class: replaces the source's order by draws from (seed, position).
     target_valid: (H, W) bool of any size, the target pixels that may teach, the same for every picture (bonnet, lens).
     cache_bytes: resized pictures kept in memory, shared by forked workers; 0 for none.  skip_errors: pictures that cannot be read are
     replaced by the next; their batches' source_index and target_index then differ from `indices`.
@@ -70,6 +74,7 @@ class PairDataset(TorchDataset[DomainBatch]):
         world_size: int = 1,
         with_depth: bool = False,
         target_valid: npt.NDArray[np.bool_] | None = None,
+        keep_aspect: bool = True,
         cache_bytes: int = 1 << 30,
         skip_errors: bool = False,
     ) -> None:
@@ -84,18 +89,18 @@ class PairDataset(TorchDataset[DomainBatch]):
         self.rank, self.world_size = rank, world_size
         self.with_depth = with_depth
         self.skip_errors = skip_errors
-        self.target_valid = None
-        if target_valid is not None:
-            self.target_valid = torch.from_numpy(_nearest(target_valid.astype(np.uint8), target_size) > 0)
+        self.keep_aspect = keep_aspect
+        self.target_valid = None if target_valid is None else target_valid.astype(np.uint8)
         kinds = ((source, source_size, True), (target, target_size, False))
-        sample_bytes = [height * width * (3 + has_label + 4 * with_depth) for _, (height, width), has_label in kinds]
-        self.batch_bytes = batch_size * sum(sample_bytes)
-        """Memory of one batch."""
-        needed = sum(len(dataset) * size for (dataset, _, _), size in zip(kinds, sample_bytes, strict=True))
+        pixel_bytes = [3 + has_label + 4 * with_depth for _, _, has_label in kinds]
+        self.batch_bytes = batch_size * sum(height * width * size for (_, (height, width), _), size in zip(kinds, pixel_bytes, strict=True))
+        """Memory of one batch whose pictures have the working size's aspect."""
+        areas = [largest_area(size) if keep_aspect else size[0] * size[1] for _, size, _ in kinds]
+        needed = sum(len(dataset) * area * size for (dataset, _, _), area, size in zip(kinds, areas, pixel_bytes, strict=True))
         share = min(1.0, cache_bytes / needed)
         self._caches = {
-            domain: _SampleCache(int(len(dataset) * share), size, has_label, with_depth)
-            for domain, (dataset, size, has_label) in zip((SOURCE, TARGET), kinds, strict=True)
+            domain: _SampleCache(int(len(dataset) * share), area, has_label, with_depth)
+            for domain, (dataset, _, has_label), area in zip((SOURCE, TARGET), kinds, areas, strict=True)
         }
 
     def indices(self, iteration: int) -> tuple[list[int], list[int]]:
@@ -120,23 +125,33 @@ class PairDataset(TorchDataset[DomainBatch]):
         return [self.rare_class.draw(np.random.default_rng([self.seed, RARE_CLASS, position])) for position in positions]
 
     def __getitem__(self, iteration: int) -> DomainBatch:
-        """This rank's batch: images (B, 3, H, W) uint8, labels (B, H, W) uint8, depth (B, H, W) float32 metres."""
+        """This rank's batch: images (B, 3, H, W) uint8, labels (B, H, W) uint8, depth (B, H, W) float32 metres.
+
+        H and W are those of the largest picture at hand.
+        """
         source_index, target_index = self.indices(iteration)
         source_index, sources = self._load_all(SOURCE, source_index)
         target_index, targets = self._load_all(TARGET, target_index)
-        valid = self.target_valid
         drawn = self._drawn(self._positions(iteration))
         return DomainBatch(
             source_image=_stacked_images(sources),  # (B, 3, H, W)
-            source_label=torch.from_numpy(np.stack([maps.label for maps in sources if maps.label is not None])),  # (B, H, W)
+            source_label=_stacked([maps.label for maps in sources if maps.label is not None], IGNORE),  # (B, H, W)
             target_image=_stacked_images(targets),  # (B, 3, H, W)
             source_index=torch.tensor(source_index, dtype=torch.int64),
             target_index=torch.tensor(target_index, dtype=torch.int64),
             source_depth=_stacked_depth(sources),
             target_depth=_stacked_depth(targets),
-            target_valid=None if valid is None else valid.expand(self.batch_size, *valid.shape).clone(),
+            target_valid=self._valid(targets),
             source_class=None if drawn is None else torch.tensor([train_id for _, train_id in drawn], dtype=torch.int64),
+            source_size=_true_sizes(sources),
+            target_size=_true_sizes(targets),
         )
+
+    def _valid(self, targets: list[Maps]) -> torch.Tensor | None:
+        """(B, H, W) bool, or None where everything may teach."""
+        if self.target_valid is None:
+            return None
+        return _stacked([_nearest(self.target_valid, maps.image.shape[:2]) for maps in targets], 0) > 0
 
     def _in_order(self, domain: int, position: int, count: int) -> int:
         dataset = self.source if domain == SOURCE else self.target
@@ -175,6 +190,8 @@ class PairDataset(TorchDataset[DomainBatch]):
     def _read(self, domain: int, index: int) -> Maps:
         dataset, size = (self.source, self.source_size) if domain == SOURCE else (self.target, self.target_size)
         image = dataset.read_image(index)
+        if self.keep_aspect:
+            size = working_shape(image.shape[0], image.shape[1], size)
         label = dataset.read_label(index) if domain == SOURCE else None
         if label is not None and label.shape != image.shape[:2]:
             raise DataError(size_mismatch(dataset.image_paths[index], image.shape, dataset.label_paths[index], label.shape))
@@ -262,43 +279,48 @@ class _SampleCache:
     """The first `slots` pictures of a dataset at the working size, in anonymous memory that forked workers share.
 
     Not /dev/shm, which containers keep small.  Memory is used only as pictures arrive.  Two workers may write one slot: they write the
-    same bytes, and mark it as full afterwards.
+    same bytes, and mark it as full afterwards.  area: pixels of the largest picture; a slot holds one of any shape.
     """
 
-    def __init__(self, slots: int, size: Size, has_label: bool, has_depth: bool) -> None:
-        self.slots, self.size, self.has_label, self.has_depth = slots, size, has_label, has_depth
+    def __init__(self, slots: int, area: int, has_label: bool, has_depth: bool) -> None:
+        self.slots, self.area, self.has_label, self.has_depth = slots, area, has_label, has_depth
         if slots == 0:
             return
-        height, width = size
         self._full = np.frombuffer(mmap.mmap(-1, slots), dtype=np.uint8)
-        self._image = np.frombuffer(mmap.mmap(-1, slots * height * width * 3), dtype=np.uint8).reshape(slots, height, width, 3)
+        self._shape = np.frombuffer(mmap.mmap(-1, slots * 8), dtype=np.int32).reshape(slots, 2)
+        self._image = np.frombuffer(mmap.mmap(-1, slots * area * 3), dtype=np.uint8).reshape(slots, area, 3)
         if has_label:
-            self._label = np.frombuffer(mmap.mmap(-1, slots * height * width), dtype=np.uint8).reshape(slots, height, width)
+            self._label = np.frombuffer(mmap.mmap(-1, slots * area), dtype=np.uint8).reshape(slots, area)
         if has_depth:
-            self._depth = np.frombuffer(mmap.mmap(-1, slots * height * width * 4), dtype=np.float32).reshape(slots, height, width)
+            self._depth = np.frombuffer(mmap.mmap(-1, slots * area * 4), dtype=np.float32).reshape(slots, area)
 
     def get(self, index: int) -> Maps | None:
         if index >= self.slots or not self._full[index]:
             return None
+        height, width = self._shape[index].tolist()
+        pixels = height * width
         return Maps(
-            self._image[index],
-            self._label[index] if self.has_label else None,
-            self._depth[index] if self.has_depth else None,
+            self._image[index, :pixels].reshape(height, width, 3),
+            self._label[index, :pixels].reshape(height, width) if self.has_label else None,
+            self._depth[index, :pixels].reshape(height, width) if self.has_depth else None,
         )
 
     def put(self, index: int, maps: Maps) -> None:
         if index >= self.slots:
             return
-        self._image[index] = maps.image
+        height, width = maps.image.shape[:2]
+        pixels = height * width
+        self._shape[index] = height, width
+        self._image[index, :pixels] = maps.image.reshape(pixels, 3)
         if maps.label is not None:
-            self._label[index] = maps.label
+            self._label[index, :pixels] = maps.label.reshape(pixels)
         if maps.depth is not None:
-            self._depth[index] = maps.depth
+            self._depth[index, :pixels] = maps.depth.reshape(pixels)
         self._full[index] = 1
 
     def __getstate__(self) -> dict[str, Any]:
         # A spawned process starts with an empty cache of the same kind: copying gigabytes would take longer than reading again.
-        return {"slots": self.slots, "size": self.size, "has_label": self.has_label, "has_depth": self.has_depth}
+        return {"slots": self.slots, "area": self.area, "has_label": self.has_label, "has_depth": self.has_depth}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
@@ -341,12 +363,29 @@ def _nearest(values: npt.NDArray[Any], size: Size) -> npt.NDArray[Any]:
 
 
 def _stacked_images(maps: list[Maps]) -> torch.Tensor:
-    return torch.from_numpy(np.stack([one.image for one in maps]).transpose(0, 3, 1, 2).copy())  # (B, 3, H, W)
+    return _stacked([one.image for one in maps], 0).permute(0, 3, 1, 2).contiguous()  # (B, 3, H, W)
 
 
 def _stacked_depth(maps: list[Maps]) -> torch.Tensor | None:
     depths = [one.depth for one in maps if one.depth is not None]
-    return torch.from_numpy(np.stack(depths)) if depths else None  # (B, H, W)
+    return _stacked(depths, 0) if depths else None  # (B, H, W)
+
+
+def _stacked(rows: list[npt.NDArray[Any]], beside: int) -> torch.Tensor:
+    """(h, w) or (h, w, 3) each -> (B, H, W) or (B, H, W, 3) of the largest, each at the upper left of its row and `beside` around."""
+    shapes = [row.shape for row in rows]
+    if len(set(shapes)) == 1:
+        return torch.from_numpy(np.stack(rows))
+    filled = np.full((len(rows), *np.max(shapes, axis=0)), beside, dtype=rows[0].dtype)
+    for place, row in zip(filled, rows, strict=True):
+        place[: row.shape[0], : row.shape[1]] = row
+    return torch.from_numpy(filled)
+
+
+def _true_sizes(maps: list[Maps]) -> torch.Tensor | None:
+    """(B, 2) int64, or None where all pictures are of one size."""
+    sizes = [one.image.shape[:2] for one in maps]
+    return torch.tensor(sizes, dtype=torch.int64) if len(set(sizes)) > 1 else None
 
 
 def _start_worker(worker: int) -> None:

@@ -8,6 +8,7 @@ from iccld.evaluation.evaluate import evaluate
 from iccld.evaluation.masks import evaluate_predictions
 from iccld.evaluation.record import Record
 from iccld.evaluation.sliding import sliding_window, window_starts
+from iccld.evaluation.views import teacher_logits
 
 __all__ = [
     "Confusion",
@@ -26,5 +27,6 @@ __all__ = [
     "resize_rows",
     "sliding_window",
     "synthia_scores",
+    "teacher_logits",
     "window_starts",
 ]

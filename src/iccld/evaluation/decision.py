@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
+
+from iccld.evaluation.views import mean_log_probability
 
 BAND_VALUES = 2**22
 """Logits held at once while deciding (16 MiB of float32): small enough for a cache-friendly pass, large enough to keep threads busy."""
@@ -30,16 +35,24 @@ def resize_rows(logits: Tensor, size: tuple[int, int], start: int, stop: int) ->
     return functional.interpolate(rows, size=(rows.shape[2], width), mode="bilinear", align_corners=False)
 
 
-def decide(logits: Tensor, size: tuple[int, int] | None = None, *, confidence: bool = False) -> tuple[Tensor, Tensor | None]:
-    """Resize, then argmax: (B, K, h, w) -> (B, H, W) uint8 labels, and with `confidence` the winner's softmax (B, H, W) float32 in 0..1."""
-    size = size or (logits.shape[2], logits.shape[3])
-    num_images, num_classes = logits.shape[:2]
-    labels = torch.empty((num_images, *size), dtype=torch.uint8, device=logits.device)
-    certainty = torch.empty((num_images, *size), dtype=torch.float32, device=logits.device) if confidence else None
+def decide(
+    logits: Tensor | Sequence[Tensor], size: tuple[int, int] | None = None, *, confidence: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Resize, then argmax: (B, K, h, w) -> (B, H, W) uint8 labels, and with `confidence` the winner's softmax (B, H, W) float32 in 0..1.
+
+    logits: those of several views of the pictures, each of its own h and w, are resized, and the mean of their probabilities decides.
+    """
+    views = [logits] if isinstance(logits, Tensor) else list(logits)
+    size = size or (views[0].shape[2], views[0].shape[3])
+    num_images, num_classes = views[0].shape[:2]
+    device = views[0].device
+    labels = torch.empty((num_images, *size), dtype=torch.uint8, device=device)
+    certainty = torch.empty((num_images, *size), dtype=torch.float32, device=device) if confidence else None
     step = max(1, BAND_VALUES // (num_images * num_classes * size[1]))
     for start in range(0, size[0], step):
         stop = min(size[0], start + step)
-        band = resize_rows(logits, size, start, stop)  # (B, K, rows, W)
+        rows = partial(resize_rows, size=size, start=start, stop=stop)
+        band = rows(views[0]) if len(views) == 1 else mean_log_probability(views, rows)  # (B, K, rows, W)
         best, index = band.max(dim=1)  # (B, rows, W)
         labels[:, start:stop] = index.to(torch.uint8)
         if certainty is not None:

@@ -48,6 +48,8 @@ def evaluate(
 ) -> Scores:
     """Score predict((1, 3, H, W) uint8 RGB) -> (1, K, h, w) logits on every labelled picture of a dataset.
 
+    A Predictor is asked for the logits of each of its views.
+
     Logits are resized to the ground truth's size, then argmax.  limit: score that many pictures, evenly spread over the split.
     score_size: (H, W) to which the ground truth is shrunk first (nearest), as DACS and BAPA score; the default is its own size.
     Modules are evaluated in eval mode and left in the mode they had.  Raises DataError for pictures without labels or none at all,
@@ -108,12 +110,15 @@ def _predict(
     image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))[None].to(device)  # (1, 3, H, W)
     # A Predictor hands out its logits before they are resized, so that they are resized once.
     logits_of: Callable[[Tensor], Tensor] = getattr(predict, "network_logits", predict)
-    logits = logits_of(image)  # (1, K, h, w)
-    if logits.ndim != 4 or logits.shape[1] != label_space.num_classes:
-        raise ConfigError(f"the model predicts shape {tuple(logits.shape)}, but {label_space.name} has {label_space.num_classes} classes")
-    if not bool(torch.isfinite(logits).all()):
-        raise NumericError(f"the logits of {sample.name} are not finite; the weights are damaged or the precision is too low")
-    labels, _ = decide(logits.float(), size)
+    views_of: Callable[[Tensor], list[Tensor]] = getattr(predict, "view_logits", lambda picture: [logits_of(picture)])
+    views = views_of(image)  # each (1, K, h, w)
+    for logits in views:
+        if logits.ndim != 4 or logits.shape[1] != label_space.num_classes:
+            found = tuple(logits.shape)
+            raise ConfigError(f"the model predicts shape {found}, but {label_space.name} has {label_space.num_classes} classes")
+        if not bool(torch.isfinite(logits).all()):
+            raise NumericError(f"the logits of {sample.name} are not finite; the weights are damaged or the precision is too low")
+    labels, _ = decide([logits.float() for logits in views], size)
     return labels[0].cpu().numpy()
 
 

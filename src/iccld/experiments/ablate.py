@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from iccld.config import Config, nearest
+from iccld.config import Config
 from iccld.config.network import CONNECTED
-from iccld.errors import ConfigError
+from iccld.errors import ConfigError, nearest
 from iccld.experiments.document import Document
 from iccld.experiments.experiment import READING, Finished, Options, carry_out, require_experiment
 from iccld.experiments.figures import Shown, write_grid

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from iccld import measure
-from iccld.assembly import unmet_need
-from iccld.assembly.objects import method_settings
-from iccld.config import Config, nearest
+from iccld.assembly.chosen import method_settings
+from iccld.assembly.objects import unmet_need
+from iccld.config import Config
 from iccld.errors import ConfigError
 from iccld.experiments.document import Document
 from iccld.experiments.experiment import READING, Finished, Options, carry_out, require_experiment
@@ -22,7 +22,7 @@ from iccld.experiments.plan import RUNS, Planned, at_a_time, needs_of, on_its_sh
 from iccld.experiments.state import State
 from iccld.experiments.table2 import OURS, START, read_outcomes, run_name, tables
 from iccld.experiments.variants import adaptation_run, after_source, with_method
-from iccld.methods import METHODS
+from iccld.methods import find_method, method_names
 from iccld.training.lock import lock_run
 
 FIRST = ("source_only",)
@@ -86,11 +86,11 @@ def compare(
 
 def _methods(names: Sequence[str] | None) -> list[str]:
     if names is None:
-        middle = sorted(name for name in METHODS if name not in FIRST + LAST)
-        return [name for name in (*FIRST, *middle, *LAST) if name in METHODS]
+        known = method_names()
+        middle = sorted(name for name in known if name not in FIRST + LAST)
+        return [name for name in (*FIRST, *middle, *LAST) if name in known]
     for name in names:
-        if name not in METHODS:
-            raise ConfigError(f"--methods: unknown method {name!r}{nearest(name, METHODS)}; there are {', '.join(sorted(METHODS))}")
+        find_method(name)
     if len(set(names)) != len(names):
         raise ConfigError(f"--methods {','.join(names)} names a method twice")
     return list(names)

@@ -57,7 +57,7 @@ def units_of(planned: Sequence[Planned], state: State, estimates: bool, jobs: in
     found: dict[Path, Unit] = {}
     for one in planned:
         is_source = one.config.source_checkpoint is None
-        stages = {"source": one.config.stages.source.iterations} if is_source else after_source(one.config)
+        stages = {"source": one.config.stages["source"].iterations} if is_source else after_source(one.config)
         times = state.remembered("times", one.kind, partial(_estimate, one, jobs)) if estimates else None
         name = f"source-{one.config.name}" if is_source else one.config.name
         unit = Unit(name, one.title, one.run, dump_config(one.config), stages, one.needs)
@@ -86,7 +86,7 @@ def at_a_time(asked: int | None, config: Config) -> int:
     """
     if asked is not None:
         return asked
-    is_small = config.network.preset == "compact" and not config.network.encoder
+    is_small = config.network.is_small
     is_cpu = config.runtime.device == "cpu" or (config.runtime.device == "auto" and not torch.cuda.is_available())
     return available_cores() if is_small and is_cpu else 1
 

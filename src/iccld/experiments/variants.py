@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 
+from iccld.assembly.chosen import registered_method
 from iccld.assembly.networks import build_networks, keep_architecture
-from iccld.assembly.objects import optimisations, registered_method
-from iccld.config import Config, NetworkConfig, Optimisation, StagesConfig
+from iccld.assembly.objects import optimisations
+from iccld.config import Config, NetworkConfig, Optimisation
 from iccld.errors import ConfigError
 from iccld.labels import get_label_space
 from iccld.methods.common.protocol import SOURCE
@@ -24,8 +25,7 @@ MATCH = 0.02
 def source_run(config: Config, out: Path) -> Config:
     """The run OUT/<key> that trains nothing but the source stage of `config`; equal keys are one run."""
     key = source_key(config, get_label_space(config.label_space).names)
-    unused = {stage.name: Optimisation() for stage in fields(config.stages)}
-    stages = StagesConfig(**{**unused, SOURCE: config.stages.source})
+    stages = {SOURCE: config.stages[SOURCE]}
     return _placed(replace(config, method="source_only", settings={}, stages=stages, source_checkpoint=None), out, key)
 
 
@@ -42,8 +42,8 @@ def after_source(config: Config) -> dict[str, int]:
 
 def with_iterations(config: Config, iterations: Mapping[str, int]) -> Config:
     """The same configuration with these stages after `source`, for so many iterations, and no others."""
-    own = {name: replace(getattr(config.stages, name), iterations=count) for name, count in iterations.items()}
-    return replace(config, stages=_only(config.stages, {SOURCE: config.stages.source, **own}))
+    own = {name: replace(config.stages.get(name, Optimisation()), iterations=count) for name, count in iterations.items()}
+    return replace(config, stages=_only(config.stages, {SOURCE: config.stages[SOURCE], **own}))
 
 
 def with_method(config: Config, method: str, budget: int) -> Config:
@@ -56,8 +56,8 @@ def with_method(config: Config, method: str, budget: int) -> Config:
     if budget < 1:
         raise ConfigError(f"a budget of {budget} iterations trains nothing; give at least 1")
     shares = registered_method(method).shares
-    given = {stage.name: getattr(config.stages, stage.name) for stage in fields(config.stages)}
-    own = {name: given[name] for name in shares}
+    given = config.stages
+    own = {name: given.get(name, Optimisation()) for name in shares}
     weights = {name: float(stage.iterations) for name, stage in own.items()}
     if not any(weights.values()):
         weights = dict(shares) if any(shares.values()) else dict.fromkeys(shares, 1.0)
@@ -114,10 +114,9 @@ def shared_out(total: int, weights: Mapping[str, float]) -> dict[str, int]:
     return counts
 
 
-def _only(stages: StagesConfig, kept: Mapping[str, Optimisation]) -> StagesConfig:
+def _only(stages: Mapping[str, Optimisation], kept: Mapping[str, Optimisation]) -> dict[str, Optimisation]:
     """These stages, and no iterations for any other."""
-    others = {stage.name: replace(getattr(stages, stage.name), iterations=0) for stage in fields(stages)}
-    return replace(stages, **{**others, **kept})
+    return {name: replace(stage, iterations=0) for name, stage in stages.items()} | dict(kept)
 
 
 def _placed(config: Config, out: Path, name: str) -> Config:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from iccld.data.pairs import PairDataset
 from iccld.evaluation.alignment import mmd2, principal_plane, proxy_a_distance
-from iccld.methods.common.mixing import plain_domains
+from iccld.methods.common.mixing import plain_domains, whole_targets
 from iccld.methods.common.parts import normalise
 from iccld.models import DiffusionSegmenter
 from iccld.predictor import Predictor
@@ -40,10 +40,11 @@ def identity_gap(predictor: Predictor, pairs: PairDataset) -> float:
     iteration = 0
     with progress("Measuring the identity gap", GAP_ROWS) as bar:
         while len(gaps) < GAP_ROWS:
-            images = normalise(pairs[iteration].target_image.to(_device(network)).float() / 255)
-            gaps += network.identity_gap(images, predictor.noise_like(images)).tolist()
+            for part in whole_targets(pairs[iteration], predictor.size_multiple):
+                images = normalise(part.to(_device(network)))
+                gaps += network.identity_gap(images, predictor.noise_like(images)).tolist()
+                bar.advance(len(images))
             iteration += 1
-            bar.advance(len(images))
     return sum(gaps) / len(gaps)
 
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
-from iccld.assembly.objects import make_engine, make_parts, method_settings, open_domain, optimisations, registered_method
+from iccld.assembly.chosen import method_settings, registered_method
+from iccld.assembly.domains import open_domain
+from iccld.assembly.objects import make_engine, make_parts, optimisations
 from iccld.assembly.scoring import scoring_predictor
 from iccld.batch import DomainBatch
 from iccld.config import Config, DomainConfig, parse_size

@@ -15,8 +15,9 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
+from iccld.assembly.chosen import method_settings, registered_method
 from iccld.assembly.networks import keep_architecture
-from iccld.assembly.objects import make_engine, make_parts, method_settings, optimisations, registered_method
+from iccld.assembly.objects import make_engine, make_parts, optimisations
 from iccld.config import Config, parse_size
 from iccld.labels import get_label_space
 from iccld.losses import confusion_to_uniform, cross_entropy, domain_cross_entropy

@@ -1,25 +1,30 @@
-"""Adaptation methods: one file each, and one line each in `METHODS`."""
+"""Adaptation methods: one file each, and one line each in `METHODS`.  A method's file, and with it PyTorch, is imported when it is used."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
 
-from iccld.config.optimisation import Optimisation
-from iccld.methods import adaptsegnet, bapa, cbst, cluda, corda, dacs, daformer, hrda, iccld, iccld_paper, mic, proda, source_only
-from iccld.methods.common.parts import Parts
-from iccld.methods.common.protocol import Stage
+from iccld.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from iccld.config.optimisation import Optimisation
+    from iccld.methods.common.parts import Parts
+    from iccld.methods.common.protocol import Stage
+
+GROUP = "iccld.methods"
+"""Group of entry points by which an installed package adds methods: their names, each with the `module:NAME` of a `Registered`."""
 
 
 @dataclass(frozen=True)
 class Registered:
-    """A method: its frozen settings, the function that gives its ordered stages, and what those stages are called."""
+    """A method: the module that defines it, and what must be known of it before that is imported."""
 
-    settings: type[Any]
-    """Frozen dataclass of the method's own settings."""
-    stages: Callable[[Parts, Any, Mapping[str, Optimisation]], list[Stage]]
-    """Factories, settings and the optimisation of each stage by name -> the stages."""
+    module: str
+    """Dotted name of the method's file: its `Settings` and its `stages` are the method.  In the file itself: `Registered(__name__)`."""
     shares: Mapping[str, float] = field(default_factory=lambda: {"adapt": 1.0})
     """The stages after `source` in order, each with its share of the iterations where a recipe gives it none of its own.
 
@@ -28,6 +33,23 @@ class Registered:
     needs: frozenset[str] = frozenset()
     """Optional maps of DomainBatch that the method cannot do without, for example {"depth"}; a run without them is refused."""
 
+    def __post_init__(self) -> None:
+        unfit = [name for name in self.shares if not name.isidentifier() or name == "source"]
+        if unfit:
+            raise ConfigError(f"{self.module}: a stage is called {unfit[0]!r}; use a word of letters, digits and _ that is not source")
+
+    @property
+    def settings(self) -> type[Any]:
+        """Frozen dataclass of the method's own settings."""
+        settings: type[Any] = import_module(self.module).Settings
+        return settings
+
+    @property
+    def stages(self) -> Callable[[Parts, Any, Mapping[str, Optimisation]], list[Stage]]:
+        """Parts, settings and the optimisation of each stage by name -> the stages."""
+        stages: Callable[[Parts, Any, Mapping[str, Optimisation]], list[Stage]] = import_module(self.module).stages
+        return stages
+
     @property
     def stage_names(self) -> tuple[str, ...]:
         """`source` and the method's own stages, in order."""
@@ -35,17 +57,58 @@ class Registered:
 
 
 METHODS: dict[str, Registered] = {
-    "adaptsegnet": Registered(adaptsegnet.Settings, adaptsegnet.stages),
-    "bapa": Registered(bapa.Settings, bapa.stages),
-    "cbst": Registered(cbst.Settings, cbst.stages),
-    "cluda": Registered(cluda.Settings, cluda.stages),
-    "corda": Registered(corda.Settings, corda.stages, needs=frozenset({"depth"})),
-    "dacs": Registered(dacs.Settings, dacs.stages),
-    "daformer": Registered(daformer.Settings, daformer.stages),
-    "hrda": Registered(hrda.Settings, hrda.stages),
-    "iccld": Registered(iccld.Settings, iccld.stages, {"step1": 0.8, "step2": 0.2}),
-    "iccld_paper": Registered(iccld_paper.Settings, iccld_paper.stages, {"step1": 0.5, "step2": 0.5}),
-    "mic": Registered(mic.Settings, mic.stages),
-    "proda": Registered(proda.Settings, proda.stages, {"warmup": 0.15, "stage1": 0.35, "stage2": 0.25, "stage3": 0.25}),
-    "source_only": Registered(source_only.Settings, source_only.stages, {"adapt": 0.0}),
+    "adaptsegnet": Registered("iccld.methods.adaptsegnet"),
+    "bapa": Registered("iccld.methods.bapa"),
+    "cbst": Registered("iccld.methods.cbst"),
+    "cluda": Registered("iccld.methods.cluda"),
+    "corda": Registered("iccld.methods.corda", needs=frozenset({"depth"})),
+    "dacs": Registered("iccld.methods.dacs"),
+    "daformer": Registered("iccld.methods.daformer"),
+    "hrda": Registered("iccld.methods.hrda"),
+    "iccld": Registered("iccld.methods.iccld", {"step1": 0.8, "step2": 0.2}),
+    "iccld_paper": Registered("iccld.methods.iccld_paper", {"step1": 0.5, "step2": 0.5}),
+    "mic": Registered("iccld.methods.mic"),
+    "proda": Registered("iccld.methods.proda", {"warmup": 0.15, "stage1": 0.35, "stage2": 0.25, "stage3": 0.25}),
+    "source_only": Registered("iccld.methods.source_only", {"adapt": 0.0}),
 }
+"""The methods of this package.  `find_method` also finds those of others."""
+
+
+def method_names() -> tuple[str, ...]:
+    """Every method that can be called by a plain name: this package's, then those of installed packages."""
+    return (*METHODS, *(name for name in _added() if name not in METHODS))
+
+
+def find_method(name: str) -> Registered:
+    """A method by its name, by an installed package's entry point, or as `package.module:NAME`.  ConfigError with the nearest name."""
+    if name in METHODS:
+        return METHODS[name]
+    if ":" in name:
+        return _loaded(name, EntryPoint(name, name, GROUP))
+    if name in (added := _added()):
+        return _loaded(name, added[name])
+    known = method_names()
+    raise ConfigError(f"unknown method {name!r}{nearest(name, known)}; there are {', '.join(sorted(known))}, or package.module:NAME")
+
+
+def _added() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _loaded(name: str, point: EntryPoint) -> Registered:
+    """What an entry point names; ConfigError where there is no such module or name, or something else than a method."""
+    said = f"method {name}" if name == point.value else f"method {name} ({point.value})"
+    try:
+        module, attribute = import_module(point.module), point.attr
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{point.module}.".startswith(f"{error.name}."):
+            raise  # the module is there, and lacks something itself
+        raise ConfigError(f"{said}: there is no module {error.name}; install it, or name the folder it lies in in PYTHONPATH") from None
+    except (AttributeError, ValueError):
+        raise ConfigError(f"{said}: is no package.module:NAME") from None
+    found = getattr(module, attribute, None)
+    if not isinstance(found, Registered):
+        known = [key for key, value in vars(module).items() if isinstance(value, Registered)]
+        what = f"{attribute} of {point.module} is a {type(found).__name__}" if hasattr(module, attribute) else f"no {attribute} there"
+        raise ConfigError(f"{said}: {what}, not a Registered{nearest(attribute, known)}; see docs/add-a-method.md")
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import torch
@@ -71,9 +72,17 @@ class AdaptSegNet(SegmenterMethod[Settings]):
         channels = cast(tuple[int, ...], segmenter.encoder.pyramid_channels)[-1]
         self.auxiliary = AtrousClassifier(channels, num_classes) if settings.levels == 2 else None
         super().__init__(parts, settings, optimisation, segmenter, heads=[] if self.auxiliary is None else [self.auxiliary])
-        rate, plan = settings.discriminator_learning_rate, optimisation
-        self.discriminator_optimizer = torch.optim.Adam(self.discriminators.parameters(), lr=rate, betas=(0.9, 0.99))
-        self.discriminator_schedule = warmup_poly(self.discriminator_optimizer, plan.iterations, plan.warmup_steps, plan.power)
+        self.plan = optimisation
+
+    @cached_property
+    def discriminator_optimizer(self) -> torch.optim.Optimizer:
+        """The discriminators' Adam."""
+        return torch.optim.Adam(self.discriminators.parameters(), lr=self.settings.discriminator_learning_rate, betas=(0.9, 0.99))
+
+    @cached_property
+    def discriminator_schedule(self) -> Schedule:
+        """Its learning rate decays with the segmenter's."""
+        return warmup_poly(self.discriminator_optimizer, self.plan.iterations, self.plan.warmup_steps, self.plan.power)
 
     def networks(self) -> Mapping[str, nn.Module]:
         auxiliary = {} if self.auxiliary is None else {"auxiliary": self.auxiliary}

@@ -15,7 +15,7 @@ from iccld.config.optimisation import Optimisation
 from iccld.errors import ConfigError
 from iccld.labels import IGNORE
 from iccld.losses import cross_entropy
-from iccld.methods.common.mixing import at_size, crop_pair, source_view
+from iccld.methods.common.mixing import at_size, crop_pair, source_view, whole_targets
 from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import Method, Stage
@@ -123,8 +123,9 @@ class Cbst(SegmenterMethod[Settings]):
         self.labeller.load_state_dict(self.model.state_dict())
         counts = torch.zeros(self.parts.label_space.num_classes, BINS, dtype=torch.float64, device=self.engine.device)
         for batch in target_loader:
-            with self.engine.autocast():
-                counts += confidence_counts(self.labeller(normalise(batch.target_image.float() / 255)).float().softmax(1))
+            for images in whole_targets(batch, self.parts.size_multiple):
+                with self.engine.autocast():
+                    counts += confidence_counts(self.labeller(normalise(images)).float().softmax(1))
         self.finished_rounds += 1
         self.thresholds = class_thresholds(self.engine.all_reduce(counts, "sum"), self.portion)
 
@@ -157,5 +158,5 @@ class Cbst(SegmenterMethod[Settings]):
             "source": loss_source.detach(),
             "target": loss_target.detach(),
             "pseudo_label_share": share,
-            "pseudo_label_histogram": class_histogram(label[label != IGNORE], self.parts.label_space.num_classes),
+            "pseudo_label_histogram": class_histogram(label, self.parts.label_space.num_classes),
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, cast
 
 import torch
@@ -17,10 +18,13 @@ from iccld.batch import DomainBatch
 from iccld.config.optimisation import Optimisation
 from iccld.diffusion import DdimSampler, Diffusion, check_steps
 from iccld.errors import ConfigError
+from iccld.evaluation import teacher_logits
+from iccld.geometry import check_scales
 from iccld.losses import confusion_to_uniform, cross_entropy, denoising_error, domain_cross_entropy, relative_gap
 from iccld.methods.common.average import Ema
 from iccld.methods.common.mixing import STYLE_SHARE, at_size, crop_source, crop_target, in_style, label_weight, mixed_view, plain_domains
-from iccld.methods.common.parts import Parts, adamw, normalise
+from iccld.methods.common.optimizers import two_rates
+from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import DiffusionMethod, Method, Schedule, Stage
 from iccld.methods.common.pseudo_label import confident_share, label_statistics, pseudo_label
@@ -54,6 +58,10 @@ class Settings:
     style_probability: float = 0.5
     """Probability that a source image takes the colour moments of its target image, and, drawn apart, its Fourier amplitude.
     `augmentation.style_probability`, where it is given, takes its place."""
+    teacher_scales: tuple[float, ...] = (1.0,)
+    """Step 1: scales at which the averaged model sees a target window; the mean of the views' probabilities gives the pseudo-labels."""
+    teacher_flip: bool = False
+    """Step 1: whether it sees each of them mirrored too, which doubles its time."""
     style_share: tuple[float, float] = STYLE_SHARE
     """Range of the exchanged low-frequency square, over the image's shorter side."""
     prediction: str = "sample"
@@ -83,6 +91,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_steps(self.sampler_steps)
+        try:
+            check_scales(self.teacher_scales)
+        except ConfigError as error:
+            raise ConfigError(f"settings.teacher_{error}") from None
         choices = {
             "prediction": ("epsilon", "sample"),
             "noise_scale": ("alpha_bar", "alpha"),
@@ -123,8 +135,7 @@ class Step1(SegmenterMethod[Settings]):
     model: Segmenter
 
     def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
-        optimizer = adamw(list(segmenter.parameters()), optimisation)
-        super().__init__(parts, settings, optimisation, segmenter, optimizer=optimizer)
+        super().__init__(parts, settings, optimisation, segmenter)
 
     def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from source and mixed images.  Losses in nats, each ()."""
@@ -133,7 +144,10 @@ class Step1(SegmenterMethod[Settings]):
         source, target, image = _styled_pair(batch, self.parts, settings, draw)
         # 2. The averaged model labels the target, without augmentation.
         with torch.no_grad():
-            pseudo = pseudo_label(self.ema.module(normalise(target.image)))  # (B, H/2, W/2)
+            logits_target = teacher_logits(
+                self.ema.module, normalise(target.image), settings.teacher_scales, settings.teacher_flip, self.parts.size_multiple
+            )
+            pseudo = pseudo_label(logits_target)  # (B, H/2, W/2)
         share = confident_share(pseudo.confidence, settings.threshold)  # (B,)
         # 3. ClassMix: half of the source's classes on the target; the pseudo-labels weigh what they are worth, pasted pixels 1.
         pasted = choose_classes(source.label, draw)  # (B, H, W)
@@ -180,10 +194,23 @@ class Step2(DiffusionMethod):
         )
         self.ema = Ema(self.model, optimisation.ema_decay)
         self.discriminator = parts.make_discriminator()
-        trained = list(self.model.denoiser.parameters()) + (list(self.model.decoder.parameters()) if settings.train_decoder else [])
-        self.optimizer = adamw(trained, optimisation)
-        self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=settings.discriminator_learning_rate)
-        self.schedule = warmup_poly(self.optimizer, optimisation.iterations, optimisation.warmup_steps, optimisation.power)
+        self.plan = optimisation
+
+    @cached_property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The denoiser's AdamW, and with `train_decoder` the decoder's."""
+        decoder = list(self.model.decoder.parameters()) if self.settings.train_decoder else []
+        return two_rates([], list(self.model.denoiser.parameters()) + decoder, self.plan)
+
+    @cached_property
+    def discriminator_optimizer(self) -> torch.optim.Optimizer:
+        """The discriminator's Adam, at a constant rate."""
+        return torch.optim.Adam(self.discriminator.parameters(), lr=self.settings.discriminator_learning_rate)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The denoiser's schedule."""
+        return warmup_poly(self.optimizer, self.plan.iterations, self.plan.warmup_steps, self.plan.power)
 
     def networks(self) -> Mapping[str, nn.Module]:
         return {"segmenter": self.model, "discriminator": self.discriminator}

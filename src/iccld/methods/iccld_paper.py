@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Literal, NamedTuple, cast, get_args, get_type_hints
 
 import torch
@@ -23,6 +24,7 @@ from iccld.losses import confusion_to_uniform, cross_entropy, denoising_error, d
 from iccld.methods.common.average import Ema
 from iccld.methods.common.conditioning import corrupt
 from iccld.methods.common.mixing import at_size, crop_pair, label_weight, mixed_view, paint, plain_domains
+from iccld.methods.common.optimizers import Make, segmenter_optimizer, two_rates
 from iccld.methods.common.parts import Parts, adam, adamw, normalise
 from iccld.methods.common.previous_stage import segmenter_of
 from iccld.methods.common.protocol import DiffusionMethod, Method, Schedule, Stage
@@ -126,8 +128,8 @@ def stages(parts: Parts, settings: Settings, optimisation: Mapping[str, Optimisa
     return source_then(parts, optimisation, step1=step1, step2=step2)
 
 
-def _optimizer(parameters: list[nn.Parameter], settings: Settings, optimisation: Optimisation) -> torch.optim.Optimizer:
-    return adam(parameters, optimisation) if settings.optimizer == "adam" else adamw(parameters, optimisation)
+def _make(settings: Settings) -> Make:
+    return adam if settings.optimizer == "adam" else adamw
 
 
 def _schedule(optimizer: torch.optim.Optimizer, settings: Settings, optimisation: Optimisation) -> LambdaLR:
@@ -183,9 +185,14 @@ class Step1(SegmenterMethod[Settings]):
     model: Segmenter
 
     def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
-        optimizer = _optimizer(list(segmenter.parameters()), settings, optimisation)
-        schedule = _schedule(optimizer, settings, optimisation)
-        super().__init__(parts, settings, optimisation, segmenter, optimizer=optimizer, schedule=schedule)
+        super().__init__(
+            parts,
+            settings,
+            optimisation,
+            segmenter,
+            optimizer=lambda: segmenter_optimizer(segmenter, optimisation, make=_make(settings)),
+            schedule=lambda optimizer: _schedule(optimizer, settings, optimisation),
+        )
         self.headline_weights = settings.predict_with
         self.ema.ramp = settings.ema_ramp
 
@@ -226,10 +233,23 @@ class Step2(DiffusionMethod):
         self.ema = Ema(self.model, optimisation.ema_decay, settings.ema_ramp)
         sees_features = settings.discriminate == "features"
         self.discriminator = FeatureDiscriminator(middle_channels(denoiser)) if sees_features else parts.make_discriminator()
+        self.plan = optimisation
+
+    @cached_property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Of the denoiser, and with `train_decoder` the decoder."""
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.optimizer = _optimizer(trained, settings, optimisation)
-        self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=settings.discriminator_learning_rate)
-        self.schedule = _schedule(self.optimizer, settings, optimisation)
+        return two_rates([], trained, self.plan, _make(self.settings))
+
+    @cached_property
+    def discriminator_optimizer(self) -> torch.optim.Optimizer:
+        """The discriminator's Adam, at a constant rate."""
+        return torch.optim.Adam(self.discriminator.parameters(), lr=self.settings.discriminator_learning_rate)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The denoiser's schedule."""
+        return _schedule(self.optimizer, self.settings, self.plan)
 
     def networks(self) -> Mapping[str, nn.Module]:
         own = {"first_decoder": self.first} if self.settings.train_decoder else {}

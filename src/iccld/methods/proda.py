@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal, cast
 
 import torch
@@ -32,7 +32,7 @@ from iccld.losses import (
     rectified_label,
     symmetric_cross_entropy,
 )
-from iccld.methods.common.mixing import crop_pair, source_view, strong_view
+from iccld.methods.common.mixing import crop_pair, source_view, strong_view, whole_targets
 from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import Method, Schedule, Stage
@@ -131,9 +131,17 @@ class Warmup(_Restarting):
     def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter, restart: Segmenter) -> None:
         super().__init__(parts, settings, optimisation, segmenter, restart)
         self.discriminator = PatchDiscriminator(parts.label_space.num_classes)
-        rate, plan = settings.discriminator_learning_rate, optimisation
-        self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=rate, betas=(0.9, 0.99))
-        self.discriminator_schedule = warmup_poly(self.discriminator_optimizer, plan.iterations, plan.warmup_steps, plan.power)
+        self.plan = optimisation
+
+    @cached_property
+    def discriminator_optimizer(self) -> torch.optim.Optimizer:
+        """The discriminator's Adam."""
+        return torch.optim.Adam(self.discriminator.parameters(), lr=self.settings.discriminator_learning_rate, betas=(0.9, 0.99))
+
+    @cached_property
+    def discriminator_schedule(self) -> Schedule:
+        """Its learning rate decays with the segmenter's."""
+        return warmup_poly(self.discriminator_optimizer, self.plan.iterations, self.plan.warmup_steps, self.plan.power)
 
     def networks(self) -> Mapping[str, nn.Module]:
         return {**super().networks(), "discriminator": self.discriminator}
@@ -217,8 +225,8 @@ class Denoise(_Restarting):
         """The first prototypes: mean features of the labeller's classes over some batches of the target."""
         totals: tuple[Tensor, Tensor] | None = None
         for batch in target_loader:
-            features = self.labeller.features(normalise(batch.target_image.float() / 255))
-            part = self._class_sums(self.labeller, features)
+            pictures = [self.labeller.features(normalise(images)) for images in whole_targets(batch, self.parts.size_multiple)]
+            part = self._class_sums(self.labeller, *pictures)
             totals = part if totals is None else (totals[0] + part[0], totals[1] + part[1])
         if totals is not None:
             self.prototypes.move(*totals, momentum=1.0)
@@ -260,10 +268,13 @@ class Denoise(_Restarting):
         }
 
     @torch.no_grad()
-    def _class_sums(self, network: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums and counts of features by the class that their network names, over all ranks: -> (K, C), (K,)."""
-        logits = _resized(cast(Segmenter, network).decoder.logits(features), (int(features.shape[-2]), int(features.shape[-1])))
-        sums, counts = class_sums(features, logits.argmax(1), self.parts.label_space.num_classes)
+    def _class_sums(self, network: nn.Module, *features: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums and counts of features by the class that their network names, over all of them and all ranks: -> (K, C), (K,)."""
+        parts = []
+        for some in features:
+            logits = _resized(cast(Segmenter, network).decoder.logits(some), (int(some.shape[-2]), int(some.shape[-1])))
+            parts.append(class_sums(some, logits.argmax(1), self.parts.label_space.num_classes))
+        sums, counts = torch.stack([sums for sums, _ in parts]).sum(0), torch.stack([counts for _, counts in parts]).sum(0)
         return self.engine.all_reduce(sums, "sum"), self.engine.all_reduce(counts, "sum")
 
 

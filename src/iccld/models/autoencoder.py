@@ -76,6 +76,7 @@ def load_decoder(decoder: LdmDecoder, weights: dict[str, Tensor]) -> None:
             own[name] = _widened(tensor, state[name], 0, fill=1.0 if name.endswith("weight") else 0.0)
     kept = {name: state[name] for name in state if name.startswith("classify.")}
     _load(decoder, own | kept)
+    decoder.is_pretrained = True
 
 
 def _widened(tensor: Tensor, like: Tensor, axis: int, fill: float = 0.0) -> Tensor:

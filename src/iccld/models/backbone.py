@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -36,10 +36,15 @@ class Backbone(nn.Module):
     strides: tuple[int, ...]
     channels: tuple[int, ...]
 
-    def __init__(self, model: nn.Module, levels: dict[int, int], recompute: bool = False) -> None:
-        """levels: stride -> channels of the model's maps.  recompute: keep no activation of the model for the backward pass."""
+    def __init__(self, model: nn.Module, levels: dict[int, int], recompute: bool = False, training: str = "full") -> None:
+        """levels: stride -> channels of the model's maps.  recompute: keep no activation of the model for the backward pass.
+
+        training: what of the model learns, "full", "frozen", "last:N" blocks or "lora:R", whatever is made trainable from outside.
+        """
         super().__init__()
-        self.model = model
+        self.model = adapted(model, training)
+        self.mode, _, count = training.partition(":")
+        self.count = int(count or 0)
         self.recompute = recompute
         self.patch = next(iter(levels)) if len(levels) == 1 else None
         if self.patch is None:
@@ -61,6 +66,46 @@ class Backbone(nn.Module):
                     nn.MaxPool2d(2),
                 ]
             )
+
+    def train(self, mode: bool = True) -> Self:
+        """Freezes again what does not learn: a stage that takes a network over makes all of it trainable first.
+
+        What is frozen drops no paths.
+        """
+        super().train(mode)
+        if self.mode == "full":
+            return self
+        learning = self._learning()
+        learns = {id(parameter) for module in learning for parameter in module.parameters()}
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(parameter.requires_grad and id(parameter) in learns)
+        self.model.eval()
+        for module in learning:
+            module.train(mode)
+        return self
+
+    def _learning(self) -> list[nn.Module]:
+        """The parts of the model that learn: none, the last blocks and the norm behind them, or the adapters."""
+        if self.mode == "lora":
+            return self._adapters()
+        if self.mode == "last":
+            return [*self.layers()[-self.count :], *(norm for name, norm in self.model.named_children() if name in ("layernorm", "norm"))]
+        return []
+
+    def _adapters(self) -> list[nn.Module]:
+        return [module for name, module in self.model.named_modules() if name.rpartition(".")[2] in ("lora_A", "lora_B")]
+
+    def layers(self) -> list[nn.Module]:
+        """Embeddings, then the blocks of a plain ViT in their order; none of other families."""
+        if self.patch is None:
+            return []
+        blocks = next((module for module in self.model.modules() if isinstance(module, nn.ModuleList) and len(module) > 0), None)
+        embeddings = [module for name, module in self.model.named_modules() if name.rpartition(".")[2] == "embeddings"][:1]
+        return [] if blocks is None else [*embeddings, *blocks]
+
+    def new_layers(self) -> list[nn.Module]:
+        """What does not come with the weights: the pyramid of a plain ViT, and adapters."""
+        return [self.scales, *self._adapters()]
 
     def forward(self, image: Tensor) -> list[Tensor]:
         if self.patch not in (None, TOKEN_STRIDE):
@@ -129,13 +174,44 @@ class BackboneEncoder(nn.Module):
         latent = crop_level(self.to_latent(merged), height, width, self.stride)  # (B, C, H/stride, W/stride)
         return Features(latent, tuple(crop_level(levels[stride], height, width, stride) for stride in self.strides))
 
+    def new_layers(self) -> list[nn.Module]:
+        """What does not come with a backbone's weights: it learns at the rate of the head."""
+        return [*self.backbone.new_layers(), self.stem, self.lateral, self.merge, self.to_latent]
 
-def load_backbone(folder: Path, pretrained: bool = True, gradient_checkpointing: bool = False) -> Backbone:
+    def layers(self) -> list[nn.Module]:
+        """The backbone's, for rates that fall with depth."""
+        return self.backbone.layers()
+
+
+def adapted(model: nn.Module, training: str) -> nn.Module:
+    """The model itself; for "lora:R" with adapters of rank R beside every linear layer of its blocks (Hu et al. 2022), by peft."""
+    mode, _, rank = training.partition(":")
+    if mode != "lora":
+        return model
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError:
+        raise ConfigError(f"network.encoder_training is {training}, which needs the package peft; pip install peft") from None
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    answer: nn.Module = inject_adapter_in_model(LoraConfig(r=int(rank), lora_alpha=int(rank), target_modules=names), model)
+    return answer
+
+
+def load_backbone(
+    folder: Path, pretrained: bool = True, gradient_checkpointing: bool = False, *, training: str = "full", drop_path: float = 0.0
+) -> Backbone:
     """The backbone of a folder with a transformers config.json, with the folder's weights or, unless `pretrained`, random ones.
+
+    training: what of it learns, see `Backbone`.  drop_path: chance that the last block is left out in training, which falls linearly to
+    0 at the first (Huang et al. 2016); 0 = as the configuration has it.
 
     ConfigError for a folder that holds no backbone or not all of its weights, and where transformers is not installed.
     """
     config = read_architecture(folder)
+    if drop_path > 0:
+        if not hasattr(config, "drop_path_rate"):
+            raise ConfigError(f"network.drop_path is {drop_path}, but {config.model_type} drops no paths; leave it out")
+        config.drop_path_rate = drop_path
     kind = _class_of(config)
     is_backbone = hasattr(config, "out_indices")
     if is_backbone:
@@ -150,7 +226,17 @@ def load_backbone(folder: Path, pretrained: bool = True, gradient_checkpointing:
     if does_itself:  # renamed during transformers 5
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})
-    return Backbone(model, {stride: shapes[index][1] for stride, index in last.items()}, gradient_checkpointing and not does_itself)
+    levels = {stride: shapes[index][1] for stride, index in last.items()}
+    made = Backbone(model, levels, gradient_checkpointing and not does_itself, training)
+    if drop_path > 0:
+        blocks = made.layers()[1:]  # of the embeddings' list; other families fall linearly by themselves
+        for number, block in enumerate(blocks):
+            for module in block.modules():
+                if hasattr(module, "drop_prob"):
+                    setattr(module, "drop_prob", drop_path * number / max(len(blocks) - 1, 1))  # noqa: B010
+    if training.startswith("last") and len(made.layers()) <= made.count:
+        raise ConfigError(f"network.encoder_training is {training}; this encoder has {max(len(made.layers()) - 1, 0)} blocks in a row")
+    return made.train()
 
 
 def save_architecture(folder: Path, out: Path) -> None:

@@ -35,6 +35,14 @@ class PyramidEncoder(nn.Module):
         *pyramid, latent = (crop_level(level, height, width, stride) for level, stride in levels)
         return Features(latent, tuple(pyramid))
 
+    def new_layers(self) -> list[nn.Module]:
+        """What does not come with a backbone's weights: the pyramid of a plain ViT."""
+        return self.backbone.new_layers()
+
+    def layers(self) -> list[nn.Module]:
+        """The backbone's, for rates that fall with depth."""
+        return self.backbone.layers()
+
 
 class ContextAwareDecoder(Decoder):
     """Every level embedded to one width and size, side by side, then depth-wise separable dilated convolutions: -> (B, K, H/4, W/4)."""

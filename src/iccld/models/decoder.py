@@ -18,6 +18,8 @@ class Decoder(nn.Module, ABC):
     feature_channels: int
     """Channels of the last hidden layer."""
     num_classes: int
+    is_pretrained = False
+    """Whether everything but the layer that names classes, `classify`, came with weights."""
 
     def forward(self, latent: Tensor, pyramid: tuple[Tensor, ...]) -> Tensor:
         return self.logits(self.features(latent, pyramid))

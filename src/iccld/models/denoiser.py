@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel, UNet2DModel
-from diffusers.models.attention import BasicTransformerBlock
-from diffusers.models.embeddings import get_2d_sincos_pos_embed_from_grid
 from torch import Tensor, nn
+
+from iccld.models.unet import UNet
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
 
 POSITION_CHANNELS = 16
 """Channels that tell a cell of the noised latent its place, where the condition comes by attention."""
@@ -32,24 +34,26 @@ class UNetKind:
 
 def _unet(
     channels_in: int, channels_out: int, widths: tuple[int, ...], layers_per_block: int, head_channels: int, kind: UNetKind
-) -> UNet2DModel | UNet2DConditionModel:
-    """diffusers' UNet: with self-attention at `attention_levels`, or there with LDM's transformer blocks, which also see tokens."""
+) -> UNet | UNet2DConditionModel:
+    """The UNet with self-attention at `attention_levels`, or diffusers' with LDM's transformer blocks there, which also see tokens."""
     attended, plain = kind.attention_levels, len(widths) - kind.attention_levels
-    attends = "Attn" if kind.conditioning == "concat" else "CrossAttn"
-    sizes: dict[str, Any] = {
-        "in_channels": channels_in,
-        "out_channels": channels_out,
-        "block_out_channels": widths,
-        "layers_per_block": layers_per_block,
-        "down_block_types": ("DownBlock2D",) * plain + (f"{attends}DownBlock2D",) * attended,
-        "up_block_types": (f"{attends}UpBlock2D",) * attended + ("UpBlock2D",) * plain,
-        "norm_num_groups": kind.num_groups,
-    }
     if kind.conditioning == "concat":
-        unet = UNet2DModel(**sizes, attention_head_dim=head_channels)  # channels per head in UNet2DModel
-    else:
-        heads = tuple(max(width // head_channels, 1) for width in widths)
-        unet = UNet2DConditionModel(**sizes, cross_attention_dim=widths[-1], attention_head_dim=heads)  # heads, in UNet2DConditionModel
+        return UNet(
+            channels_in, channels_out, widths, layers_per_block, head_channels, attended, kind.num_groups, kind.gradient_checkpointing
+        )
+    from diffusers import UNet2DConditionModel  # takes seconds to import, and the usual conditioning does without
+
+    unet = UNet2DConditionModel(
+        in_channels=channels_in,
+        out_channels=channels_out,
+        block_out_channels=widths,
+        layers_per_block=layers_per_block,
+        down_block_types=("DownBlock2D",) * plain + ("CrossAttnDownBlock2D",) * attended,
+        up_block_types=("CrossAttnUpBlock2D",) * attended + ("UpBlock2D",) * plain,
+        norm_num_groups=kind.num_groups,
+        cross_attention_dim=widths[-1],
+        attention_head_dim=tuple(max(width // head_channels, 1) for width in widths),  # heads, in UNet2DConditionModel
+    )
     if kind.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     return unet
@@ -63,6 +67,8 @@ def _pad(x: Tensor, multiple: int) -> Tensor:
 
 def positions(height: int, width: int, channels: int, device: torch.device) -> Tensor:
     """Sines and cosines of a cell's column and row, in cells (Vaswani et al. 2017, section 3.5, in two dimensions): (channels, h, w)."""
+    from diffusers.models.embeddings import get_2d_sincos_pos_embed_from_grid
+
     row, column = torch.meshgrid(*(torch.arange(side, device=device).double() for side in (height, width)), indexing="ij")
     encoded = get_2d_sincos_pos_embed_from_grid(channels, torch.stack([column, row]), output_type="pt")  # (h w, channels)
     return cast(Tensor, encoded).float().T.reshape(channels, height, width)
@@ -106,6 +112,7 @@ class Denoiser(nn.Module):
         super().__init__()
         kind = kind or UNetKind()
         self.residual = residual
+        self.middle_channels = widths[-1]
         self.multiple = 2 ** (len(widths) - 1)
         self.tokens = ConditionTokens(latent_channels, widths[-1]) if kind.conditioning == "attention" else None
         beside = latent_channels if self.tokens is None else POSITION_CHANNELS
@@ -116,13 +123,13 @@ class Denoiser(nn.Module):
 
     def forward(self, noised: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
         height, width = noised.shape[-2:]
-        beside = condition
-        told: dict[str, Tensor] = {}
-        if self.tokens is not None:
+        if self.tokens is None:
+            output: Tensor = self.unet(_pad(torch.cat([noised, condition], 1), self.multiple), timestep)  # (B, C, h', w')
+        else:
             beside = positions(height, width, POSITION_CHANNELS, noised.device).to(noised.dtype).expand(len(noised), -1, -1, -1)
-            told["encoder_hidden_states"] = self.tokens(condition)  # (B, h w, W)
-        stacked = _pad(torch.cat([noised, beside], 1), self.multiple)  # (B, 2C or C + P, h', w')
-        output: Tensor = self.unet(stacked, timestep, **told).sample[..., :height, :width]  # (B, C, h, w)
+            stacked = _pad(torch.cat([noised, beside], 1), self.multiple)  # (B, C + P, h', w')
+            output = self.unet(stacked, timestep, encoder_hidden_states=self.tokens(condition)).sample  # tokens: (B, h w, W)
+        output = output[..., :height, :width]  # (B, C, h, w)
         return condition + output if self.residual else output
 
 
@@ -146,9 +153,8 @@ class DomainDiscriminator(nn.Module):
         super().__init__()
         kind = kind or UNetKind()
         unet = _unet(latent_channels, latent_channels, widths, layers_per_block, head_channels, kind)
-        for module in unet.modules():
-            if isinstance(module, BasicTransformerBlock):
-                module.norm2 = module.attn2 = None  # as diffusers leaves them where there are no tokens
+        if kind.conditioning == "attention":
+            _without_tokens(unet)
         self.multiple = 2 ** (len(widths) - 1)
         self.time_proj, self.time_embedding = unet.time_proj, unet.time_embedding
         self.conv_in, self.down_blocks, self.mid_block = unet.conv_in, unet.down_blocks, unet.mid_block
@@ -159,6 +165,15 @@ class DomainDiscriminator(nn.Module):
         x = self.conv_in(_pad(latent, self.multiple))
         embedding = self.time_embedding(self.time_proj(timestep).to(x.dtype))
         for block in self.down_blocks:
-            x, _ = block(hidden_states=x, temb=embedding)
+            x, _ = block(x, embedding)
         x = self.mid_block(x, embedding)  # (B, W, h/4, w/4)
         return cast(Tensor, self.classify(F.silu(self.norm(x)).mean((2, 3))))
+
+
+def _without_tokens(unet: nn.Module) -> None:
+    """Take the cross-attention out of LDM's transformer blocks, as diffusers leaves them where there are no tokens."""
+    from diffusers.models.attention import BasicTransformerBlock
+
+    for module in unet.modules():
+        if isinstance(module, BasicTransformerBlock):
+            module.norm2 = module.attn2 = None

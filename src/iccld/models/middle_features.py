@@ -12,7 +12,7 @@ from iccld.models.denoiser import Denoiser, DomainDiscriminator
 
 def middle_channels(denoiser: Denoiser) -> int:
     """Channels of the middle features: the width of the UNet's coarsest level."""
-    return int(denoiser.unet.config.block_out_channels[-1])
+    return denoiser.middle_channels
 
 
 def denoise_with_middle(denoiser: Denoiser, noised: Tensor, timestep: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:

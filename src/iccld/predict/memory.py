@@ -12,7 +12,13 @@ from iccld.progress import say
 
 
 def label_pictures(predictor: Predictor, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Classes and certainty: (B, 3, H, W) uint8 -> (B, H, W) uint8, (B, H, W) uint8 softmax of the winner with 255 = certain.
+    """`certain_pictures` as it is written to files: (B, 3, H, W) uint8 -> (B, H, W) uint8, (B, H, W) uint8 certainty with 255 = certain."""
+    labels, certainty = certain_pictures(predictor, images)
+    return labels, (certainty * 255.0).round().to(torch.uint8)
+
+
+def certain_pictures(predictor: Predictor, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Classes and certainty: (B, 3, H, W) uint8 -> (B, H, W) uint8, (B, H, W) float32 softmax of the winner in 0..1.
 
     Out of memory, the predictor keeps a lower `windows_at_once`; its window is restored.  Raises DataError when the smallest window does
     not fit either, NumericError when logits are not finite.
@@ -28,7 +34,7 @@ def label_pictures(predictor: Predictor, images: Tensor) -> tuple[Tensor, Tensor
             # Outside the handler, where the error no longer holds the tensors that filled the memory.
             if images.shape[0] > 1:
                 half = images.shape[0] // 2
-                parts = [label_pictures(predictor, part) for part in (images[:half], images[half:])]
+                parts = [certain_pictures(predictor, part) for part in (images[:half], images[half:])]
                 return torch.cat([labels for labels, _ in parts]), torch.cat([certainty for _, certainty in parts])
             _use_less(predictor, (images.shape[2], images.shape[3]))
     finally:
@@ -36,13 +42,13 @@ def label_pictures(predictor: Predictor, images: Tensor) -> tuple[Tensor, Tensor
 
 
 def _label(predictor: Predictor, images: Tensor) -> tuple[Tensor, Tensor]:
-    logits = predictor.network_logits(images)  # (B, K, h, w)
-    if not bool(torch.isfinite(logits).all()):
+    views = predictor.view_logits(images)  # each (B, K, h, w)
+    if not all(bool(torch.isfinite(logits).all()) for logits in views):
         raise NumericError("the logits are not finite; the weights are damaged or the precision is too low")
-    labels, certainty = decide(logits, (images.shape[2], images.shape[3]), confidence=True)
+    labels, certainty = decide(views, (images.shape[2], images.shape[3]), confidence=True)
     if certainty is None:
         raise TypeError("decide() gave no confidence although it was asked for")
-    return labels, (certainty * 255.0).round().to(torch.uint8)
+    return labels, certainty
 
 
 def _use_less(predictor: Predictor, size: tuple[int, int]) -> None:
@@ -51,7 +57,7 @@ def _use_less(predictor: Predictor, size: tuple[int, int]) -> None:
         predictor.windows_at_once //= 2
         return
     multiple = predictor.size_multiple
-    whole = predictor.prepared_size(*size)
+    whole = predictor.prepared_size(*size, max(predictor.scales))
     before = whole if predictor.window is None else (min(predictor.window[0], whole[0]), min(predictor.window[1], whole[1]))
     after = (_half(before[0], multiple), _half(before[1], multiple))
     if after == before:

@@ -57,15 +57,20 @@ class OutputWriter:
 
     def _picture(self, kind: str, image: UInt8Array, labels: UInt8Array, certainty: UInt8Array) -> Image.Image:
         if kind == "train_ids":
-            indexed = Image.fromarray(labels)
-            indexed.putpalette(self.label_space.palette.tobytes())
-            return indexed
+            return indexed_picture(labels, self.label_space.palette)
         if kind == "raw_ids":
             return Image.fromarray(self.raw_table[labels])
         if kind == "confidence":
             return Image.fromarray(certainty)
         color = Image.fromarray(self.label_space.palette[labels])  # (H, W, 3)
         return color if kind == "color" else Image.blend(Image.fromarray(image), color, self.overlay_alpha)
+
+
+def indexed_picture(labels: UInt8Array, palette: UInt8Array) -> Image.Image:
+    """(H, W) uint8 train ids, (K, 3) uint8 RGB -> a picture of mode P, whose indices are the ids."""
+    picture = Image.fromarray(labels)
+    picture.putpalette(palette.tobytes())
+    return picture
 
 
 def describe(job: Job, label_space: LabelSpace, labels: UInt8Array, certainty: UInt8Array, outputs: dict[str, str]) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iccld.assembly.objects import make_parts, method_settings, optimisations, registered_method
+from iccld.assembly.chosen import method_settings, registered_method
+from iccld.assembly.objects import make_parts, optimisations
 from iccld.assembly.scoring import overridden, place, scoring_of_stage
 from iccld.config import read_config
 from iccld.data.images import FULL_RANGE
@@ -35,15 +37,19 @@ def load_predictor(
     size: tuple[int, int] | None = None,
     window: str | None = None,
     stride: int | None = None,
+    scales: Sequence[float] | None = None,
+    flip: bool | None = None,
 ) -> Predictor:
     """The predictor of the newest whole checkpoint of `stage` (by default the last stage trained), in evaluation mode.
 
     It predicts as the run was scored; the rest of the arguments ask for something else.  weights: "ema" or "model".  sampler_steps: DDIM
     steps of a diffusion stage.  precision: "fp32", "bf16" or "auto" (bf16 where the device multiplies it).  size: (H, W) whose area
     pictures are resized to.  window: "HxW" in pixels of that size, or "whole", with the stride that goes with it (by default half of it).
+    scales, flip: views whose probabilities are averaged, scales of the size at which each picture is predicted, and whether mirrored too.
     CheckpointError (exit code 4) when `run` is no run or has no such checkpoint; ConfigError for what a stage does not take.
     """
-    return load_with_standing(run, stage, weights, sampler_steps, device, precision=precision, size=size, window=window, stride=stride)[0]
+    asked = {"precision": precision, "size": size, "window": window, "stride": stride, "scales": scales, "flip": flip}
+    return load_with_standing(run, stage, weights, sampler_steps, device, **asked)[0]
 
 
 @dataclass(frozen=True)
@@ -72,18 +78,9 @@ class Standing:
 
 
 def load_with_standing(
-    run: Path,
-    stage: str | None = None,
-    weights: str | None = None,
-    sampler_steps: int | None = None,
-    device: str = "auto",
-    *,
-    precision: str | None = None,
-    size: tuple[int, int] | None = None,
-    window: str | None = None,
-    stride: int | None = None,
+    run: Path, stage: str | None = None, weights: str | None = None, sampler_steps: int | None = None, device: str = "auto", **asked: Any
 ) -> tuple[Predictor, Standing]:
-    """What `load_predictor` gives, and where it stands."""
+    """What `load_predictor` gives, and where it stands.  asked: its other arguments, by name."""
     run = Path(run)
     if not (run / CONFIG).is_file():
         raise CheckpointError(f"{run} is not a run: no {CONFIG} there; give the folder that `iccld adapt` wrote")
@@ -96,7 +93,8 @@ def load_with_standing(
     if loaded.stage not in made:
         raise CheckpointError(f"{run}: has a checkpoint of stage {loaded.stage!r}, but {CONFIG} names the stages {sorted(made)}")
     scored = scoring_of_stage(run, config, loaded.stage, device)
-    scoring = overridden(scored, precision=precision, window=window, stride=stride, device=device)
+    size = asked.pop("size", None)
+    scoring = overridden(scored, device=device, **asked)
     method = made[loaded.stage].make_method(None)
     snapshot.restore_networks(method, loaded)
     keep_freed_memory()

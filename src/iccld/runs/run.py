@@ -9,15 +9,14 @@ from itertools import count as numbers
 from pathlib import Path
 from typing import Any
 
+from iccld.assembly.chosen import method_settings, registered_method
 from iccld.assembly.objects import (
     class_weights,
     make_engine,
     make_parts,
-    method_settings,
     open_data,
     optimisations,
     pair_dataset,
-    registered_method,
 )
 from iccld.batch import DomainBatch
 from iccld.config import Config, comparable

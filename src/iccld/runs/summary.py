@@ -91,6 +91,8 @@ def _protocol(config: Config, data: Data) -> dict[str, Any]:
     return {
         "ground_truth_size": [0, 0] if val is None else list(val.read_image(0).shape[:2]),
         "window": window if window == "whole" else {"size": list(parse_size(window)), "stride": config.evaluation.stride},
+        "scales": list(config.evaluation.scales),
+        "flip": config.evaluation.flip,
         "split": None if val is None else config.val.split,
         "num_images": 0 if val is None else len(val),
         "convention": convention_of(data.label_space),

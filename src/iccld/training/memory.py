@@ -78,12 +78,12 @@ class CudaAutocast(TorchFunctionMode):
         self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=bf16, cache_enabled=False)
 
     def __enter__(self) -> CudaAutocast:
-        self.autocast.__enter__()
-        super().__enter__()
+        self.autocast.__enter__()  # type: ignore[no-untyped-call]
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *raised: Any) -> None:
-        super().__exit__(*raised)
+        super().__exit__(*raised)  # type: ignore[no-untyped-call]
         self.autocast.__exit__(*raised)
 
     def __torch_function__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -36,6 +38,7 @@ def crop_source(batch: DomainBatch, crop: tuple[int, int], views: Views, draw: D
         crop,
         label=batch.source_label,
         depth=batch.source_depth,
+        true_size=batch.source_size,
         scale=views.source_scale,
         stretch=views.stretch,
         flip=views.flip,
@@ -50,6 +53,7 @@ def crop_target(batch: DomainBatch, crop: tuple[int, int], views: Views, draw: D
         crop,
         valid=batch.target_valid,
         depth=batch.target_depth,
+        true_size=batch.target_size,
         scale=views.target_scale,
         flip=views.flip,
     )
@@ -69,6 +73,7 @@ def crop_rare_pair(batch: DomainBatch, crop: tuple[int, int], views: Views, draw
         crop,
         label=batch.source_label,
         wanted=batch.source_class,
+        true_size=batch.source_size,
         rule=rule,
         scale=views.source_scale,
         stretch=views.stretch,
@@ -92,6 +97,22 @@ def in_style(image: Tensor, style: Tensor, draw: Draw, *, probability: float, sh
     """
     image = match_moments(image, style, draw, probability=probability)
     return exchange_amplitude(image, style, draw, probability=probability, share=share)
+
+
+def whole_targets(batch: DomainBatch, multiple: int) -> Iterator[Tensor]:
+    """The batch's target pictures whole, at the working size, those of one size together: each (b, 3, h, w) in 0..1.
+
+    Their sides are cut down to multiples of what the network takes, or padded up to one by replication.
+    """
+    images, sizes = batch.target_image, batch.target_size
+    rows = (
+        [images] if sizes is None else [row[None, :, :height, :width] for row, (height, width) in zip(images, sizes.tolist(), strict=True)]
+    )
+    for part in rows:
+        height, width = (max(side // multiple, 1) * multiple for side in part.shape[2:])
+        part = part[:, :, :height, :width].float() / 255
+        missing = height - part.shape[2], width - part.shape[3]
+        yield nn.functional.pad(part, (0, missing[1], 0, missing[0]), mode="replicate") if any(missing) else part
 
 
 def source_view(image: Tensor, views: Views, draw: Draw) -> Tensor:
@@ -149,8 +170,8 @@ def at_size(values: Tensor, size: tuple[int, int]) -> Tensor:
 
 def plain_domains(batch: DomainBatch, draw: Draw, crop: tuple[int, int]) -> Tensor:
     """Unaugmented crops of the three domains, as statistics are measured on: -> (3B, 3, H, W) in 0..1; source, mixed, target."""
-    source = labelled_crop(batch.source_image, draw, crop, label=batch.source_label)
-    target = random_crop(batch.target_image, draw, crop)
+    source = labelled_crop(batch.source_image, draw, crop, label=batch.source_label, true_size=batch.source_size)
+    target = random_crop(batch.target_image, draw, crop, true_size=batch.target_size)
     mixed = classmix(choose_classes(source.label, draw), source.image, target.image)
     return torch.cat([source.image, mixed, target.image])
 

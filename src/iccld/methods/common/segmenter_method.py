@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property, partial
 from typing import Generic, TypeVar
 
 import torch
@@ -39,19 +40,32 @@ class SegmenterMethod(Method, Generic[S]):
         *,
         model: nn.Module | None = None,
         heads: Iterable[nn.Module] = (),
-        optimizer: torch.optim.Optimizer | None = None,
-        schedule: Schedule | None = None,
+        optimizer: Callable[[], torch.optim.Optimizer] | None = None,
+        schedule: Callable[[torch.optim.Optimizer], Schedule] | None = None,
     ) -> None:
         """Train `segmenter`, in a larger `model` where there is one, with further `heads` in its optimiser.
 
-        `optimizer` and `schedule` replace the stage's usual ones, `segmenter_optimizer` and `warmup_poly`.
+        `optimizer` and `schedule` replace the stage's usual ones, `segmenter_optimizer` and `warmup_poly`.  They are made when training is
+        set up: the first optimiser of a process makes PyTorch import its compiler, for seconds, and to predict takes none.
         """
         self.parts = parts
         self.settings = settings
         self.model = segmenter if model is None else model
         self.ema = Ema(self.model, optimisation.ema_decay)
-        self.optimizer = optimizer or segmenter_optimizer(segmenter, optimisation, *heads)
-        self.schedule = schedule or warmup_poly(self.optimizer, optimisation.iterations, optimisation.warmup_steps, optimisation.power)
+        self._make_optimizer = optimizer or (lambda: segmenter_optimizer(segmenter, optimisation, *heads))
+        self._make_schedule = schedule or partial(
+            warmup_poly, iterations=optimisation.iterations, warmup=optimisation.warmup_steps, power=optimisation.power
+        )
+
+    @cached_property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The segmenter's optimiser."""
+        return self._make_optimizer()
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """Its schedule."""
+        return self._make_schedule(self.optimizer)
 
     def networks(self) -> Mapping[str, nn.Module]:
         return {"segmenter": self.model}

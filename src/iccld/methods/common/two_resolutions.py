@@ -43,7 +43,7 @@ def two_resolutions(segmenter: Segmenter, crop: tuple[int, int], attention_width
 
 def draw_offsets(model: TwoResolutions, crop: tuple[int, int], rows: int, draw: Draw) -> Offsets:
     """One place of the detail for the whole batch, as in the released code; the same on every rank."""
-    place = draw.shared().uniform(1, (2,))[0].tolist()
+    place = draw.numbers(2)
     free = ((model.enlarge * side - detail) // GRID + 1 for side, detail in zip(crop, model.detail, strict=True))
     y, x = (int(u * count) * GRID for u, count in zip(place, free, strict=True))
     return [(y, x)] * rows
@@ -85,6 +85,9 @@ def fused_cross_entropy(
 
 def with_borders(batch: DomainBatch, top: float, bottom: float, side: float) -> DomainBatch:
     """The batch, with the target's borders marked as untrusted before it is cropped: shares of the height, and of the width."""
-    height, width = batch.target_image.shape[-2:]
-    valid = border_mask((height, width), top, bottom, side, batch.target_image.device).expand(len(batch.target_image), height, width)
+    rows, _, height, width = batch.target_image.shape
+    sizes = [(height, width)] * rows if batch.target_size is None else batch.target_size.tolist()
+    valid = torch.zeros((rows, height, width), dtype=torch.bool, device=batch.target_image.device)
+    for row, (own_height, own_width) in zip(valid, sizes, strict=True):
+        row[:own_height, :own_width] = border_mask((own_height, own_width), top, bottom, side, row.device)
     return batch._replace(target_valid=valid if batch.target_valid is None else valid & batch.target_valid)

@@ -1,0 +1,232 @@
+"""The front door for Python: a run as a model that segments pictures, and `iccld adapt` as a function (docs/python.md)."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from iccld.errors import CheckpointError, ConfigError, DataError
+
+if TYPE_CHECKING:
+    from iccld.predictor import Predictor
+
+Picture = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]
+"""A picture: its path, a PIL image, or (H, W, 3) uint8 RGB."""
+
+DOMAINS = ("source", "target", "val")
+"""Keywords of `adapt` that a folder may stand for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What a model makes of one picture."""
+
+    labels: npt.NDArray[np.uint8]
+    """(H, W) uint8: each pixel's class, an index of `names`."""
+    confidence: npt.NDArray[np.float32]
+    """(H, W) float32 in 0..1: the class's softmax."""
+    names: tuple[str, ...]
+    """The K classes by index."""
+    palette: npt.NDArray[np.uint8]
+    """(K, 3) uint8: their colours, RGB."""
+    image: npt.NDArray[np.uint8]
+    """(H, W, 3) uint8: the picture, upright, RGB."""
+
+    def overlay(self, alpha: float = 0.5) -> Image.Image:
+        """The classes' colours over the picture, as an RGB picture of its size; alpha: weight of the colours, 0..1."""
+        if not 0.0 <= alpha <= 1.0:
+            raise ConfigError(f"alpha is {alpha}; use a number from 0 to 1")
+        return Image.blend(Image.fromarray(self.image), Image.fromarray(self.palette[self.labels]), alpha)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the labels as a palette PNG, the file that `iccld predict` puts into train_ids; returns its path.
+
+        It is written whole or not at all, and its folder is made.  ConfigError for another suffix than .png: only PNG keeps labels exact.
+        """
+        from iccld.files import write_atomically
+        from iccld.predict.writer import indexed_picture
+
+        path = Path(path)
+        if path.suffix.lower() != ".png":
+            raise ConfigError(f"{path}: labels are saved as PNG, which keeps them exact; name a file such as mask.png")
+        data = io.BytesIO()
+        indexed_picture(self.labels, self.palette).save(data, format="PNG", compress_level=4)
+        write_atomically(path, data.getvalue())
+        return path
+
+
+class Model:
+    """One stage of a run, ready to segment pictures; `iccld.load` makes it.
+
+    run: its folder.  names: the classes.  predictor: the network with everything that belongs to it, for what is not here.
+    """
+
+    def __init__(self, run: Path, predictor: Predictor, wide: tuple[int, int] = (0, 65535)) -> None:
+        self.run = run
+        self.wide = wide  # the values of 16-bit pictures that become black and white, as the run has stored them
+        self.predictor = predictor
+        self.names = predictor.label_space.names
+
+    def __repr__(self) -> str:
+        return f"<iccld model of {self.run}: {len(self.names)} classes of {self.predictor.label_space.name}>"
+
+    @overload
+    def segment(self, pictures: Picture) -> Segmentation: ...
+    @overload
+    def segment(self, pictures: list[Any] | tuple[Picture, ...]) -> list[Segmentation]: ...
+
+    def segment(self, pictures: Picture | list[Any] | tuple[Picture, ...]) -> Segmentation | list[Segmentation]:
+        """Segment a picture of any size; a list (or tuple) of pictures gives a list.
+
+        A picture is a path, a PIL image, or a (H, W, 3) uint8 RGB array.  Files and PIL images are read as the command reads them, grey,
+        palettes, alpha, 16 bits and EXIF orientation included.  DataError for a file that is missing or damaged, and for anything else.
+        """
+        if isinstance(pictures, list | tuple):
+            return [self._segment(picture) for picture in pictures]
+        return self._segment(pictures)
+
+    def _segment(self, picture: Picture) -> Segmentation:
+        import torch
+
+        from iccld.evaluation.evaluate import device_of, evaluation_mode
+        from iccld.predict.memory import certain_pictures
+
+        image = _pixels(picture, self.wide)  # (H, W, 3)
+        batch = torch.from_numpy(image).permute(2, 0, 1)[None].to(device_of(self.predictor))  # (1, 3, H, W)
+        with evaluation_mode(self.predictor), torch.inference_mode():
+            labels, certainty = certain_pictures(self.predictor, batch)  # (1, H, W) each
+        space = self.predictor.label_space
+        return Segmentation(labels[0].cpu().numpy(), certainty[0].cpu().numpy(), space.names, space.palette, image)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, finished or not; `iccld.adapt` returns one, and `iccld.Run("runs/mine")` opens it again."""
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
+        if not (self.path / "config.yaml").is_file():
+            raise CheckpointError(f"{self.path} is no run: it has no config.yaml; name the folder that iccld adapt wrote")
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """summary.json as it stands: the scores of the stages that are finished, and how they were made.  Empty before the first."""
+        try:
+            content = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    @property
+    def score(self) -> float | None:
+        """mIoU of the last finished stage on the validation pictures, in percent; None where there are no labels or nothing is finished."""
+        return (self.summary.get("headline") or {}).get("miou")
+
+    @property
+    def report(self) -> Path:
+        """The page that tells the run's story."""
+        return self.path / "report.html"
+
+    def load(self, **choices: Any) -> Model:
+        """Its model; choices: the keywords of `iccld.load`."""
+        return load(self.path, **choices)
+
+
+def load(
+    run: str | os.PathLike[str],
+    *,
+    stage: str | None = None,
+    weights: str | None = None,
+    device: str = "auto",
+    precision: str | None = None,
+) -> Model:
+    """The model of a run, from the newest whole checkpoint of its last stage; it predicts as the run was scored.
+
+    stage: another stage, for example "step1".  weights: "ema" or "model", the average or the trained ones; by default what the method
+    declares.  device: auto, cpu or cuda.  precision: fp32, bf16 or auto, by default the run's own.  CheckpointError when the folder is no
+    run or has no such checkpoint, ConfigError for a choice that there is not.
+    """
+    path = Path(run)
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is no folder; name a run such as runs/demo")
+    for name, value, known in (
+        ("weights", weights, ("ema", "model", None)),
+        ("device", device, ("auto", "cpu", "cuda")),
+        ("precision", precision, ("fp32", "bf16", "auto", None)),
+    ):
+        if value not in known:
+            raise ConfigError(f"{name} is {value!r}; use {' or '.join(str(one) for one in known if one)}")
+    from iccld.doctor import require_matching_torchvision
+
+    require_matching_torchvision()
+    from iccld.runs import load_with_standing
+
+    predictor, standing = load_with_standing(path, stage, weights, device=device, precision=precision)
+    return Model(path, predictor, standing.wide)
+
+
+def adapt(
+    recipe: str | os.PathLike[str],
+    *,
+    source: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    target: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    val: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    resume: str | None = None,
+    estimate: bool = False,
+    **overrides: Any,
+) -> Run:
+    """Train a run as `iccld adapt` does, and return it when it is finished and its report is written.
+
+    recipe: a shipped recipe's name, or a YAML file (a path, or a text that ends in .yaml).  source, target, val: a folder of pictures, or a
+    mapping of that domain's settings.  resume: "auto" goes on with an existing run, "none" refuses it.  estimate: whether time, memory and
+    disk are told first.  overrides: any setting of the configuration, in mappings as in a recipe: `seed=1`,
+    `stages={"step1": {"iterations": 50}}`, `runtime={"out": "runs", "device": "cpu"}`.  Raises what the command reports in a line:
+    ConfigError, DataError, CheckpointError, NumericError, and Preempted when it was asked to stop and has saved itself.
+    """
+    from iccld.adapting import train
+    from iccld.config import load_config
+
+    given = {"source": source, "target": target, "val": val, **overrides}
+    named = {key: {"path": value} if key in DOMAINS and isinstance(value, str | os.PathLike) else value for key, value in given.items()}
+    words = [word for key, value in named.items() if key not in DOMAINS or value is not None for word in _words(key, value)]
+    words += [] if resume is None else ["--runtime.resume", resume]
+    name = recipe if isinstance(recipe, str) else Path(recipe)
+    return Run(train(load_config(name, words), estimate))
+
+
+def _words(key: str, value: Any) -> list[str]:
+    """A setting as the command's words: `stages={"step1": {"iterations": 5}}` -> ["--stages.step1.iterations=5"]."""
+    if isinstance(value, Mapping):
+        return [word for name, inner in value.items() for word in _words(f"{key}.{name}", inner)]
+    if isinstance(value, str | os.PathLike):
+        return [f"--{key}={os.fspath(value)}"]
+    try:
+        return [f"--{key}={json.dumps(value)}"]
+    except TypeError:
+        raise ConfigError(f"{key} is a {type(value).__name__}; use a number, a text, a list, None, or a mapping of settings") from None
+
+
+def _pixels(picture: Picture, wide: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB, upright, whatever the picture came as; DataError in one line."""
+    from iccld.data.images import image_pixels, read_image
+
+    if isinstance(picture, str | os.PathLike):
+        return read_image(Path(picture), wide)
+    if isinstance(picture, Image.Image):
+        return image_pixels(picture, wide)
+    if not isinstance(picture, np.ndarray):
+        raise DataError(f"a picture is a path, a PIL image or a (H, W, 3) uint8 array, not a {type(picture).__name__}")
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+        raise DataError(f"a picture in an array is (H, W, 3) uint8 RGB, not {picture.shape} {picture.dtype}")
+    return np.array(picture)  # a copy: a camera may write the next frame into the same array

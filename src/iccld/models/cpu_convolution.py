@@ -1,0 +1,153 @@
+"""Convolution, scale and shift of each channel, and ReLU6 as one step of a CPU, whose gradients take the fast paths.
+
+What PyTorch 2.13 loses on a CPU in networks of depthwise convolutions, and what is done here:
+
+- oneDNN's kernels for depthwise convolutions serve forward passes, and gradients of 3x3 at stride 1.  The weight gradient of 5x5 and,
+  in bf16, the input gradient of a strided one fall back to loops 5 to 100 times slower.  Both are written in terms of what is fast.
+- A 1x1 convolution of pictures that lie channels last is a product of two matrices, and faster as one.
+- An activation in place keeps a copy of its input for the backward pass; that of ReLU6 can be told from its output.
+- Kernels are scaled and cast to the number format inside, not by steps of autograd of their own.
+
+`benchmarks/encoder_step.py` measures what that gains.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+LAST = torch.channels_last
+
+SLOW_STRIDED = frozenset({torch.bfloat16})
+"""Number formats in which the input gradient of a strided depthwise convolution is slow."""
+
+
+class Geometry(NamedTuple):
+    """Of one convolution: groups are 1 or the number of channels; padding is of rows and of columns, before and after."""
+
+    stride: int
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    is_depthwise: bool
+    has_activation: bool
+
+
+def convolution(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, geometry: Geometry) -> Tensor:
+    """(B, C_in, h, w), (C_out, C_in or 1, k, k), (C_out,), (C_out,) -> (B, C_out, h', w'): relu6(conv(x, weight) scale + shift).
+
+    Channels last, in autocast's number format where that is on.  Gradients are those of autograd up to rounding and cannot be
+    differentiated again.
+    """
+    if torch.is_autocast_enabled("cpu"):
+        x = x.to(torch.get_autocast_dtype("cpu"))
+    answer: Tensor = _Convolution.apply(x, weight, scale, shift, geometry)  # type: ignore[no-untyped-call]
+    return answer
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, geometry: Geometry) -> Tensor:
+        x = x.contiguous(memory_format=LAST)
+        kernel, bias = (weight * scale[:, None, None, None]).to(x.dtype), shift.to(x.dtype)
+        stride, rows, columns, is_depthwise, has_activation = geometry
+        if _is_product(kernel, stride):
+            rows_out = torch.addmm(bias, _as_rows(x), kernel.flatten(1).t())  # (B h w, C_out)
+            y = rows_out.view(len(x), *x.shape[2:], len(kernel)).permute(0, 3, 1, 2)
+        else:
+            padding = _padding(geometry)
+            if padding is None:
+                x, padding = F.pad(x, (*columns, *rows)), (0, 0)
+            y = F.conv2d(x, kernel, bias, stride, padding, groups=len(kernel) if is_depthwise else 1)
+        if has_activation:
+            y.clamp_(0, 6)
+        ctx.save_for_backward(x, weight, scale, kernel, y if has_activation else None)
+        ctx.geometry = geometry
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, scale, kernel, y = ctx.saved_tensors
+        wants_input, wants_weight, wants_scale, wants_shift = ctx.needs_input_grad[:4]
+        stride, rows, columns, is_depthwise, has_activation = ctx.geometry
+        padding = _padding(ctx.geometry) or (0, 0)
+        if has_activation:
+            gradient = torch.ops.aten.hardtanh_backward(gradient, y, 0, 6)
+        gradient = gradient.to(x.dtype).contiguous(memory_format=LAST)
+        of_input = of_kernel = None
+        if _is_product(kernel, stride):
+            flat = _as_rows(gradient)
+            if wants_input:
+                of_input = (flat @ kernel.flatten(1)).view(len(x), *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
+            if wants_weight or wants_scale:
+                of_kernel = (flat.t() @ _as_rows(x)).view(kernel.shape)
+        elif is_depthwise:
+            of_input = _input_gradient(gradient, x, kernel, stride, padding) if wants_input else None
+            of_kernel = _weight_gradient(gradient, x, kernel, stride, padding) if wants_weight or wants_scale else None
+        else:
+            of_input, of_kernel = _backward(gradient, x, kernel, stride, padding, (wants_input, wants_weight or wants_scale))[:2]
+        if of_input is not None and _padding(ctx.geometry) is None:  # a view: what comes next reads it as fast as a copy
+            height, width = of_input.shape[2:]
+            of_input = of_input[:, :, rows[0] : height - rows[1], columns[0] : width - columns[1]]
+        of_kernel = None if of_kernel is None else of_kernel.to(weight.dtype)
+        return (
+            of_input,
+            of_kernel * scale[:, None, None, None] if wants_weight and of_kernel is not None else None,
+            (of_kernel * weight).sum((1, 2, 3)) if wants_scale and of_kernel is not None else None,
+            gradient.sum((0, 2, 3), dtype=weight.dtype) if wants_shift else None,
+            None,
+        )
+
+
+def _is_product(kernel: Tensor, stride: int) -> bool:
+    return kernel.shape[-1] == 1 and stride == 1
+
+
+def _as_rows(x: Tensor) -> Tensor:
+    """(B, C, h, w) channels last -> (B h w, C), the same memory."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def _padding(geometry: Geometry) -> tuple[int, int] | None:
+    """What oneDNN itself pads by, rows and columns; None where it differs before and after."""
+    rows, columns = geometry.rows, geometry.columns
+    return (rows[0], columns[0]) if rows[0] == rows[1] and columns[0] == columns[1] else None
+
+
+def _input_gradient(gradient: Tensor, x: Tensor, kernel: Tensor, stride: int, padding: tuple[int, int]) -> Tensor:
+    """Of a depthwise convolution: zeros between rows and columns of the gradient make stride s one of stride 1."""
+    if stride > 1 and x.dtype in SLOW_STRIDED:
+        height, width = (side + 2 * pad - kernel.shape[-1] + 1 for side, pad in zip(x.shape[2:], padding, strict=True))
+        spread = torch.empty(*x.shape[:2], height, width, dtype=x.dtype, memory_format=LAST).zero_()
+        spread[:, :, ::stride, ::stride] = gradient
+        gradient, stride = spread, 1
+    answer: Tensor = _backward(gradient, x, kernel, stride, padding, (True, False))[0]
+    return answer
+
+
+def _weight_gradient(gradient: Tensor, x: Tensor, kernel: Tensor, stride: int, padding: tuple[int, int]) -> Tensor:
+    """Of a depthwise convolution: 5x5 is covered by four of 3x3, two rows and columns apart, which agree where they overlap."""
+    if kernel.shape[-1] != 5:
+        answer: Tensor = _backward(gradient, x, kernel, stride, padding, (False, True))[1]
+        return answer
+    if any(padding):
+        x = F.pad(x, (padding[1], padding[1], padding[0], padding[0]))
+    height, width = ((side - 1) * stride + 3 for side in gradient.shape[2:])
+    whole, part = torch.empty_like(kernel), kernel[..., :3, :3].contiguous()
+    for row in (0, 2):
+        for column in (0, 2):
+            seen = x[:, :, row : row + height, column : column + width]
+            whole[..., row : row + 3, column : column + 3] = _backward(gradient, seen, part, stride, (0, 0), (False, True))[1]
+    return whole
+
+
+def _backward(gradient: Tensor, x: Tensor, kernel: Tensor, stride: int, padding: tuple[int, int], wanted: tuple[bool, bool]) -> Any:
+    """PyTorch's own gradients of input and kernel; one group, or as many as channels."""
+    groups = x.shape[1] // kernel.shape[1]
+    return torch.ops.aten.convolution_backward(
+        gradient, x, kernel, None, [stride, stride], list(padding), [1, 1], False, [0, 0], groups, [*wanted, False]
+    )

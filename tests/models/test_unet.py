@@ -1,0 +1,114 @@
+"""The UNet, the residual block and DDIM against diffusers: the same parameters by name, order and first value, the same bits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, UNet2DModel
+from diffusers.models.resnet import ResnetBlock2D
+
+from iccld.diffusion import Diffusion
+from iccld.models.blocks import TimedBlock
+from iccld.models.unet import UNet
+
+SIZES = {
+    "compact": ((64, 96, 128), 1, 32, 1, 8),
+    "ldm": ((32, 64, 96, 128), 2, 32, 3, 32),
+    "one level": ((16,), 1, 8, 1, 8),
+    "no attention": ((8, 16), 1, 8, 0, 8),
+}
+"""widths, layers_per_block, head_channels, attention_levels, num_groups."""
+
+
+def both(size: str, recompute: bool = False) -> tuple[UNet2DModel, UNet]:
+    """diffusers' UNet and ours from the same seed."""
+    widths, layers, head, attended, groups = SIZES[size]
+    plain = len(widths) - attended
+    torch.manual_seed(0)
+    theirs = UNet2DModel(
+        in_channels=6,
+        out_channels=3,
+        block_out_channels=widths,
+        layers_per_block=layers,
+        down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",) * attended,
+        up_block_types=("AttnUpBlock2D",) * attended + ("UpBlock2D",) * plain,
+        norm_num_groups=groups,
+        attention_head_dim=head,
+    )
+    drawn = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    ours = UNet(6, 3, widths, layers, head, attended, groups, recompute)
+    assert torch.equal(torch.random.get_rng_state(), drawn)
+    return theirs, ours
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_parameters_are_those_of_diffusers_in_their_order(size: str) -> None:
+    theirs, ours = both(size)
+    expected, found = dict(theirs.named_parameters()), dict(ours.named_parameters())
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"])
+@pytest.mark.parametrize("size", SIZES)
+def test_outputs_and_gradients_are_those_of_diffusers_bit_for_bit(size: str, layout: torch.memory_format, bf16: bool) -> None:
+    x = torch.randn(2, 6, 16, 24, generator=torch.Generator().manual_seed(1)).contiguous(memory_format=layout)
+    timestep = torch.tensor([3, 900])
+    theirs, ours = (network.to(memory_format=layout) for network in both(size))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        expected, found = theirs(x, timestep).sample, ours(x, timestep)
+    assert torch.equal(found, expected)
+    expected.float().square().sum().backward()
+    found.float().square().sum().backward()
+    for (name, own), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert own.grad is not None
+        assert torch.equal(own.grad, other.grad), name
+
+
+def test_recomputed_activations_change_nothing() -> None:
+    x = torch.randn(2, 6, 16, 24, generator=torch.Generator().manual_seed(1))
+    plain, recomputing = both("ldm")[1], both("ldm", recompute=True)[1]
+    for network in (plain, recomputing):
+        network(x, torch.tensor([3, 900])).square().sum().backward()
+    for own, other in zip(recomputing.parameters(), plain.parameters(), strict=True):
+        assert own.grad is not None
+        assert torch.equal(own.grad, other.grad)
+
+
+@pytest.mark.parametrize("channels", [(8, 8), (8, 16)])
+def test_residual_block_without_a_timestep_is_that_of_diffusers(channels: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    theirs = ResnetBlock2D(in_channels=channels[0], out_channels=channels[1], temb_channels=None, groups=4, groups_out=8)
+    torch.manual_seed(0)
+    ours = TimedBlock(*channels, (4, 8))
+    assert [name for name, _ in ours.named_parameters()] == [name for name, _ in theirs.named_parameters()]
+    x = torch.randn(2, channels[0], 6, 5)
+    assert torch.equal(ours(x), theirs(x, None))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 50, 1000])
+@pytest.mark.parametrize("prediction", ["epsilon", "sample"])
+def test_sampling_is_that_of_diffusers_scheduler_bit_for_bit(prediction: str, steps: int) -> None:
+    diffusion = Diffusion(prediction=prediction)
+    scheduler = DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.0015,
+        beta_end=0.0155,
+        beta_schedule="scaled_linear",
+        prediction_type=prediction,
+        clip_sample=False,
+        timestep_spacing="trailing",
+    )
+    assert torch.equal(diffusion.alpha_bar(), scheduler.alphas_cumprod)
+    noise = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+
+    def denoise(noised: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        return 0.3 * noised.sin() + timestep[:, None, None, None] / 1000
+
+    scheduler.set_timesteps(steps)
+    latent = noise
+    for timestep in scheduler.timesteps.tolist():
+        latent = scheduler.step(denoise(latent, torch.full((2,), timestep)), timestep, latent, eta=0.0, return_dict=False)[0]
+    assert torch.equal(diffusion.sample(denoise, noise, steps), latent)
