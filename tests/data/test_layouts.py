@@ -224,6 +224,14 @@ def test_masks_whose_names_end_otherwise_are_paired(tmp_path: Path) -> None:
     assert len(open_dataset(tmp_path, label_space=TWO)) == 3
 
 
+def test_drawn_pictures_may_fill_a_folder_named_images_and_no_other(tmp_path: Path) -> None:
+    for i in range(4):
+        mask(tmp_path / "images" / f"{i}.png")
+    assert len(open_dataset(tmp_path, labels=False)) == 4
+    with pytest.raises(DataError, match="4 of 4 picture files look like masks"):
+        open_dataset(tmp_path / "images", labels=False)
+
+
 def test_sequences_that_repeat_their_names_are_pictures(tmp_path: Path) -> None:
     for clip in ("one", "two"):
         for i in range(4):

@@ -66,3 +66,11 @@ def test_eight_bits_have_no_range_and_other_words_are_refused(tmp_path: Path) ->
     assert chosen_range("percentiles", [tmp_path / "a.png"]) == FULL_RANGE
     with pytest.raises(ConfigError, match="scaling is 'auto'; use full, percentiles, or the bits"):
         chosen_range("auto", [])
+
+
+def test_thermal_pictures_among_others_are_found(tmp_path: Path) -> None:
+    Image.new("L", SIZE, 7).save(tmp_path / "a.png")
+    thermal(tmp_path / "b.tif")
+    used = used_range([tmp_path / "a.png", tmp_path / "b.tif"])
+    assert used is not None
+    assert 21_000 <= used[0] < used[1] <= 23_000

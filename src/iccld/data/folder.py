@@ -72,7 +72,7 @@ def open_folder(
     image_files = named_files(place.images, picture_suffixes(), "pictures")
     image_files = _with_ending(image_files, place.image_ending, place.mask_ending, place.images)
     if description is None or "images" not in description.folders:
-        refuse_masks(place.images, list(image_files.values()))
+        refuse_masks(place.images, list(image_files.values()), is_named=place.images != base)
     if is_asked:
         refuse_missing_split(root, place.images, split)
     listed = listed_names(root, layout, split) if layout is not None and (labels or is_asked) else None

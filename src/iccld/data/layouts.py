@@ -206,8 +206,11 @@ def pictures_below(folder: Path, excluded: str = "") -> tuple[list[Path], str]:
     return files, ""
 
 
-def refuse_masks(base: Path, files: Sequence[Path]) -> None:
-    """DataError when some of the files below `base`, which are to be read as pictures, are masks, depth maps or painted labels."""
+def refuse_masks(base: Path, files: Sequence[Path], is_named: bool = False) -> None:
+    """DataError when some of the files below `base`, which are to be read as pictures, are masks, depth maps or painted labels.
+
+    is_named: whether the folder says that it holds pictures (`images/`); drawn pictures, which are flat as masks are, may then fill it.
+    """
     groups: dict[Path, list[Path]] = {}
     for path in files:
         groups.setdefault(path.parent, []).append(path)
@@ -222,7 +225,7 @@ def refuse_masks(base: Path, files: Sequence[Path]) -> None:
             if _look_like_masks(family):
                 suspects += family
                 signs.append(f"flat areas of few values, such as {family[0].name}" + (f", named *{ending}" if ending else ""))
-    if not suspects:
+    if not suspects or (is_named and len(suspects) == len(files)):
         return
     others = {path.parent for path in files} - {path.parent for path in suspects}
     remedy = f"name the folder of the pictures alone, e.g. {_common(sorted(others))}" if others else "name the folder of the pictures"

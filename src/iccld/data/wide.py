@@ -33,8 +33,6 @@ def used_range(paths: Sequence[Path]) -> Range | None:
         except DataError:
             continue
         if values is None:
-            if not counts.any():
-                return None  # the usual case: 8 bits, told by the first picture
             continue
         counts += np.bincount(values.reshape(-1), minlength=65536)
     if not counts.any():

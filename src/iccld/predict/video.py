@@ -38,7 +38,7 @@ def extract_frames(path: Path, folder: Path) -> Path:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     count, rate = 0, Fraction(25)
-    with progress(f"Reading {path.name}", total=0) as bar:
+    with progress(f"Reading {path.name}", total=_announced(path)) as bar:
         for told, pixels in _frames(path):
             count, rate = count + 1, told
             Image.fromarray(pixels).save(folder / f"{count:06d}.png", compress_level=1)
@@ -67,6 +67,16 @@ def write_video(pictures: Sequence[Path], frames: Path, path: Path) -> None:
             film.mux(stream.encode(frame))
         film.mux(stream.encode())
     partial.replace(path)
+
+
+def _announced(path: Path) -> int:
+    """Frames that the file says it has; 1 where it does not say."""
+    av = _av()
+    try:
+        with av.open(str(path)) as film:
+            return max(1, film.streams.video[0].frames) if film.streams.video else 1
+    except av.FFmpegError as error:
+        raise DataError(f"{path}: cannot be read as a film: {' '.join(str(error).split())}") from None
 
 
 def _frames(path: Path) -> Iterator[tuple[Fraction, npt.NDArray[np.uint8]]]:
