@@ -48,13 +48,16 @@ def save_pictures(
     """
     import torch
 
+    from iccld.evaluation.evaluate import device_of
+
+    device = device_of(predict_logits)
     folder = run / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
     names: list[str] = []
     for i, index in enumerate(indices[:MAX_PICTURES]):
         sample = dataset[index]
         names.append(sample.name)
-        image = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)[None]  # (1, 3, H, W)
+        image = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)[None].to(device)  # (1, 3, H, W)
         with torch.no_grad():
             probabilities = predict_logits(image).float().softmax(dim=1)  # (1, K, H, W)
         confidence, prediction = (array[0].cpu().numpy() for array in probabilities.max(dim=1))  # (H, W) each
