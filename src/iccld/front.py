@@ -169,9 +169,10 @@ def load(
     from iccld.doctor import require_matching_torchvision
 
     require_matching_torchvision()
+    from iccld.assembly.scoring import Asked
     from iccld.runs import load_predictor
 
-    return Model(path, load_predictor(path, stage, weights, device=device, precision=precision))
+    return Model(path, load_predictor(path, stage, weights, device=device, asked=Asked(precision=precision)))
 
 
 def adapt(

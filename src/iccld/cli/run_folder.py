@@ -40,13 +40,10 @@ def open_predictor(arguments: Namespace) -> Predictor:
     from iccld.doctor import require_matching_torchvision
 
     require_matching_torchvision()
+    from iccld.assembly.scoring import Asked
     from iccld.runs import load_predictor
 
-    return load_predictor(
-        arguments.run,
-        arguments.stage,
-        arguments.weights,
-        arguments.sampler_steps,
+    asked = Asked(
         precision=arguments.precision,
         size=arguments.size,
         window=arguments.window,
@@ -54,3 +51,4 @@ def open_predictor(arguments: Namespace) -> Predictor:
         scales=arguments.scales,
         flip=arguments.flip,
     )
+    return load_predictor(arguments.run, arguments.stage, arguments.weights, arguments.sampler_steps, asked=asked)
