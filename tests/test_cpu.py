@@ -18,7 +18,7 @@ NUMERIC = (
     "evaluation/test_confusion.py",
     "evaluation/test_sliding.py",
     "transforms/test_boundary.py",
-    "transforms/test_geometry.py",
+    "transforms/test_crops.py",
     "models/test_compact.py",
     "models/test_decoder.py",
     "models/test_denoiser.py",

@@ -170,9 +170,10 @@ def load(
     from iccld.doctor import require_matching_torchvision
 
     require_matching_torchvision()
+    from iccld.assembly.scoring import Asked
     from iccld.runs import load_with_standing
 
-    predictor, standing = load_with_standing(path, stage, weights, device=device, precision=precision)
+    predictor, standing = load_with_standing(path, stage, weights, device=device, asked=Asked(precision=precision))
     return Model(path, predictor, standing.wide)
 
 

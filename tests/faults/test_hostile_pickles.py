@@ -25,6 +25,7 @@ from iccld.files import read_json
 from iccld.labels import LabelClass, LabelSpace, get_label_space
 from iccld.models.autoencoder import read_autoencoder
 from iccld.models.backbone import load_backbone
+from iccld.models.efficientnet import EfficientNetLite, load_weights
 from iccld.report.run import read_run
 from iccld.runs import load_predictor
 from iccld.runs.source import find_source
@@ -158,6 +159,11 @@ def through_autoencoder(folder: Path, content: bytes) -> object:
     return read_autoencoder(folder, (8, 8), 4)
 
 
+def through_efficientnet(folder: Path, content: bytes) -> object:
+    (folder / "lite0.pth").write_bytes(content)
+    return load_weights(EfficientNetLite("efficientnet-lite0"), folder / "lite0.pth")
+
+
 BLOCKS = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
 
 READERS: dict[str, Callable[[Path, bytes], object]] = {
@@ -175,6 +181,7 @@ READERS: dict[str, Callable[[Path, bytes], object]] = {
     "confusions": through_file("step1.npz", Record.load),
     "depth": through_file("depth.npy", images.read_depth),
     "backbone": through_backbone,
+    "efficientnet": through_efficientnet,
     "autoencoder": through_autoencoder,
 }
 
@@ -222,6 +229,7 @@ COVERED = {
     "data/images.py": "depth",
     "evaluation/record.py": "confusions",
     "models/backbone.py": "backbone",
+    "models/efficientnet.py": "efficientnet",
     "models/autoencoder.py": "autoencoder",
 }
 """Files that open formats which could carry code, and which case above tries them."""

@@ -17,6 +17,7 @@ from iccld.errors import ConfigError
 from iccld.methods.common.parts import MEAN, STD, normalise
 from iccld.models import EfficientNetEncoder, EfficientNetLite
 from iccld.models.efficientnet import KINDS, load_weights, weights_file
+from iccld.progress import set_quiet
 
 CAMVID = Path(os.environ.get("CAMVID", Path(__file__).parents[3] / "shared" / "data" / "camvid"))
 
@@ -213,6 +214,7 @@ def test_the_licence_is_said_once(capfd: pytest.CaptureFixture[str]) -> None:
     from iccld.assembly.networks import _efficientnet_weights
 
     installed("efficientnet-lite0")
+    set_quiet(False)
     _efficientnet_weights.cache_clear()
     for _ in range(3):
         build_networks(network(), 5).make_segmenter()

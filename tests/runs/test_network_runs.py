@@ -110,7 +110,7 @@ def test_every_stage_trains_with_a_connection_a_block_and_attention(method: str)
         before = values(done)
         losses = [done.step(batch, iteration, Draw(torch.Generator().manual_seed(iteration))) for iteration in range(2)]
         assert all(value.isfinite().all() for each in losses for value in each.values())
-        assert differ(values(done), before, share=1e-4)
+        assert differ(values(done), before, share=1e-5)  # the warm-up's first two rates; what is not updated stays the same to the bit
     assert [stage.name for stage in stages] == ["source", "step1", "step2"]
     assert done is not None
     with torch.no_grad():

@@ -96,7 +96,8 @@ def test_summary_tells_this_run(finished: Path) -> None:
     assert list(last["miou_by_steps"]) == ["1", "2"]
     assert last["miou_by_steps"]["1"] == pytest.approx(last["miou"])
     assert last["identity_gap"] > 1e-3
-    assert last["alignment"] == {"pictures": 6}  # too few of them to measure anything
+    assert list(last["alignment"]) == ["pictures"]  # too few of them to measure anything
+    assert 0 < last["alignment"]["pictures"] <= 6
     for stage in summary["stages"].values():
         present = [value for value in stage["iou"].values() if value is not None]
         assert stage["miou"] == pytest.approx(sum(present) / len(present))

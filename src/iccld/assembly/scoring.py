@@ -70,26 +70,34 @@ def scoring_of_stage(run: Path, config: Config, stage: str, device: str = "auto"
     return scoring_of(config, precision)
 
 
-def overridden(
-    scoring: Scoring,
-    *,
-    precision: str | None = None,
-    window: str | None = None,
-    stride: int | None = None,
-    scales: Sequence[float] | None = None,
-    flip: bool | None = None,
-    device: str = "auto",
-) -> Scoring:
-    """The same with what somebody asked for instead; another window has its own stride.  precision: auto is this device's own."""
-    if scales is not None:
-        scoring = replace(scoring, scales=tuple(scales))
-    if flip is not None:
-        scoring = replace(scoring, flip=flip)
-    if precision is not None:
-        scoring = replace(scoring, precision=own_precision(device) if precision == "auto" else precision)
-    if window is not None:
-        scoring = replace(scoring, window=window, stride=0)
-    return scoring if stride is None else replace(scoring, stride=stride)
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What somebody asks of a predictor instead of how its run was scored; None keeps that."""
+
+    precision: str | None = None
+    """fp32, bf16 or auto (bf16 where the device multiplies it)."""
+    size: tuple[int, int] | None = None
+    """(H, W) in pixels, to whose area pictures are resized."""
+    window: str | None = None
+    """HxW in pixels of that size, or `whole`."""
+    stride: int | None = None
+    """In pixels, of a window; by default half of the window's shorter side."""
+    scales: Sequence[float] | None = None
+    """Views whose probabilities are averaged, as scales of the size."""
+    flip: bool | None = None
+    """Whether each view is mirrored too."""
+
+    def instead_of(self, scoring: Scoring, device: str = "auto") -> Scoring:
+        """The scoring with what is asked for in its place; another window has its own stride."""
+        if self.scales is not None:
+            scoring = replace(scoring, scales=tuple(self.scales))
+        if self.flip is not None:
+            scoring = replace(scoring, flip=self.flip)
+        if self.precision is not None:
+            scoring = replace(scoring, precision=own_precision(device) if self.precision == "auto" else self.precision)
+        if self.window is not None:
+            scoring = replace(scoring, window=self.window, stride=0)
+        return scoring if self.stride is None else replace(scoring, stride=self.stride)
 
 
 def own_precision(device: str) -> str:

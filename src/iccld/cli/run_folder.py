@@ -45,13 +45,10 @@ def open_predictor(arguments: Namespace) -> tuple[Predictor, Standing]:
     from iccld.doctor import require_matching_torchvision
 
     require_matching_torchvision()
+    from iccld.assembly.scoring import Asked
     from iccld.runs import load_with_standing
 
-    predictor, standing = load_with_standing(
-        arguments.run,
-        arguments.stage,
-        arguments.weights,
-        arguments.sampler_steps,
+    asked = Asked(
         precision=arguments.precision,
         size=arguments.size,
         window=arguments.window,
@@ -59,6 +56,7 @@ def open_predictor(arguments: Namespace) -> tuple[Predictor, Standing]:
         scales=arguments.scales,
         flip=arguments.flip,
     )
+    predictor, standing = load_with_standing(arguments.run, arguments.stage, arguments.weights, arguments.sampler_steps, asked=asked)
     if not standing.is_finished:
         where = f"these are the weights of stage {standing.stage} after iteration {standing.iteration} of {standing.iterations}"
         say(f"warning: {arguments.run} is not finished: {where}")

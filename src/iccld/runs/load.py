@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from iccld.assembly.chosen import method_settings, registered_method
 from iccld.assembly.objects import make_parts, optimisations
-from iccld.assembly.scoring import overridden, place, scoring_of_stage
+from iccld.assembly.scoring import Asked, place, scoring_of_stage
 from iccld.config import read_config
 from iccld.data.images import FULL_RANGE
 from iccld.data.wide import Range
@@ -32,24 +31,15 @@ def load_predictor(
     weights: str | None = None,
     sampler_steps: int | None = None,
     device: str = "auto",
-    *,
-    precision: str | None = None,
-    size: tuple[int, int] | None = None,
-    window: str | None = None,
-    stride: int | None = None,
-    scales: Sequence[float] | None = None,
-    flip: bool | None = None,
+    asked: Asked | None = None,
 ) -> Predictor:
     """The predictor of the newest whole checkpoint of `stage` (by default the last stage trained), in evaluation mode.
 
-    It predicts as the run was scored; the rest of the arguments ask for something else.  weights: "ema" or "model".  sampler_steps: DDIM
-    steps of a diffusion stage.  precision: "fp32", "bf16" or "auto" (bf16 where the device multiplies it).  size: (H, W) whose area
-    pictures are resized to.  window: "HxW" in pixels of that size, or "whole", with the stride that goes with it (by default half of it).
-    scales, flip: views whose probabilities are averaged, scales of the size at which each picture is predicted, and whether mirrored too.
+    It predicts as the run was scored, but for what is `asked` for instead.  weights: "ema" or "model".  sampler_steps: DDIM steps of a
+    diffusion stage.
     CheckpointError (exit code 4) when `run` is no run or has no such checkpoint; ConfigError for what a stage does not take.
     """
-    asked = {"precision": precision, "size": size, "window": window, "stride": stride, "scales": scales, "flip": flip}
-    return load_with_standing(run, stage, weights, sampler_steps, device, **asked)[0]
+    return load_with_standing(run, stage, weights, sampler_steps, device, asked)[0]
 
 
 @dataclass(frozen=True)
@@ -78,9 +68,14 @@ class Standing:
 
 
 def load_with_standing(
-    run: Path, stage: str | None = None, weights: str | None = None, sampler_steps: int | None = None, device: str = "auto", **asked: Any
+    run: Path,
+    stage: str | None = None,
+    weights: str | None = None,
+    sampler_steps: int | None = None,
+    device: str = "auto",
+    asked: Asked | None = None,
 ) -> tuple[Predictor, Standing]:
-    """What `load_predictor` gives, and where it stands.  asked: its other arguments, by name."""
+    """What `load_predictor` gives, and where it stands."""
     run = Path(run)
     if not (run / CONFIG).is_file():
         raise CheckpointError(f"{run} is not a run: no {CONFIG} there; give the folder that `iccld adapt` wrote")
@@ -92,9 +87,8 @@ def load_with_standing(
     made = {each.name: each for each in stages}
     if loaded.stage not in made:
         raise CheckpointError(f"{run}: has a checkpoint of stage {loaded.stage!r}, but {CONFIG} names the stages {sorted(made)}")
-    scored = scoring_of_stage(run, config, loaded.stage, device)
-    size = asked.pop("size", None)
-    scoring = overridden(scored, device=device, **asked)
+    asked = asked or Asked()
+    scoring = asked.instead_of(scoring_of_stage(run, config, loaded.stage, device), device)
     method = made[loaded.stage].make_method(None)
     snapshot.restore_networks(method, loaded)
     keep_freed_memory()
@@ -106,8 +100,8 @@ def load_with_standing(
     else:
         predictor = method.predictor(chosen)
     scoring.apply(predictor)
-    if size is not None:
-        predictor.working_size = size
+    if asked.size is not None:
+        predictor.working_size = asked.size
     place(predictor, device)
     planned = {name: each.iterations for name, each in optimisations(config).items() if name in made}
     last = list(made)[-1]
