@@ -287,3 +287,24 @@ def test_several_sources_targets_and_validation_sets(bench: Bench) -> None:
     assert {name: each["num_images"] for name, each in domains.items()} == {str(val): 2, str(val2): 3}
     assert f"mIoU in {val2}" in (bench.run / "report.html").read_text()
     assert bench.adapt("--resume", "auto", **changes) == 0
+
+
+def test_classes_that_a_label_space_leaves_out_of_the_score_are_named(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    three = "classes: [{name: road, ids: [1]}, {name: sky, ids: [2]}, {name: car, ids: [3]}]\n"
+    (bench.root / "two.yaml").write_text("name: three\nclasses: [{name: road}, {name: sky}, {name: car}]\n")
+    write_domain(bench.source, 6, (1, 2, 3))
+    (bench.source / "dataset.yaml").write_text(three)
+    assert bench.adapt() == 0
+    labelled = write_domain(bench.root / "labelled", 2, (1, 2, 3))
+    (labelled / "dataset.yaml").write_text(three)
+    some, scores = bench.root / "some.yaml", bench.root / "scores.json"
+    some.write_text("classes: [{name: road}, {name: sky}]\n")
+    score = ["evaluate", str(bench.run), "--data", str(labelled), "--json", str(scores)]
+    capsys.readouterr()
+    assert main([*score, "--label_space", str(some)]) == 0
+    assert "warning: car of the run are in no class of some, so their pixels are not scored" in capsys.readouterr().err
+    assert json.loads(scores.read_text())["protocol"]["ignored_classes"] == ["car"]
+    some.write_text("classes: [{name: road}, {name: other, absorbs: rest}]\n")
+    assert main([*score, "--label_space", str(some)]) == 0
+    assert "not scored" not in capsys.readouterr().err
+    assert json.loads(scores.read_text())["protocol"]["ignored_classes"] == []
