@@ -253,10 +253,14 @@ def _families(files: Sequence[Path]) -> list[tuple[str, list[Path]]]:
 
 
 def _look_like_masks(files: Sequence[Path]) -> bool:
-    """Whether every file of a sample is flat, with few values, and one of them has at least two."""
-    step = max(1, len(files) // SAMPLES)
-    looks = [_flatness(path) for path in files[::step][:SAMPLES]]
-    return all(look is not None for look in looks) and any(look is not None and look > 1 for look in looks)
+    """Whether every file of a sample is flat, with few values, and one of them has at least two.  The first picture ends the look."""
+    most = 0
+    for path in files[:: max(1, len(files) // SAMPLES)][:SAMPLES]:
+        num_values = _flatness(path)
+        if num_values is None:
+            return False
+        most = max(most, num_values)
+    return most > 1
 
 
 def _flatness(path: Path) -> int | None:
