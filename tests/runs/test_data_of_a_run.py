@@ -14,6 +14,8 @@ import yaml
 from PIL import Image
 
 from iccld.cli import main
+from iccld.errors import DataError
+from iccld.methods.cbst import Cbst
 from iccld.runs import load_with_standing
 from iccld.runs.data import read_ranges
 
@@ -308,3 +310,22 @@ def test_classes_that_a_label_space_leaves_out_of_the_score_are_named(bench: Ben
     assert main([*score, "--label_space", str(some)]) == 0
     assert "not scored" not in capsys.readouterr().err
     assert json.loads(scores.read_text())["protocol"]["ignored_classes"] == []
+
+
+def test_fault_57_a_data_error_at_the_start_of_a_round_saves_first_too(
+    bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CBST labels the target anew in the middle of its stage, outside the stream of batches."""
+    rounds = []
+
+    def broken(self: Any, targets: Any) -> None:
+        rounds.append(1)
+        if len(rounds) > 1:
+            raise DataError("phone/2.png: truncated or corrupt")
+
+    monkeypatch.setattr(Cbst, "start_round", broken)
+    monkeypatch.setattr(Cbst, "starts_round", lambda self, iteration: iteration == 3)
+    monkeypatch.setattr(Cbst, "step", lambda self, batch, iteration, draw: {})
+    assert bench.adapt(method="cbst", stages={**bench.settings["stages"], "adapt": {"iterations": 6}}) == 3
+    assert "(stage adapt is saved after iteration 3)" in error_line(capsys)
+    assert max(path.name for path in (bench.run / "checkpoints" / "adapt").iterdir()) == "00000003"

@@ -196,7 +196,7 @@ def _add_scores(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
 
     leaf = leaves["predict"] = command(commands, "predict", "predict:predict", "segment pictures of any size")
     leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
-    leaf.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="pictures, or folders of pictures")
+    leaf.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="pictures, folders of pictures, or films")
     leaf.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the masks")
     leaf.add_argument(
         "--format",

@@ -127,7 +127,10 @@ class _StageLoop:
         return self._result()
 
     def _start_round(self, targets: Iterable[DomainBatch]) -> None:
-        self.method.start_round(islice(targets, self.method.round_batches))
+        try:
+            self.method.start_round(islice(targets, self.method.round_batches))
+        except DataError as error:
+            raise (self._saved_for(error) if self.iteration else error) from error  # before the first step there is nothing to save
 
     def _train(self, loader_factory: LoaderFactory, targets: Iterable[DomainBatch], stop: StopRequest) -> None:
         start, end = self.iteration, self.stage.iterations
