@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from iccld.data import images, open_dataset
+from iccld.data import finding, images, open_dataset
 from iccld.data.dataset import left_out_note
-from iccld.data.images import find_files, read_image
+from iccld.data.finding import find_files
+from iccld.data.images import read_image
 from iccld.errors import DataError
 
 SIZE = (48, 64)
@@ -23,7 +24,7 @@ def smooth() -> np.ndarray:
 
 
 def without_heif(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "find_spec", lambda name: None)
+    monkeypatch.setattr(finding, "find_spec", lambda name: None)
 
 
 def test_fault_55_files_left_out_are_counted_by_suffix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,14 +51,14 @@ def test_fault_55_an_empty_folder_tells_what_it_holds_instead(tmp_path: Path, mo
 
 def test_nothing_left_out_says_nothing(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    assert left_out_note([tmp_path], images.picture_suffixes()) == []
+    assert left_out_note([tmp_path], finding.picture_suffixes()) == []
 
 
 def test_heic_is_read_upright_and_close_to_what_was_written(tmp_path: Path) -> None:
     pillow_heif = pytest.importorskip("pillow_heif")
     pillow_heif.register_heif_opener()
     Image.fromarray(smooth()).save(tmp_path / "a.heic", quality=95)
-    assert find_files(tmp_path, images.picture_suffixes()) == [tmp_path / "a.heic"]
+    assert find_files(tmp_path, finding.picture_suffixes()) == [tmp_path / "a.heic"]
     found = read_image(tmp_path / "a.heic")
     assert found.shape == (*SIZE, 3)
     assert float(np.abs(found.astype(int) - smooth()).mean()) < 4

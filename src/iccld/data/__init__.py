@@ -8,9 +8,9 @@ from pathlib import Path
 from iccld.data.carla import open_carla
 from iccld.data.cityscapes import open_cityscapes
 from iccld.data.dataset import Dataset, FileDataset
+from iccld.data.finding import IMAGE_SUFFIXES
 from iccld.data.folder import YAML_NAME, open_folder
 from iccld.data.gta5 import open_gta5
-from iccld.data.images import IMAGE_SUFFIXES
 from iccld.data.known import TABLES, open_known
 from iccld.data.layouts import LAYOUTS, Layout, recognise
 from iccld.data.mask_reader import MaskReader

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from iccld.data.dataset import FileDataset, absorbed_table, depth_files, join_names, left_out_note, pair_files
-from iccld.data.images import MASK_SUFFIXES, find_files, picture_suffixes, relative_name
+from iccld.data.finding import MASK_SUFFIXES, find_files, picture_suffixes, relative_name
 from iccld.data.splits import find_part
 from iccld.errors import DataError
 from iccld.labels import CITYSCAPES19, CITYSCAPES_IDS, CITYSCAPES_KNOWN, LabelSpace, raw_id_table

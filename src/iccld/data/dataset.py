@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iccld.batch import Sample
-from iccld.data import images
+from iccld.data import finding, images
 from iccld.errors import DataError
 from iccld.labels import LabelSpace, RawIdTable, raw_id_table
 
@@ -135,7 +135,7 @@ class FileDataset:
 
 def depth_files(folder: Path, names: Sequence[str], ending: str = "") -> list[Path | None]:
     """The depth map of each picture below `folder`, by its name and `ending`; None where there is none."""
-    found = unique_names(images.find_files(folder, DEPTH_SUFFIXES), folder)
+    found = unique_names(finding.find_files(folder, DEPTH_SUFFIXES), folder)
     return [found.get(f"{name}{ending}") for name in names]
 
 
@@ -188,7 +188,7 @@ def named_files(folder: Path, suffixes: frozenset[str], what: str) -> dict[str, 
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected {what} there")
-    files = images.find_files(folder, suffixes)
+    files = finding.find_files(folder, suffixes)
     if not files:
         skipped = "".join(f"; {note}" for note in left_out_note([folder], suffixes))
         raise DataError(f"{folder}: expected {what} ({', '.join(sorted(suffixes))}), found 0{skipped}")
@@ -199,15 +199,15 @@ def left_out_note(folders: Sequence[Path], suffixes: frozenset[str]) -> list[str
     """A sentence on the files below the folders that are not read, counted by their suffix; none where all are."""
     counts: Counter[str] = Counter()
     for folder in folders:
-        counts += Counter(path.suffix.lower() or "no suffix" for path in images.other_files(folder, suffixes))
+        counts += Counter(path.suffix.lower() or "no suffix" for path in finding.other_files(folder, suffixes))
     if not counts:
         return []
     listed = ", ".join(f"{suffix} {count}" if len(counts) > 1 else suffix for suffix, count in counts.most_common())
     total = counts.total()
     note = f"{', '.join(map(str, folders[:2]))}: {total} file{'s' if total > 1 else ''} skipped ({listed})"
-    if any(suffix in images.HEIF_SUFFIXES for suffix in counts):
+    if any(suffix in finding.HEIF_SUFFIXES for suffix in counts):
         note += "; pip install 'iccld[heif]' reads HEIC and AVIF"
-    if any(suffix in images.VIDEO_SUFFIXES for suffix in counts):
+    if any(suffix in finding.VIDEO_SUFFIXES for suffix in counts):
         note += "; iccld predict reads videos, training does not: save their frames as pictures"
     return [note]
 
@@ -217,7 +217,7 @@ def unique_names(files: Sequence[Path], folder: Path) -> dict[str, Path]:
 
     DataError when two files still share a name: one of them would be lost.
     """
-    names = [images.relative_name(path, folder) for path in files]
+    names = [finding.relative_name(path, folder) for path in files]
     uses = Counter(names)
     return join_names((name + path.suffix if uses[name] > 1 else name, path) for name, path in zip(names, files, strict=True))
 

@@ -26,7 +26,8 @@ from iccld.data.dataset import (
     unique_names,
 )
 from iccld.data.description import YAML_NAME, FolderDescription, read_description
-from iccld.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES, find_files, picture_suffixes, read_palette_indices
+from iccld.data.finding import IMAGE_SUFFIXES, MASK_SUFFIXES, find_files, picture_suffixes
+from iccld.data.images import read_palette_indices
 from iccld.data.layouts import Layout, folders_of, listed_names, mirrored_folders, refuse_masks, splits_of
 from iccld.data.pairing import common_endings, without_ending
 from iccld.data.splits import find_part, refuse_missing_split, split_folder

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from iccld.data.dataset import FileDataset, absorbed_table, depth_files, left_out_note, named_files, pair_files, unique_names
-from iccld.data.images import MASK_SUFFIXES, find_files, picture_suffixes
+from iccld.data.finding import MASK_SUFFIXES, find_files, picture_suffixes
 from iccld.data.splits import find_part, refuse_missing_split, split_folder
 from iccld.labels import CITYSCAPES19, CITYSCAPES_KNOWN, GTA5_IDS, LabelSpace, raw_id_table
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from iccld.data.dataset import FileDataset, absorbed_table, join_names, left_out_note, pair_files
-from iccld.data.images import MASK_SUFFIXES, find_files, picture_suffixes, relative_name
+from iccld.data.finding import MASK_SUFFIXES, find_files, picture_suffixes, relative_name
 from iccld.data.layouts import Layout, folders_of, listed_names, splits_of
 from iccld.errors import ConfigError, DataError
 from iccld.labels import CITYSCAPES19, CITYSCAPES_IDS, CITYSCAPES_KNOWN, IGNORE, LabelSpace, raw_id_table

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from iccld.data.images import find_files, opened_header, picture_suffixes, relative_name
+from iccld.data.finding import find_files, picture_suffixes, relative_name
+from iccld.data.images import opened_header
 from iccld.data.pairing import common_endings
 from iccld.data.splits import SYNONYMS, part_of
 from iccld.errors import DataError

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from iccld.data.dataset import FileDataset, absorbed_table, left_out_note, named_files, pair_files, unique_names
-from iccld.data.images import find_files, picture_suffixes, read_png_u16
+from iccld.data.finding import find_files, picture_suffixes
+from iccld.data.images import read_png_u16
 from iccld.data.splits import find_part, refuse_missing_split, split_folder
 from iccld.labels import CITYSCAPES19, SYNTHIA_IDS, SYNTHIA_KNOWN, LabelSpace, raw_id_table
 

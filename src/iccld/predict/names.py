@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from iccld.data.dataset import left_out_note
-from iccld.data.images import picture_suffixes, relative_name
+from iccld.data.finding import picture_suffixes, relative_name
 from iccld.data.layouts import pictures_below
 from iccld.progress import say
 

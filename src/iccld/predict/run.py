@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from iccld.data.images import FULL_RANGE, picture_suffixes, read_image
+from iccld.data.finding import picture_suffixes
+from iccld.data.images import FULL_RANGE, read_image
 from iccld.errors import ConfigError, DataError
 from iccld.evaluation.evaluate import device_of, evaluation_mode
 from iccld.labels import LabelSpace

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from iccld.data.images import MAX_PIXELS, VIDEO_SUFFIXES, read_image
+from iccld.data.finding import VIDEO_SUFFIXES
+from iccld.data.images import MAX_PIXELS, read_image
 from iccld.errors import ConfigError, DataError
 from iccld.files import read_json, write_json
 from iccld.progress import progress, say
