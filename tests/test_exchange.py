@@ -158,7 +158,7 @@ def test_only_what_is_asked_for_is_written(predicted: tuple[Path, np.ndarray]) -
     logits = np.load(out / "logits" / "a.npy")
     assert (logits.shape, logits.dtype) == ((3, 24, 40), np.float16)
     assert logits.argmax(axis=0).tolist() == classes.tolist()
-    with pytest.raises(ConfigError, match="nothing called 'colour' can be written; choose from color,"):
+    with pytest.raises(ConfigError, match=r"nothing called 'colour' can be written \(did you mean color\?\); choose from color,"):
         predict(root, write=["colour"])
 
 

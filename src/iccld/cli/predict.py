@@ -8,6 +8,7 @@ from argparse import Namespace
 from iccld.cli.output import print_error
 from iccld.cli.run_folder import open_predictor, refuse_other_than_run, weights_identity
 from iccld.errors import ConfigError, DataError
+from iccld.predict.names import USUAL, refuse_unknown_outputs
 from iccld.progress import say
 
 
@@ -17,11 +18,12 @@ def predict(arguments: Namespace, _: list[str]) -> int:
         raise ConfigError("--expect counts a submission's pictures; add --format submission or leave it out")
     if arguments.write is not None and arguments.format == "submission":
         raise ConfigError("--write chooses among masks, and a submission is labelIds alone; leave it out")
+    write = USUAL if arguments.write is None else arguments.write
+    refuse_unknown_outputs(write)
     refuse_other_than_run(arguments.run, arguments.stage)
     if not any(os.path.exists(path) for path in arguments.paths):  # as the others are predicted, one that is missing is told at the end
         raise DataError(f"{arguments.paths[0]}: no such file or folder")
     from iccld.predict import Wanted, predict_paths, predict_submission
-    from iccld.predict.names import USUAL
     from iccld.predict.submission import NUM_TEST
     from iccld.predict.video import extract_frames, is_video, write_video
 
@@ -37,7 +39,6 @@ def predict(arguments: Namespace, _: list[str]) -> int:
         report = predict_submission(predictor, arguments.paths, arguments.out, num=num, model=model, origin=origin, wide=standing.wide)
     else:
         films = {path: arguments.out.with_name(f"{arguments.out.name}_frames") / path.stem for path in arguments.paths if is_video(path)}
-        write = arguments.write or USUAL
         if arguments.video and not (films and "overlay" in write):
             raise ConfigError("--video makes films of the overlays of films; name a film, and let --write have overlay")
         if len(set(films.values())) < len(films):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from iccld.data.dataset import left_out_note
 from iccld.data.finding import picture_suffixes, relative_name
 from iccld.data.layouts import pictures_below
+from iccld.errors import ConfigError, nearest
 from iccld.progress import say
 
 OUTPUTS = {"color": ".png", "train_ids": ".png", "raw_ids": ".png", "overlay": ".jpg", "confidence": ".png", "logits": ".npy"}
@@ -18,6 +19,14 @@ OUTPUTS = {"color": ".png", "train_ids": ".png", "raw_ids": ".png", "overlay": "
 picture.  confidence: grey, 255 = certain.  logits: (K, h, w) float16 at the network's own resolution."""
 USUAL = tuple(name for name in OUTPUTS if name != "logits")
 """What is written when nothing else is asked for."""
+
+
+def refuse_unknown_outputs(write: Sequence[str]) -> None:
+    """ConfigError for an output that there is not, and for none at all."""
+    unknown = [kind for kind in write if kind not in OUTPUTS]
+    if unknown or not write:
+        kind = unknown[0] if unknown else ""
+        raise ConfigError(f"nothing called {kind!r} can be written{nearest(kind, OUTPUTS)}; choose from {', '.join(OUTPUTS)}")
 
 
 class Job(NamedTuple):

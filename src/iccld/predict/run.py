@@ -24,7 +24,7 @@ from iccld.labels import raw_ids as default_raw_ids
 from iccld.predict.exchange import export
 from iccld.predict.index import PredictionIndex
 from iccld.predict.memory import label_pictures
-from iccld.predict.names import OUTPUTS, USUAL, Job, find_pictures, name_outputs
+from iccld.predict.names import OUTPUTS, USUAL, Job, find_pictures, name_outputs, refuse_unknown_outputs
 from iccld.predict.writer import OutputWriter
 from iccld.predictor import Predictor
 from iccld.progress import Bar, progress, say
@@ -71,9 +71,7 @@ class Wanted:
 
     def kinds(self) -> tuple[str, ...]:
         """The folders that are written; a format is made from the train ids.  ConfigError for one that there is not."""
-        unknown = [kind for kind in self.write if kind not in OUTPUTS]
-        if unknown or not self.write:
-            raise ConfigError(f"nothing called {unknown[0] if unknown else ''!r} can be written; choose from {', '.join(OUTPUTS)}")
+        refuse_unknown_outputs(self.write)
         return tuple(kind for kind in OUTPUTS if kind in self.write or (self.format is not None and kind == "train_ids"))
 
 
