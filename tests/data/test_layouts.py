@@ -76,6 +76,14 @@ def mapillary(root: Path) -> None:
         mask(root / "training" / "instances" / f"{i}.png", (1, 2))
 
 
+def parts_of_mapillary(root: Path, beside: str) -> None:
+    """The parts without their config.json, named as GTA5's folders are."""
+    for i in range(6):
+        photo(root / beside.split("/")[0] / "images" / f"{i}.jpg", i)
+        mask(root / beside / f"{i}.png", (1, 2), palette=True)
+        mask(root / beside.split("/")[0] / "labels" / f"{i}.png", (1, 2), palette=True)
+
+
 def idd(root: Path) -> None:
     for i in range(6):
         photo(root / "leftImg8bit" / "train" / "0" / f"{i}_leftImg8bit.png", i)
@@ -125,6 +133,26 @@ def test_fault_50_a_target_of_each_layout_is_its_pictures_alone(name: str, tmp_p
     files, words = pictures_below(tmp_path)
     assert sorted(files) == sorted(dataset.image_paths)
     assert LAYOUTS[name][1] in words
+
+
+@pytest.mark.parametrize("beside", ["training/instances", "training/v1.2/labels", "validation/v2.0/labels"])
+def test_fault_50_mapillary_without_its_config_is_not_taken_for_gta5(beside: str, tmp_path: Path) -> None:
+    parts_of_mapillary(tmp_path, beside)
+    assert open_dataset(tmp_path, split=beside.split("/")[0], labels=False).format == "mapillary"
+    with pytest.raises(ConfigError, match="is Mapillary Vistas; its masks do not say which class an id is"):
+        open_dataset(tmp_path, split=beside.split("/")[0])
+
+
+def test_pictures_beside_masks_are_found_whatever_their_folder_is_called(tmp_path: Path) -> None:
+    photo(tmp_path / "imgs" / "a.jpg")
+    mask(tmp_path / "masks" / "a.png", (1, 0))
+    dataset = open_dataset(tmp_path, label_space=TWO)
+    assert [path.parent.name for path in dataset.image_paths] == ["imgs"]
+    label = dataset.read_label(0)
+    assert (int(label[0, 0]), int(label[-1, 0])) == (1, 0)
+    photo(tmp_path / "more" / "a.jpg")  # two folders of pictures: which one is meant has to be said
+    with pytest.raises(DataError, match=r"has masks/ but no images/; .* dataset\.yaml to name them: images: FOLDER"):
+        open_dataset(tmp_path, label_space=TWO)
 
 
 @pytest.mark.parametrize("name", READ)

@@ -142,9 +142,11 @@ def _place(base: Path, description: FolderDescription | None, split: str, labels
         return _Place(pictures_folder, split_folder(masks, split) if labels and masks.is_dir() else None, *endings)
     if endings[1] and not masks.is_dir():
         return _Place(base, base if labels else None, *endings)
-    if masks.is_dir():
-        raise DataError(f"{base}: has {masks.name}/ but no images/; expected the pictures there")
     mirrored = mirrored_folders(base)
+    if masks.is_dir() and (mirrored is None or mirrored[1] != masks):
+        raise DataError(
+            f"{base}: has {masks.name}/ but no images/; expected the pictures there, or {YAML_NAME} to name them: images: FOLDER"
+        )
     if mirrored is not None:
         images, found = mirrored
         note = f"{base}: {images.name}/ holds the pictures and {found.name}/ the masks, as far as their content tells"

@@ -298,7 +298,8 @@ def _ids(opened: _Opened) -> npt.NDArray[Any]:
         if wide.min() >= 0 and wide.max() <= 65535:
             return wide.astype(np.uint16)
         return wide.astype(np.int32)
-    raise DataError(f"{opened.path}: a mask of mode {image.mode} holds colours, not ids; expected a palette or single-channel file")
+    remedy = ", or a dataset.yaml that gives each class its colors" if image.mode in {"RGB", "RGBA"} else ""
+    raise DataError(f"{opened.path}: a mask of mode {image.mode} holds colours, not ids; expected a palette or single-channel file{remedy}")
 
 
 def _rgb(opened: _Opened, wide: tuple[int, int]) -> UInt8Array:

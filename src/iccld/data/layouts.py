@@ -78,10 +78,15 @@ LAYOUTS = (
     Layout("bdd100k", "BDD100K", ("images/10k",), ("images/10k/{split}",), ("labels/sem_seg/masks/{split}",)),
     Layout("bdd100k", "BDD100K", ("images/100k",), ("images/100k/{split}",), ("labels/sem_seg/masks/{split}",)),
     Layout("bdd100k", "BDD100K (seg)", ("seg/images",), ("seg/images/{split}",), ("seg/labels/{split}",), mask_ending="_train_id"),
-    Layout(
-        "mapillary", "Mapillary Vistas", ("config*.json", "training/images"), ("{split}/images",),
-        ("{split}/v2.0/labels", "{split}/v1.2/labels", "{split}/labels"),
-        remedy=f"put a dataset.yaml there with {_YAML}; an id is a label's position in its config.json",
+    *(
+        Layout(
+            "mapillary", "Mapillary Vistas", marks, ("{split}/images",), ("{split}/v2.0/labels", "{split}/v1.2/labels", "{split}/labels"),
+            remedy=f"put a dataset.yaml there with {_YAML}; an id is a label's position in its config.json",
+        )
+        for marks in (  # config.json lies beside the parts, and is easily left behind
+            ("config*.json", "training/images"),
+            *((f"{part}/images", f"{part}/{beside}") for part in ("training", "validation") for beside in ("instances", "v[12].*/labels")),
+        )
     ),
     Layout(
         "idd", "IDD", ("leftImg8bit", "gtFine/*/*/*_gtFine_polygons.json"), ("leftImg8bit/{split}",), ("gtFine/{split}",), "_leftImg8bit",
