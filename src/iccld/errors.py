@@ -1,7 +1,7 @@
 """Errors a user can act on.  Each message is one line: what, where, what to do; each class has its exit code (FAULTS.md)."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -20,6 +20,14 @@ class ConfigError(IccldError):
     """A key, value or pair of settings that cannot be used."""
 
     exit_code = 2
+
+
+class UnfitClassesError(ConfigError):
+    """A label space that has a class for which the data have nothing."""
+
+    def __init__(self, message: str, data_classes: Sequence[str]) -> None:
+        super().__init__(message)
+        self.data_classes = tuple(data_classes)  # what the data have instead
 
 
 class UnmetNeedError(ConfigError):

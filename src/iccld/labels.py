@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iccld.errors import ConfigError, DataError
+from iccld.errors import ConfigError, DataError, UnfitClassesError
 
 IGNORE = 255
 UNKNOWN = 254  # sentinel inside lookup tables: a raw id that the dataset does not define
@@ -104,7 +104,8 @@ class LabelSpace:
             owner = {name: owner.get(name, rest) for name in offered}
         empty = [name for train_id, name in enumerate(self.names) if train_id not in owner.values()]
         if empty and (labelled is None or not owner):
-            raise ConfigError(self._words_for_empty(empty, list(offered), [name for name in offered if name not in owner]))
+            words = self._words_for_empty(empty, list(offered), [name for name in offered if name not in owner])
+            raise UnfitClassesError(words, finer_names)
         table = np.full(256, IGNORE, dtype=np.uint8)
         for finer_id, name in enumerate(finer_names):
             table[finer_id] = owner.get(name, IGNORE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from iccld.cli import main
 from iccld.data import open_dataset
 from iccld.data.carla import COLORS, NEW, NEW_COLORS, OLD
 from iccld.errors import ConfigError
@@ -78,6 +80,21 @@ def test_carla_new_numbering_fills_cityscapes(tmp_path: Path) -> None:
     row = open_dataset(tmp_path, label_space=CITYSCAPES19).read_label(0)[0]
     assert row[:20].tolist() == [255, *range(19)]
     assert row[20:29].tolist() == [255, 255, 255, 255, 0, 255, 255, 255, 255]
+
+
+def test_data_check_shows_the_classes_that_a_recording_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a label space; CARLA knew no riders and no kinds of vehicles until 0.9.14, and the sequences have no trucks."""
+    monkeypatch.setenv("ICCLD_CACHE", str(tmp_path / "cache"))
+    tags = scene(13, 7, 10, 4)
+    record(tmp_path / "carla", tags)
+    write_synthia(tmp_path / "seqs", [[3, 12, 8, 0]] * 3)
+    for name, expected in (("carla", {"sky": 13, "road": 7, "vehicle": 10, "person": 4}), ("seqs", {"road": 2 / 3, "car": 1 / 3})):
+        file = tmp_path / f"{name}.json"
+        code = main(["data", "check", "--data", str(tmp_path / name), "--json", str(file), "--workers", "1"])
+        assert code == (0 if name == "carla" else 3)  # the sequences' pictures are one row high, which is told
+        found = {key: entry["share"] for key, entry in json.loads(file.read_text())["classes"].items() if entry["share"]}
+        shares = {key: float((tags == tag).mean()) for key, tag in expected.items()} if name == "carla" else expected
+        assert found == pytest.approx(shares)
 
 
 def test_carla_tags_that_fit_both_tables_are_refused(tmp_path: Path) -> None:

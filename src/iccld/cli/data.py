@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from iccld.cli.output import print_error
-from iccld.errors import DataError
+from iccld.errors import DataError, UnfitClassesError
 from iccld.files import write_json
 from iccld.labels import CITYSCAPES19, LabelClass, LabelSpace, distinct_color, get_label_space
 from iccld.progress import say
@@ -45,15 +47,23 @@ def check(arguments: Namespace, _: list[str]) -> int:
     layout = recognise(arguments.data) if arguments.format == "auto" else None
     if layout is not None:
         say(f"{arguments.data}: laid out as {layout.title}")
-    dataset = open_dataset(
+    opened = partial(
+        open_dataset,
         arguments.data,
         arguments.format,
         arguments.split or "train",
-        _label_space(arguments),
-        arguments.classes,
+        classes=arguments.classes,
         strict=False,
         is_asked=arguments.split is not None,
     )
+    try:
+        dataset = opened(label_space=_label_space(arguments))
+    except (
+        UnfitClassesError
+    ) as error:  # CARLA until 0.9.13 and SYNTHIA-SEQS do not have all classes of Cityscapes: show those that they have
+        if arguments.label_space:
+            raise
+        dataset = opened(label_space=_space_of("dataset", error.data_classes))
     report = check_dataset(dataset, arguments.workers)
     if arguments.json is not None:
         write_json(arguments.json, report.as_dict())
@@ -73,8 +83,12 @@ def _label_space(arguments: Namespace) -> LabelSpace:
     if arguments.format in ("auto", "folder") and description.is_file():
         names = read_description(description).class_names
         if names:
-            return LabelSpace(description.stem, tuple(LabelClass(name, distinct_color(i)) for i, name in enumerate(names)))
+            return _space_of(description.stem, names)
     return CITYSCAPES19
+
+
+def _space_of(name: str, classes: Sequence[str]) -> LabelSpace:
+    return LabelSpace(name, tuple(LabelClass(each, distinct_color(i)) for i, each in enumerate(classes)))
 
 
 def _print(report: CheckReport) -> None:
