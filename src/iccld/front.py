@@ -24,6 +24,8 @@ Picture = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]
 
 DOMAINS = ("source", "target", "val")
 """Keywords of `adapt` that a folder may stand for."""
+LEFT_OUT = frozenset({*DOMAINS, "name"})
+"""Keywords of `adapt` that None leaves as the recipe has them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +53,7 @@ class Segmentation:
         """Write the labels as a palette PNG, the file that `iccld predict` puts into train_ids; returns its path.
 
         It is written whole or not at all, and its folder is made.  ConfigError for another suffix than .png: only PNG keeps labels exact.
+        DataError where nothing can be written.
         """
         from iccld.files import write_atomically
         from iccld.predict.writer import indexed_picture
@@ -60,7 +63,10 @@ class Segmentation:
             raise ConfigError(f"{path}: labels are saved as PNG, which keeps them exact; name a file such as mask.png")
         data = io.BytesIO()
         indexed_picture(self.labels, self.palette).save(data, format="PNG", compress_level=4)
-        write_atomically(path, data.getvalue())
+        try:
+            write_atomically(path, data.getvalue())
+        except OSError as error:
+            raise DataError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
         return path
 
 
@@ -190,17 +196,17 @@ def adapt(
     """Train a run as `iccld adapt` does, and return it when it is finished and its report is written.
 
     recipe: a shipped recipe's name, or a YAML file (a path, or a text that ends in .yaml).  source, target, val: a folder of pictures, or a
-    mapping of that domain's settings.  resume: "auto" goes on with an existing run, "none" refuses it.  estimate: whether time, memory and
-    disk are told first.  overrides: any setting of the configuration, in mappings as in a recipe: `seed=1`,
-    `stages={"step1": {"iterations": 50}}`, `runtime={"out": "runs", "device": "cpu"}`.  Raises what the command reports in a line:
-    ConfigError, DataError, CheckpointError, NumericError, and Preempted when it was asked to stop and has saved itself.
+    mapping of that domain's settings; None leaves them, and the name, to the recipe.  resume: "auto" goes on with an existing run, "none"
+    refuses it.  estimate: whether time, memory and disk are told first.  overrides: any setting of the configuration, in mappings as in a
+    recipe: `seed=1`, `stages={"step1": {"iterations": 50}}`, `runtime={"out": "runs", "device": "cpu"}`.  Raises what the command reports
+    in a line: ConfigError, DataError, CheckpointError, NumericError, and Preempted when it was asked to stop and has saved itself.
     """
     from iccld.adapting import train
     from iccld.config import load_config
 
     given = {"source": source, "target": target, "val": val, **overrides}
     named = {key: {"path": value} if key in DOMAINS and isinstance(value, str | os.PathLike) else value for key, value in given.items()}
-    words = [word for key, value in named.items() if key not in DOMAINS or value is not None for word in _words(key, value)]
+    words = [word for key, value in named.items() if value is not None or key not in LEFT_OUT for word in _words(key, value)]
     words += [] if resume is None else ["--runtime.resume", resume]
     name = recipe if isinstance(recipe, str) else Path(recipe)
     return Run(train(load_config(name, words), estimate))

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import iccld
+from iccld import adapting
 from iccld import config as config_room
 from iccld.cli import main
 from iccld.data.images import read_image
@@ -174,7 +175,7 @@ def test_what_is_no_picture_is_one_line(picture: Any, says: str, model: Model) -
 @pytest.mark.parametrize(
     ("choices", "says"),
     [
-        ({"stage": "step3"}, "step3"),
+        ({"stage": "step3"}, r"'step3' \(did you mean step2\?\); it has source, step1, step2"),
         ({"weights": "average"}, "ema or model"),
         ({"device": "gpu"}, "auto or cpu or cuda"),
         ({"precision": "fp64"}, "fp32 or bf16 or auto"),
@@ -204,6 +205,31 @@ def test_labels_are_saved_as_png_alone(model: Model, street: Image.Image, tmp_pa
         np.testing.assert_array_equal(np.asarray(mask), result.labels)
     np.testing.assert_array_equal(np.asarray(result.overlay(1.0)), result.palette[result.labels])
     np.testing.assert_array_equal(np.asarray(result.overlay(0.0)), np.asarray(street))
+
+
+def test_a_mask_that_cannot_be_written_is_one_line(model: Model, street: Image.Image, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(iccld.DataError, match=r"mask\.png: cannot be written \("):
+        model.segment(street).save(tmp_path / "file" / "mask.png")
+
+
+def test_no_name_is_the_recipes_name(monkeypatch: pytest.MonkeyPatch, finished: Path) -> None:
+    names = []
+    monkeypatch.setattr(adapting, "train", lambda config, _: names.append(config.name) or finished)
+    iccld.adapt("demo", name=None)
+    iccld.adapt("demo", name="mine")
+    assert names == ["demo", "mine"]
+
+
+def test_own_classes_are_opened_by_the_file_that_names_them(tmp_path: Path) -> None:
+    for folder, image in (("images", Image.new("RGB", (4, 3), (9, 9, 9))), ("masks", Image.new("L", (4, 3), 7))):
+        (tmp_path / folder).mkdir()
+        image.save(tmp_path / folder / "a.png")
+    (tmp_path / "dataset.yaml").write_text("classes: [{name: lawn, ids: [7]}, {name: pond, ids: [8]}]")
+    (tmp_path / "classes.yaml").write_text("classes: [{name: pond}, {name: lawn}]")
+    assert iccld.open_dataset(tmp_path, label_space=tmp_path / "classes.yaml")[0].label.tolist() == [[1] * 4] * 3
+    with pytest.raises(iccld.ConfigError, match="unknown label space 'camvid12'"):
+        iccld.open_dataset(tmp_path, label_space="camvid12")
 
 
 def test_overrides_are_the_commands_words() -> None:

@@ -17,7 +17,7 @@ from iccld.data.mask_reader import MaskReader
 from iccld.data.splits import find_part
 from iccld.data.synthia import open_synthia
 from iccld.errors import ConfigError, DataError
-from iccld.labels import CITYSCAPES19, LabelSpace
+from iccld.labels import CITYSCAPES19, LabelSpace, get_label_space
 
 FORMATS = ("auto", "gta5", "synthia", "synthia_seqs", "cityscapes", "folder", *dict.fromkeys(layout.format for layout in LAYOUTS), "carla")
 
@@ -28,7 +28,7 @@ def open_dataset(
     path: str | Path,
     format: str = "auto",
     split: str = "train",
-    label_space: LabelSpace = CITYSCAPES19,
+    label_space: LabelSpace | str | Path = CITYSCAPES19,
     classes: str | Path | None = None,
     labels: bool = True,
     strict: bool = True,
@@ -37,13 +37,15 @@ def open_dataset(
     """Find a dataset's files and pair them; nothing is decoded yet.  Labels are absorbed into `label_space` when they are read.
 
     format: one of FORMATS; auto goes by the folders inside.  split: for layouts that have splits; others use all their files, unless
-    `is_asked`: then a split that is not there is an error.  classes: the YAML of a plain folder, in place of its dataset.yaml.
-    labels: False leaves masks alone, as for a target.  strict: False lists unpaired files in `.problems` instead of raising.  What the
-    user should know is in `.notes`.
+    `is_asked`: then a split that is not there is an error.  label_space: the classes of the labels, or their name or YAML file.
+    classes: the YAML of a plain folder, in place of its dataset.yaml.  labels: False leaves masks alone, as for a target.
+    strict: False lists unpaired files in `.problems` instead of raising.  What the user should know is in `.notes`.
     DataError: a missing or empty folder, a wrong split, files without a partner, masks that would be taken for pictures.  ConfigError:
     an unknown format, an unusable YAML, label classes that do not fit `label_space`.
     """
     root = Path(path).expanduser()
+    if not isinstance(label_space, LabelSpace):
+        label_space = get_label_space(label_space)
     if format not in FORMATS:
         raise ConfigError(f"unknown format '{format}'; use one of {', '.join(FORMATS)}")
     if not root.exists():

@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from iccld.errors import CheckpointError, NumericError
+from iccld.errors import CheckpointError, NumericError, nearest
 from iccld.files import sync, write_atomically
 from iccld.training.packing import pack, unpack
 
@@ -151,9 +151,10 @@ def find(run: Path, stage: str | None = None) -> Path:
     if not stages:
         raise CheckpointError(f"{run} has no checkpoint; train it first, or give another run")
     if stage is not None:
+        saved = [entry.name for entry in stages]
         stages = [entry for entry in stages if entry.name == stage]
         if not stages:
-            raise CheckpointError(f"{run} has no checkpoint of stage {stage!r}")
+            raise CheckpointError(f"{run} has no checkpoint of stage {stage!r}{nearest(stage, saved)}; it has {', '.join(saved)}")
     for entry in sorted(stages, key=order_of, reverse=True):
         path = _newest_valid(entry)
         if path is not None:
