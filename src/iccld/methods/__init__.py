@@ -109,6 +109,7 @@ def _loaded(name: str, point: EntryPoint) -> Registered:
     found = getattr(module, attribute, None)
     if not isinstance(found, Registered):
         known = [key for key, value in vars(module).items() if isinstance(value, Registered)]
-        what = f"{attribute} of {point.module} is a {type(found).__name__}" if hasattr(module, attribute) else f"no {attribute} there"
-        raise ConfigError(f"{said}: {what}, not a Registered{nearest(attribute, known)}; see docs/add-a-method.md")
+        is_there = hasattr(module, attribute)
+        what = f"{attribute} of {point.module} is a {type(found).__name__}, not a Registered" if is_there else f"there is no {attribute}"
+        raise ConfigError(f"{said}: {what}{nearest(attribute, known)}; see docs/add-a-method.md")
     return found
