@@ -157,5 +157,5 @@ class Cbst(SegmenterMethod[Settings]):
             "source": loss_source.detach(),
             "target": loss_target.detach(),
             "pseudo_label_share": share,
-            "pseudo_label_histogram": class_histogram(label[label != IGNORE], self.parts.label_space.num_classes),
+            "pseudo_label_histogram": class_histogram(label, self.parts.label_space.num_classes),
         }

@@ -40,6 +40,11 @@ class Draw:
         """Draws from the same generator, of which one row is the whole batch's, the same on every rank."""
         return Draw(self.generator, device=self.device)
 
+    def numbers(self, count: int) -> list[float]:
+        """Python numbers, uniform in [0, 1), one draw for the batch of all ranks; on a GPU they wait for it."""
+        drawn: list[float] = torch.rand((1, count), generator=self.generator, device=self.generator.device)[0].tolist()
+        return drawn
+
     def chosen(self, batch: int, probability: float) -> Tensor:
         """(batch,) bool, each row True with the given probability: "applied with probability p"."""
         return self.uniform(batch) < probability

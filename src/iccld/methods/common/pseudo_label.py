@@ -45,7 +45,7 @@ def pseudo_label_weight(confidence: Tensor, threshold: float, kind: str) -> Tens
 
 
 def class_histogram(label: Tensor, num_classes: int) -> Tensor:
-    """(B, h, w) int64 -> (K,) float32: share of each class among the labels."""
+    """(B, h, w) int64 -> (K,) float32: share of each class among the labels, 255 left out."""
     counts = torch.bincount(label.flatten(), minlength=num_classes)[:num_classes].float()
     return counts / counts.sum().clamp(min=1)
 

@@ -43,7 +43,7 @@ def two_resolutions(segmenter: Segmenter, crop: tuple[int, int], attention_width
 
 def draw_offsets(model: TwoResolutions, crop: tuple[int, int], rows: int, draw: Draw) -> Offsets:
     """One place of the detail for the whole batch, as in the released code; the same on every rank."""
-    place = draw.shared().uniform(1, (2,))[0].tolist()
+    place = draw.numbers(2)
     free = ((model.enlarge * side - detail) // GRID + 1 for side, detail in zip(crop, model.detail, strict=True))
     y, x = (int(u * count) * GRID for u, count in zip(place, free, strict=True))
     return [(y, x)] * rows
