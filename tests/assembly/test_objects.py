@@ -21,6 +21,8 @@ from iccld.labels import CITYSCAPES19
 from iccld.methods import METHODS
 from iccld.runs import load_predictor
 
+from ..rounding import differ
+
 
 def config(workshop: Any, *overrides: str) -> Config:
     path = workshop.root / "objects.yaml"
@@ -158,14 +160,14 @@ def test_predictors_of_a_run_differ_by_stage_and_weights(finished: Path) -> None
     assert torch.equal(default, logits["step2", "ema"])
     answers = list(logits.values())
     assert all(one.shape == (1, 19, 64, 96) for one in answers)
-    assert not any(torch.equal(one, other) for i, one in enumerate(answers) for other in answers[:i])
+    assert all(differ(one, other) for i, one in enumerate(answers) for other in answers[:i])
 
 
 def test_predictor_takes_sampler_steps_of_step_2_alone(finished: Path) -> None:
     image = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         once, five = (load_predictor(finished, sampler_steps=steps, device="cpu")(image) for steps in (None, 5))
-    assert not torch.equal(once, five)
+    assert differ(once, five, share=1e-4)
     with pytest.raises(ConfigError, match="stage step1"):
         load_predictor(finished, "step1", sampler_steps=5)
 

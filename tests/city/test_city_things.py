@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iccld.city import furniture
+from iccld.city import furniture, posters, street_life
 from iccld.city.camera import Camera
 from iccld.city.canvas import FAR_M, Canvas
 from iccld.city.light import Light
@@ -39,8 +39,13 @@ THINGS: dict[str, tuple[Draw, set[int], set[int]]] = {
     "train": (vehicle("train"), {16}, set()),
     "motorcycle": (vehicle("motorcycle"), {17}, set()),
     "bicycle": (vehicle("bicycle"), {18}, set()),
-    "person": (draw_person, {11}, set()),
-    "group": (draw_group, {11}, set()),
+    "rickshaw": (vehicle("rickshaw"), {13}, set()),
+    "cart": (street_life.draw_cart, {255}, set()),
+    "animal": (street_life.draw_animal, {255}, set()),
+    "trolley": (street_life.draw_trolley, {255}, set()),
+    "person": (draw_person, {11}, {255}),
+    "group": (draw_group, {11}, {255}),
+    "pylon": (furniture.draw_pylon, {5}, set()),
     "cyclist": (rider("bicycle"), {12, 18}, set()),
     "motorcyclist": (rider("motorcycle"), {12, 17}, set()),
     "pole": (furniture.draw_pole, {5}, set()),
@@ -51,7 +56,11 @@ THINGS: dict[str, tuple[Draw, set[int], set[int]]] = {
     "bus stop": (furniture.draw_bus_stop, {7}, {2, 5}),
     "bin": (furniture.draw_bin, {255}, set()),
     "guard rail": (furniture.draw_guard_rail, {4}, set()),
-    "billboard": (furniture.draw_billboard, {255}, set()),
+    "billboard": (posters.draw_billboard, {7}, {5}),
+    "totem": (posters.draw_totem, {7}, {5}),
+    "banner": (posters.draw_banner, {5, 7}, set()),
+    "advertising column": (posters.draw_advertising_column, {255}, set()),
+    "hanging sign": (posters.draw_hanging_sign, {2}, set()),
 }
 
 

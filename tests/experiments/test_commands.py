@@ -20,6 +20,7 @@ import yaml
 from iccld import measure
 from iccld.city import generate
 from iccld.cli import main
+from iccld.config import read_config
 from iccld.errors import NumericError
 from iccld.experiments import experiment
 from iccld.experiments.units import Unit, is_finished
@@ -136,6 +137,19 @@ def test_ablate_shares_sources_and_writes_table1(recipe: Path, here: list[str], 
     capsys.readouterr()
     assert main([*words, "--stages.step1.iterations", "9"]) == 2
     assert "stages.step1.iterations: 2 there, 9 now" in capsys.readouterr().err
+
+
+def test_compare_lends_iccld_s_colours_to_every_method(recipe: Path, here: list[str], tmp_path: Path, capsys: Any) -> None:
+    words = ["compare", "--config", str(recipe), "--methods", "source_only,iccld", "--seeds", "0", "--out", str(tmp_path), "--no_estimate"]
+    assert main([*words, "--lend", "style", "--settings.style_probability", "0.75"]) == 0
+    for method in ("source_only", "iccld"):
+        config = read_config(tmp_path / "runs" / f"{method}-0" / "config.yaml")
+        assert config.augmentation.style_probability == 0.75
+    assert "augmentation.style_probability 0.75" in (tmp_path / "table2.md").read_text()
+    capsys.readouterr()
+    assert main([*words, "--settings.style_probability", "0.75"]) == 2  # another table, another folder
+    assert "augmentation.style_probability" in capsys.readouterr().err
+    assert main([*words, "--lend", "stile"]) == 2
 
 
 def test_compare_isolates_a_failing_method_and_trains_it_again(recipe: Path, here: list[str], tmp_path: Path, capsys: Any) -> None:

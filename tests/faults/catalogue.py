@@ -45,6 +45,8 @@ CATALOGUE: dict[int, str] = {
     38: "a value of the wrong type or range",
     39: "two settings that contradict each other",
     40: "the hub cannot be reached",
+    56: "a run that is read otherwise than it was scored",
+    60: "another CPU: with and without bf16, with AVX2 alone",
 }
 
 

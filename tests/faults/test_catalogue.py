@@ -36,20 +36,20 @@ def runner() -> ModuleType:
     return module
 
 
-def test_every_number_has_one_line_and_only_what_ran_holds(tmp_path: Path) -> None:
+def test_every_number_has_one_line_and_only_what_ran_holds(tmp_path: Path, runner: ModuleType) -> None:
     (tmp_path / "test_some.py").write_text(TESTS)
     command = [sys.executable, str(RUNNER), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
     lines = done.stdout.splitlines()
     assert done.returncode == 1
-    assert [line.split()[1] for line in lines[:-1]] == [f"{number:02d}" for number in range(1, 41)]
+    assert [line.split()[1] for line in lines[:-1]] == [f"{number:02d}" for number in sorted(runner.load_catalogue())]
     verdicts = {int(line.split()[1]): line for line in lines[:-1]}
     assert {number for number, line in verdicts.items() if " held " in line} == {1, 39}
     assert "two is too many" in verdicts[2]
     assert "no test carries its number" in verdicts[3]
     assert "all of its tests were skipped" in verdicts[4]
     assert "did not finish" in verdicts[40]
-    assert lines[-1] == "2/40 held"
+    assert lines[-1] == f"2/{len(runner.load_catalogue())} held"
 
 
 def test_every_number_of_a_test_is_in_the_catalogue(runner: ModuleType) -> None:
@@ -60,4 +60,4 @@ def test_every_number_of_a_test_is_in_the_catalogue(runner: ModuleType) -> None:
     faults = [line.removeprefix("def ") for line in named if line.startswith(("def test_fault_", "def test_fault0", "def test_fault1"))]
     assert faults
     assert {runner.number_of(name) for name in faults} <= set(runner.load_catalogue())
-    assert len(runner.load_catalogue()) == 40
+    assert {*range(1, 41), 56, 60} <= runner.load_catalogue().keys()

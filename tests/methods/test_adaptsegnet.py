@@ -12,6 +12,8 @@ import torch
 from iccld.errors import ConfigError
 from iccld.methods.adaptsegnet import AdaptSegNet, Settings
 
+from ..rounding import watching
+
 
 def method(tiny: ModuleType, settings: Settings | None = None, **changes: Any) -> AdaptSegNet:
     made = tiny.parts(**changes)
@@ -41,7 +43,9 @@ def test_each_loss_moves_its_own_networks(tiny: ModuleType, levels: int) -> None
         made = method(tiny, Settings(levels=levels, discriminator_width=4))
         only(made, wanted)
         before = {name: tiny.values(network) for name, network in made.networks().items()}
-        losses = tiny.step(made, 0)
+        with watching(made.networks()) as watched:
+            losses = tiny.step(made, 0)
+        assert {name for name, gradients in watched.items() if gradients.reached()} >= before.keys() - others
         moved = {name for name, network in made.networks().items() if not torch.equal(tiny.values(network), before[name])}
         assert moved == before.keys() - others
         assert ({"source_aux", "adversarial_aux"} <= losses.keys()) == (levels == 2)

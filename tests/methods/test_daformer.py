@@ -14,6 +14,8 @@ from iccld.methods import daformer
 from iccld.methods.common.frozen_encoder import reference_encoder, thing_ids
 from iccld.methods.daformer import Daformer, Settings
 
+from ..rounding import Gradients, differ
+
 ROAD_AND_CAR = LabelSpace("tiny", tuple(LabelClass(name, (i, 0, 0)) for i, name in enumerate(("road", "car", "sky", "person"))))
 
 
@@ -38,17 +40,19 @@ def test_the_loss_falls_and_the_reference_stays(tiny: ModuleType) -> None:
     total = [float(one["source"] + one["mixed"]) for one in losses]
     assert sum(total[-3:]) < 0.9 * sum(total[:3]), total
     assert torch.equal(tiny.values(method.reference), frozen)
-    assert not torch.equal(tiny.values(method.model), trained)
+    assert differ(tiny.values(method.model), trained)
     assert not any(p.requires_grad for p in method.reference.parameters())
 
 
 def test_the_feature_distance_moves_the_encoder_alone(tiny: ModuleType) -> None:
     data = tiny.batch(size=(32, 32))
     without, held = made(tiny, feature_weight=0.0), made(tiny, feature_weight=10.0)
-    assert float(tiny.step(held, 0, data)["feature"]) > 0
-    tiny.step(without, 0, data)
+    with Gradients(held.model) as pulled, Gradients(without.model) as free:
+        assert float(tiny.step(held, 0, data)["feature"]) > 0.01
+        tiny.step(without, 0, data)
     assert torch.equal(tiny.values(held.model.decoder), tiny.values(without.model.decoder))
-    assert not torch.equal(tiny.values(held.model.encoder), tiny.values(without.model.encoder))
+    changed = {name.split(".")[0] for name, size in pulled.largest.items() if size != pytest.approx(free.largest[name], rel=0.1)}
+    assert changed == {"encoder"}
 
 
 def test_no_thing_no_distance(tiny: ModuleType) -> None:

@@ -18,6 +18,8 @@ from iccld.methods.common.two_resolutions import draw_offsets, fused_cross_entro
 from iccld.models import TwoResolutions
 from iccld.transforms import Draw
 
+from ..rounding import Gradients
+
 
 def made(tiny: ModuleType, module: Any = hrda, **settings: Any) -> Any:
     parts = tiny.parts(views=tiny.STILL)
@@ -94,7 +96,10 @@ def test_a_step_moves_network_and_attention_and_leaves_the_reference(name: str, 
     method: Any = STEPS[name](tiny)
     before = {part: tiny.values(getattr(method.model.segmenter, part)) for part in ("encoder", "decoder")}
     before["attention"], frozen = tiny.values(method.model.attention), tiny.values(method.reference)
-    losses = tiny.step(method, 0)
+    with Gradients(method.model) as gradients:
+        losses = tiny.step(method, 0)
+    assert {"attention", "segmenter"} <= {name.split(".")[0] for name in gradients.reached()}
+    assert {"segmenter.encoder", "segmenter.decoder"} <= {".".join(name.split(".")[:2]) for name in gradients.reached()}
     assert all(torch.isfinite(value).all() for value in losses.values())
     assert not torch.equal(tiny.values(method.model.attention), before["attention"])
     for part in ("encoder", "decoder"):
@@ -108,9 +113,11 @@ def test_a_step_moves_network_and_attention_and_leaves_the_reference(name: str, 
 
 
 def test_the_contrast_enters_the_loss(tiny: ModuleType) -> None:
-    off, on = made(tiny, cluda, contrast_weight=0.0), made(tiny, cluda)
-    assert float(tiny.step(off, 0)["contrast"]) == float(tiny.step(on, 0)["contrast"]) > 0
-    assert not torch.equal(tiny.values(off.model), tiny.values(on.model))
+    off, on = made(tiny, cluda, contrast_weight=0.0), made(tiny, cluda, contrast_weight=2.0)
+    totals = [tiny.asked(method) for method in (off, on)]
+    contrast, same = (float(tiny.step(method, 0)["contrast"]) for method in (off, on))
+    assert contrast == same > 0.01
+    assert totals[1]["segmenter"][0] - totals[0]["segmenter"][0] == pytest.approx(2 * contrast, rel=1e-3)
 
 
 def test_only_after_a_while_do_details_seek_uncertainty(tiny: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,8 @@ from iccld.methods.common.mixing import paint
 from iccld.methods.iccld_paper import Settings, Step1, Step2
 from iccld.models import CompactEncoder, InterCoderDecoder, Segmenter
 
+from ..rounding import Gradients, differ, reached_parts, watching
+
 LITERAL = {name: get_args(hint) for name, hint in get_type_hints(Settings).items() if get_origin(hint) is Literal}
 
 
@@ -42,8 +44,10 @@ def moved(tiny: ModuleType, method: Any, run: Callable[[], Any]) -> set[str]:
         if list(part.parameters())
     }
     before = {name: tiny.values(part) for name, part in parts.items()}
-    run()
+    with watching(method.networks()) as watched:
+        run()
     names = {name for name, part in parts.items() if not torch.equal(tiny.values(part), before[name])}
+    assert names - reached_parts(watched) == set(), "moved by rounding alone"
     return {"discriminator" if name.startswith("discriminator") else name.removeprefix("segmenter.") for name in names}
 
 
@@ -171,31 +175,34 @@ def test_step2_leaves_the_encoder_and_its_batch_statistics_alone(tiny: ModuleTyp
 
 
 def test_step1_moves_every_parameter_of_encoder_and_decoder(tiny: ModuleType) -> None:
-    method = made(tiny, Step1, Settings(threshold=0.3))
+    method = made(tiny, Step1, Settings(threshold=0.3), make_segmenter=tiny.make_wide_segmenter)
     before = {name: p.detach().clone() for name, p in method.model.named_parameters()}
-    tiny.step(method, 0)
+    with Gradients(method.model) as gradients:
+        tiny.step(method, 0)
+    assert gradients.unreached() == set()
     assert [name for name, p in method.model.named_parameters() if torch.equal(p, before[name])] == []
 
 
 # --- every switch ---------------------------------------------------------------------------------------------------------
 
 
-def first_step(tiny: ModuleType, **settings: Any) -> tuple[Step2, Tensor]:
-    """A method after one step, and its weights."""
+def first_step(tiny: ModuleType, **settings: Any) -> tuple[Step2, Tensor, list[float]]:
+    """A method after one step, its weights, and the losses that its two updates were given."""
     method = step2(tiny, **settings)
+    asked = tiny.asked(method)
     losses = tiny.step(method, 0)
     assert all(torch.isfinite(loss).all() for loss in losses.values())
-    return method, tiny.values(method.model)
+    return method, tiny.values(method.model), [*asked["denoiser"], *asked["discriminator"]]
 
 
 @pytest.fixture(scope="module")
-def letter(tiny: ModuleType) -> Tensor:
-    """The weights after one literal step."""
-    return first_step(tiny)[1]
+def letter(tiny: ModuleType) -> tuple[Tensor, list[float]]:
+    """The weights after one literal step, and its losses."""
+    return first_step(tiny)[1:]
 
 
-def test_a_literal_step_repeats(tiny: ModuleType, letter: Tensor) -> None:
-    assert torch.equal(first_step(tiny)[1], letter)
+def test_a_literal_step_repeats(tiny: ModuleType, letter: tuple[Tensor, list[float]]) -> None:
+    assert torch.equal(first_step(tiny)[1], letter[0])
 
 
 @pytest.mark.parametrize(
@@ -207,7 +214,7 @@ def test_a_literal_step_repeats(tiny: ModuleType, letter: Tensor) -> None:
         {"diffuse": "prediction"},
         {"task_weight": 1.0},
         {"adversary": "minimax", "adversarial_weight": 1.0},
-        {"adversarial_weight": 0.0},
+        {"adversarial_weight": 10.0},
         {"discriminator_timestep": False, "adversarial_weight": 1.0},
         {"discriminate": "clean", "adversarial_weight": 1.0},
         {"prediction": "sample"},
@@ -217,10 +224,15 @@ def test_a_literal_step_repeats(tiny: ModuleType, letter: Tensor) -> None:
     ],
     ids=lambda settings: "-".join(f"{name}={value}" for name, value in settings.items()),
 )
-def test_every_switch_changes_the_first_step_and_predicts(tiny: ModuleType, letter: Tensor, settings: dict[str, Any]) -> None:
-    method, weights = first_step(tiny, **settings)
-    is_same = torch.equal(weights, letter)
-    assert is_same == (settings.get("optimizer") == "adamw")  # without decay, and at iteration 0, AdamW is Adam
+def test_every_switch_changes_the_first_step_and_predicts(
+    tiny: ModuleType, letter: tuple[Tensor, list[float]], settings: dict[str, Any]
+) -> None:
+    """Told by the losses: the weights' first step has the size of the learning rate, whatever the gradient's."""
+    method, weights, losses = first_step(tiny, **settings)
+    if settings.get("optimizer") == "adamw":
+        assert torch.equal(weights, letter[0])  # without decay, and at iteration 0, AdamW is Adam
+    else:
+        assert losses != pytest.approx(letter[1], rel=1e-4)
     with torch.no_grad():
         assert torch.isfinite(method.predictor()(tiny.batch(rows=1).target_image)).all()
 
@@ -296,7 +308,7 @@ def test_a_stage_starts_from_the_chosen_weights(tiny: ModuleType, start_from: An
     for iteration in range(3):
         tiny.step(source, iteration)
     chosen = source.ema.module if start_from == "ema" else source.model
-    assert not torch.equal(tiny.values(source.ema.module), tiny.values(source.model))
+    assert differ(tiny.values(source.ema.module), tiny.values(source.model))
     first = stages[1].make_method(source)
     assert torch.equal(tiny.values(first.networks()["segmenter"]), tiny.values(chosen))
 

@@ -62,6 +62,8 @@ def test_masked_loss_is_cross_entropy_to_the_averages_answer(tiny: ModuleType) -
 
 def test_the_weight_of_the_masked_loss(tiny: ModuleType) -> None:
     data = tiny.batch(size=(32, 32))
-    off, on = made(tiny, masked_weight=0.0), made(tiny, masked_weight=1.0)
-    assert float(tiny.step(off, 0, data)["masked"]) == float(tiny.step(on, 0, data)["masked"])
-    assert not torch.equal(tiny.values(off.model), tiny.values(on.model))
+    off, on = made(tiny, masked_weight=0.0), made(tiny, masked_weight=2.0)
+    totals = [tiny.asked(method) for method in (off, on)]
+    masked, same = (float(tiny.step(method, 0, data)["masked"]) for method in (off, on))
+    assert masked == same > 0.1
+    assert totals[1]["segmenter"][0] - totals[0]["segmenter"][0] == pytest.approx(2 * masked, rel=1e-4)

@@ -10,7 +10,9 @@ import torch
 
 from iccld.config.views import Views
 from iccld.methods import METHODS
+from iccld.methods.common import mixing
 from iccld.methods.common.protocol import STATISTICS, Method
+from iccld.transforms import Draw, match_moments
 
 
 def test_the_registry_knows_the_method_and_its_baseline() -> None:
@@ -63,6 +65,28 @@ def test_step_needs_no_global_randomness(name: str, tiny: ModuleType) -> None:
             losses = [tiny.step(method, iteration, seed=7) for iteration in range(2)]
             answers.append((losses, [tiny.values(network) for network in (*method.networks().values(), *method.ema_networks().values())]))
         torch.testing.assert_close(answers[0], answers[1], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_lent_colours_reach_every_stage_after_source(name: str, tiny: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `style_probability` every such step moves its sources' colours to its targets', once; 0 and the source stage never do."""
+    probabilities: list[float] = []
+
+    def watched(image: torch.Tensor, style: torch.Tensor, draw: Draw, *, probability: float) -> torch.Tensor:
+        probabilities.append(probability)
+        return match_moments(image, style, draw, probability=probability)
+
+    monkeypatch.setattr(mixing, "match_moments", watched)
+    optimisation = {stage: tiny.optimisation() for stage in METHODS[name].stage_names}
+    for lent, expected in ((0.75, [0.75]), (0.0, [0.0] if name == "iccld" else [])):  # iccld draws at any probability
+        previous: Method | None = None
+        for stage in METHODS[name].stages(tiny.parts(views=Views(style_probability=lent)), METHODS[name].settings(), optimisation):
+            method = tiny.ready(stage.make_method(previous))
+            method.start_round([tiny.batch()])
+            probabilities.clear()
+            tiny.step(method, 0)
+            assert probabilities == ([] if stage.name == "source" else expected), stage.name
+            previous = method
 
 
 @pytest.mark.parametrize("name", METHODS)

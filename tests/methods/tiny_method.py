@@ -26,9 +26,14 @@ STILL = Views(scale_min=1, scale_max=1, target_scale_max=1, stretch=0, jitter=0,
 """Views without augmentation but the flip."""
 
 
-def make_segmenter() -> Segmenter:
-    encoder = CompactEncoder((8, 8, 16, 16, 16), LATENT)
+def make_segmenter(widths: tuple[int, ...] = (8, 8, 16, 16, 16)) -> Segmenter:
+    encoder = CompactEncoder(widths, LATENT)
     return Segmenter(encoder, InterCoderDecoder(LATENT, encoder.pyramid_channels, SPACE.num_classes, width=16))
+
+
+def make_wide_segmenter() -> Segmenter:
+    """With two channels and more to a norm: one of a single channel takes back the bias before it, which then has no gradient."""
+    return make_segmenter((16, 16, 32, 32, 32))
 
 
 def parts(seed: int = 0, **changes: Any) -> Parts:
@@ -99,6 +104,19 @@ def step(method: Method, iteration: int, data: DomainBatch | None = None, seed: 
     """One step with the generator of the iteration."""
     generator = torch.Generator().manual_seed(100 + iteration if seed is None else seed)
     return method.step(batch() if data is None else data, iteration, method.engine.draw(generator))
+
+
+def asked(method: Method) -> dict[str, list[float]]:
+    """The losses that each optimiser is given from now on; the updates are made all the same."""
+    losses: dict[str, list[float]] = {}
+    update = method.update
+
+    def noted(optimizer: str, loss: Tensor, **options: Any) -> Any:
+        losses.setdefault(optimizer, []).append(float(loss.detach()))
+        return update(optimizer, loss, **options)
+
+    method.update = noted  # type: ignore[assignment, method-assign]
+    return losses
 
 
 def values(network: nn.Module) -> Tensor:

@@ -15,8 +15,7 @@ from PIL import Image
 
 from iccld.cli import main
 from iccld.machine import BF16_SWITCH
-from iccld.runs import load_predictor
-from iccld.runs import run as training_run
+from iccld.runs import load_predictor, scores
 
 Labels = dict[str, npt.NDArray[np.uint8]]
 STAGES = ("source", "step1", "step2")
@@ -38,7 +37,7 @@ class Scored(NamedTuple):
 def scored(request: pytest.FixtureRequest, workshop: Any) -> Scored:
     """A run in windows whose precision is the machine's own choice, on a CPU without bf16 and on one with it."""
     kept: dict[str, Labels] = {}
-    plain = training_run.evaluate
+    plain = scores.evaluate
 
     def watched(predict: Any, dataset: Any, space: Any, *, title: str, observe: Any = None, **options: Any) -> Any:
         stage = title.removeprefix("Scoring ").split()[0]
@@ -60,7 +59,7 @@ def scored(request: pytest.FixtureRequest, workshop: Any) -> Scored:
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(BF16_SWITCH, request.param)
-        patch.setattr(training_run, "evaluate", watched)
+        patch.setattr(scores, "evaluate", watched)
         assert workshop.adapt(name, changes, "--no_estimate") == 0
     return Scored(workshop.runs / name, kept, "bf16" if request.param == "on" else "fp32")
 

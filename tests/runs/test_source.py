@@ -100,6 +100,7 @@ def test_source_key_depends_on_what_the_source_stage_sees(workshop: Any) -> None
     assert changed(seed=1)
     assert changed(network=replace(config.network, inter_coder=False))
     assert not changed(network=replace(config.network, conditioning="attention"))  # no denoiser in the source stage
+    assert not changed(augmentation=replace(config.augmentation, style_probability=1.0))  # lent after the source stage
     assert changed(stages=replace(stages, source=replace(stages.source, iterations=7)))
     assert changed(source=replace(config.source, holdout=3))
     assert source_key(config, CAMVID11.names) != key
@@ -123,6 +124,9 @@ def test_settings_that_came_later_leave_earlier_sources_and_checkpoints_their_ow
     views = replace(earlier.augmentation, target_scale_min=0.7)
     assert "target_scale_min" not in comparable(earlier)["augmentation"]
     assert fingerprint(replace(earlier, augmentation=views), CITYSCAPES19) != fingerprint(earlier, CITYSCAPES19)
+    lent = replace(earlier.augmentation, style_probability=0.0)
+    assert "style_probability" not in comparable(earlier)["augmentation"]
+    assert fingerprint(replace(earlier, augmentation=lent), CITYSCAPES19) != fingerprint(earlier, CITYSCAPES19)
 
 
 def test_the_record_of_single_pictures_sums_to_the_score(finished: Path) -> None:

@@ -13,7 +13,9 @@ import pytest
 import torch
 from torch import nn
 
+from iccld.doctor import bf16_support
 from iccld.errors import ConfigError
+from iccld.machine import BF16_SWITCH
 from iccld.training import ranks
 from iccld.training.engine import Engine, bf16_is_fast, derive_seed
 
@@ -86,15 +88,17 @@ def test_place_keeps_the_parameters_that_the_optimiser_knows() -> None:
     assert weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_settings_that_cannot_be_used_are_refused() -> None:
+def test_settings_that_cannot_be_used_are_refused(has_bf16: bool) -> None:
     with pytest.raises(ConfigError, match="auto, cpu or cuda"):
         Engine(accelerator="tpu")
     with pytest.raises(ConfigError, match="auto, fp32 or bf16"):
         Engine(accelerator="cpu", precision="fp16")
-    assert Engine(accelerator="cpu", precision="auto").precision == ("bf16" if bf16_is_fast("cpu") else "fp32")
+    assert Engine(accelerator="cpu", precision="auto").precision == ("bf16" if has_bf16 else "fp32")
+    assert Engine(accelerator="cpu").precision == Engine(accelerator="cpu", precision="fp32").precision == "fp32"
 
 
 def test_fault_20_bf16_needs_native_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(BF16_SWITCH, raising=False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "amx_bf16": False})
     assert not bf16_is_fast("cpu")
     with pytest.raises(ConfigError, match="no native bf16"):
@@ -107,9 +111,25 @@ def test_fault_20_bf16_needs_native_instructions(monkeypatch: pytest.MonkeyPatch
         assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.float32
 
 
+def test_fault_60_the_switch_says_whether_this_cpu_has_bf16(monkeypatch: pytest.MonkeyPatch, has_bf16: bool) -> None:
+    """Against what the instructions say, for the engine and for `iccld doctor`; auto and unset are the truth."""
+    for truth in (True, False):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda truth=truth: {"amx_bf16": truth})
+        assert bf16_is_fast("cpu") == has_bf16
+        assert bf16_support(torch.device("cpu")) == (has_bf16, f"{BF16_SWITCH} says so")
+        with monkeypatch.context() as patch:
+            patch.setenv(BF16_SWITCH, "auto")
+            assert bf16_is_fast("cpu") == truth
+            patch.delenv(BF16_SWITCH)
+            assert bf16_is_fast("cpu") == truth
+    monkeypatch.setenv(BF16_SWITCH, "yes")
+    with pytest.raises(ConfigError, match="ICCLD_BF16 is 'yes'; use on, off or auto"):
+        Engine(accelerator="cpu", precision="auto")
+
+
 def test_fault_20_bf16_forward_under_no_grad_leaves_gradients_to_the_next_forward(monkeypatch: pytest.MonkeyPatch) -> None:
     """Autocast's cache would hand the graph-free cast of the first forward to the second."""
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    monkeypatch.setenv(BF16_SWITCH, "on")
     engine, network = Engine(accelerator="cpu", precision="bf16"), nn.Linear(2, 2)
     engine.bind({"net": torch.optim.SGD(network.parameters(), lr=1.0)}, {})
     before = network.weight.detach().clone()
@@ -117,7 +137,7 @@ def test_fault_20_bf16_forward_under_no_grad_leaves_gradients_to_the_next_forwar
         with torch.no_grad():
             network(torch.ones(1, 2))
         engine.update("net", network(torch.ones(1, 2)).sum())
-    assert not torch.equal(network.weight, before)
+    torch.testing.assert_close(network.weight, before - 1)
 
 
 def test_started_process_refuses_an_answer_that_would_fill_its_pipe() -> None:

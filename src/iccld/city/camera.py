@@ -93,6 +93,11 @@ class Camera:
         """World (N, 3) metres -> depth (N,) metres along the optical axis; negative behind the camera."""
         return self.to_camera(points)[:, 2]
 
+    def depth_at(self, position: tuple[float, float]) -> float:
+        """Depth of the point one metre above ground position (x, z): `depth_of` without arrays."""
+        a, b, c, d = self.rows[2]
+        return a * position[0] + b + c * position[1] + d
+
     def clip_polygon_near(self, points: FloatArray) -> FloatArray:
         """World polygon (N, 3) -> world polygon (M, 3) in front of the near plane; M may be 0."""
         camera_points = clip_near(self.to_camera(points))

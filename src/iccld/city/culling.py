@@ -75,10 +75,9 @@ class Cover:
     def _thing(self, room: Extent) -> Box | None:
         """Bounds in pixels; None when it comes too near to say."""
         camera = self.camera
-        r, x, z = camera.rotation.tolist(), room.position[0], room.position[1]
-        dx, dy, dz = x, -camera.height_m, z
-        foot = [row[0] * dx + row[1] * dy + row[2] * dz for row in r]
-        head = [foot[i] + room.height * r[i][1] for i in range(3)]
+        x, z = room.position
+        foot = [row[0] * x + row[2] * z + row[3] for row in camera.rows]
+        head = [foot[i] + room.height * camera.rows[i][1] for i in range(3)]
         reach = 0.0 if room.is_flat else room.radius
         near, far = min(foot[2], head[2]) - reach, max(foot[2], head[2]) + reach
         if near < _NEAR:
@@ -96,10 +95,18 @@ class Cover:
         corners = [p, q, (p[0] - nx * house.back, p[1] - nz * house.back), (q[0] - nx * house.back, q[1] - nz * house.back)]
         if house.awning is not None:
             corners += [(p[0] + nx * 1.5, p[1] + nz * 1.5), (q[0] + nx * 1.5, q[1] + nz * 1.5)]
-        points = self.camera.to_camera(np.array([(x, y, z) for x, z in corners for y in (0.0, top)]))
-        if float(points[:, 2].min()) < _NEAR:
-            return None
-        return _bounds(self.camera.camera_to_pixel(points))
+        camera = self.camera
+        (ax, ay, az, ao), (bx, by, bz, bo), (cx, cy, cz, co) = camera.rows
+        xs, ys = [], []
+        for x, z in corners:
+            for y in (0.0, top):
+                depth = cx * x + cy * y + cz * z + co
+                if depth < _NEAR:
+                    return None
+                xs.append((ax * x + ay * y + az * z + ao) / depth)
+                ys.append((bx * x + by * y + bz * z + bo) / depth)
+        focal, left, middle = camera.focal_px, camera.cx, camera.cy
+        return left + focal * min(xs), middle - focal * max(ys), left + focal * max(xs), middle - focal * min(ys)
 
     def _wall(self, wall: Wall) -> Box | None:
         part = clip_to_view(self.camera, wall.p, wall.q)

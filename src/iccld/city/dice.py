@@ -19,11 +19,13 @@ class Dice(np.random.Generator):
     def __init__(self, seed: int | list[int]) -> None:
         super().__init__(np.random.PCG64(seed))
         self._uniform: list[float] = []
+        self._block = 32  # blocks grow: many dice are thrown a few times only
         self._normal: list[float] = []
 
     def _next(self) -> float:
         if not self._uniform:
-            self._uniform = super().random(_BLOCK).tolist()
+            self._uniform = super().random(self._block).tolist()
+            self._block = min(_BLOCK, 4 * self._block)
         return self._uniform.pop()
 
     def random(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""Street furniture: poles, street lights, bollards, bus stops, bins, guard rails, billboards; lights and signs come from signals."""
+"""Street furniture: poles, street lights, bollards, bus stops, bins, guard rails; lights, signs and posters come from their files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from iccld.city.camera import Camera, FloatArray
 from iccld.city.canvas import Canvas
 from iccld.city.light import Light
+from iccld.city.posters import draw_billboard
 from iccld.city.signals import FENCE, POLE, SIGN, VOID, draw_traffic_light, draw_traffic_sign, grey, upright
 from iccld.city.solid import Face, Quad, Rgb, Stage, box, disc_z, patch, scaled
 from iccld.city.two_wheelers import bar_outline
@@ -21,6 +22,7 @@ __all__ = [
     "draw_bus_stop",
     "draw_guard_rail",
     "draw_pole",
+    "draw_pylon",
     "draw_street_light",
     "draw_traffic_light",
     "draw_traffic_sign",
@@ -310,26 +312,24 @@ def _bars(stage: Stage, ends: list[tuple[float, float, float]], radius: float, c
         stage.fill(shapes, [lit] * len(shapes), fars, [True] * len(shapes), FENCE)
 
 
-def draw_billboard(
+def draw_pylon(
     canvas: Canvas, camera: Camera, rng: np.random.Generator, position: tuple[float, float], heading_rad: float, light: Light
 ) -> None:
-    """A billboard facing along the heading, on two legs or as a lit pillar (all label 255, void)."""
+    """A lattice mast of a power line or of telephones (label 5): the sky between its bars stays sky."""
     stage = Stage(canvas, camera, position, heading_rad, light)
-    if stage.depth < 1.5 or not camera.is_visible(position, 5.0):
+    if stage.depth < 6.0 or not camera.is_visible(position, 6.0):
         return
-    is_pillar = rng.random() < 0.4
-    width, height, base = (
-        (1.3, 1.9, 0.45) if is_pillar else (float(rng.uniform(2.5, 6.0)), float(rng.uniform(1.6, 3.0)), float(rng.uniform(0.8, 2.6)))
-    )
-    for x in (-width * 0.3, width * 0.3):
-        stage.paint(box(x - 0.08, x + 0.08, 0.0, base + 0.2, -0.08, 0.08, (60, 62, 64)), VOID)
-    stage.paint(box(-width / 2 - 0.1, width / 2 + 0.1, base - 0.1, base + height + 0.1, -0.1, 0.1, (70, 72, 74)), VOID)
-    face: Quad = ((-width / 2, base, 0.11), (width / 2, base, 0.11), (width / 2, base + height, 0.11), (-width / 2, base + height, 0.11))
-    inside = (0.0, base, 0.0)
-    glow = 0.3 + 0.6 * light.night
-    colors = [(float(rng.uniform(20, 240)), float(rng.uniform(20, 240)), float(rng.uniform(20, 240))) for _ in range(4)]
-    faces: list[Face] = [(face, colors[0], inside, glow)]
-    for color in colors[1:]:
-        u0, v0 = float(rng.uniform(0.03, 0.6)), float(rng.uniform(0.03, 0.7))
-        faces.append((patch(face, u0, u0 + float(rng.uniform(0.1, 0.37)), v0, v0 + float(rng.uniform(0.06, 0.28))), color, inside, glow))
-    stage.paint(faces, VOID)
+    height, foot = float(rng.uniform(12, 30)), float(rng.uniform(0.7, 2.0))
+    color, thick = grey(rng), float(rng.uniform(0.05, 0.1))
+    steps = int(rng.integers(5, 9))
+    half = [foot * (1 - 0.85 * i / steps) for i in range(steps + 1)]
+    level = [height * i / steps for i in range(steps + 1)]
+    for z in (-1.0, 1.0):
+        for i in range(steps):
+            a, b = half[i], half[i + 1]
+            for x in (-1.0, 1.0):
+                _beam(stage, (x * a, level[i], z * a), (x * b, level[i + 1], z * b), thick, color, POLE)
+                _beam(stage, (x * a, level[i], z * a), (-x * b, level[i + 1], z * b), thick * 0.6, scaled(color, 0.85), POLE)
+    for share in (0.72, 0.85, 0.97)[int(rng.integers(3)) :]:
+        reach = float(rng.uniform(1.5, 4.0))
+        _beam(stage, (-reach, share * height, 0.0), (reach, share * height, 0.0), thick, color, POLE)

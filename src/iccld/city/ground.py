@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iccld.city.camera import Camera, FloatArray, bounded
-from iccld.city.canvas import LIMIT_PX, SHIFT, VOID, Canvas, fixed_point
+from iccld.city.canvas import LIMIT_PX, SHIFT, Canvas, fixed_point
 from iccld.city.layout import ROAD, SIDEWALK, TERRAIN, Junction, Street
 from iccld.city.light import Light
 from iccld.city.texture import FloatMap, hsv, lookup, noise_tile
@@ -19,7 +19,8 @@ from iccld.city.texture import FloatMap, hsv, lookup, noise_tile
 Rgb = tuple[float, float, float]
 
 ASPHALT, PAVING, GRASS, SOIL, COBBLE, LOT = range(6)
-MATERIAL_LABEL = (ROAD, SIDEWALK, TERRAIN, TERRAIN, ROAD, VOID)
+# A car park is road: CamVid names it so, and where Cityscapes speaks of parking nothing is scored.
+MATERIAL_LABEL = (ROAD, SIDEWALK, TERRAIN, TERRAIN, ROAD, ROAD)
 #                 fine  middle coarse  (share of brightness per standard deviation of noise)
 MATERIAL_NOISE = ((0.09, 0.045, 0.07), (0.07, 0.05, 0.05), (0.24, 0.16, 0.10), (0.16, 0.12, 0.10), (0.20, 0.06, 0.05), (0.10, 0.06, 0.07))
 FAR_Z = 700.0
@@ -32,6 +33,7 @@ class GroundPalette:
 
     asphalt: Rgb
     paving: Rgb
+    walk: Rgb
     kerb: Rgb
     grass: Rgb
     soil: Rgb
@@ -59,6 +61,7 @@ def make_palette(rng: np.random.Generator, world: str) -> GroundPalette:
     return GroundPalette(
         asphalt=asphalt,
         paving=paving,
+        walk=hsv(u(200, 250) if rng.random() < 0.5 else u(8, 50), u(0.0, 0.12), float(np.clip(road * u(0.8, 1.3), 0.2, 0.75))),
         kerb=hsv(u(25, 220), u(0, 0.06), min(0.9, pave * u(0.85, 1.25))),
         grass=hsv(u(62, 112), u(0.3, 0.62), u(0.3, 0.58)),
         soil=hsv(u(22, 45), u(0.18, 0.45), u(0.28, 0.55)),
@@ -166,18 +169,39 @@ class Ground:
             s, half = side.sign, street.half
             pave_from = half + side.verge + 0.15
             if side.sidewalk > 0:
-                self.paint(self.strip(s * pave_from, s * side.building_line, -4, FAR_Z), PAVING)
+                self._pavement(self.strip(s * pave_from, s * side.building_line, -4, FAR_Z), side.surface)
             if side.verge > 0:
                 self.paint(self.strip(s * half, s * pave_from, -4, FAR_Z), GRASS if self.rng.random() < 0.8 else SOIL)
             kerb = SIDEWALK if side.sidewalk > 0 or side.verge > 0 else TERRAIN
             self.paint(self.strip(s * half, s * (half + 0.2), -4, FAR_Z), PAVING, palette.kerb, kerb)
         self.paint(self.strip(-street.half, street.half, -4, FAR_Z), road)
+        if street.median > 0:
+            self._median(street.median / 2)
         for junction in street.junctions:
             for sign in junction.sides:
                 self._side_street(junction, sign, road)
         for sign in (-1, 1):
             shade = tuple(0.72 * c for c in palette.of(road))
             self.mark(self.strip(sign * street.half, sign * (street.half - 0.22), -4, 80), (shade[0], shade[1], shade[2]), 0.7)
+
+    def _pavement(self, outline: list[tuple[float, float]], surface: str) -> None:
+        if surface == "asphalt":  # the same stuff as the road: only kerb, place and wear tell them apart
+            self.paint(outline, ASPHALT, self.palette.walk, SIDEWALK)
+        else:
+            self.paint(outline, SOIL if surface == "soil" else PAVING)
+
+    def _median(self, half: float) -> None:
+        """The strip between the directions: kerbs, and grass, soil or paving; open at junctions."""
+        material = int(self.rng.choice([GRASS, SOIL, PAVING], p=[0.45, 0.25, 0.3])) if half > 0.6 else PAVING
+        edges = [-4.0]
+        for junction in self.street.junctions:
+            if len(junction.sides) == 2:
+                edges += [junction.z0 - 1.0, junction.z1 + 1.0]
+        edges.append(min(FAR_Z, self.street.end + 4))
+        for z0, z1 in zip(edges[::2], edges[1::2], strict=True):
+            if z1 > max(z0, 0.0):
+                self.paint(self.strip(-half, half, z0, z1), PAVING, self.palette.kerb, SIDEWALK)
+                self.paint(self.strip(0.2 - half, half - 0.2, z0, z1), material)
 
     def _side_street(self, junction: Junction, sign: int, road: int) -> None:
         half, z0, z1 = self.street.half, junction.z0, junction.z1
@@ -204,10 +228,12 @@ class Ground:
         ox, oz = (float(v) for v in self.rng.uniform(0, 256, 2))
         square = footprint * footprint
         fine = lookup(noise_tile(41, 0.35), x * 22 + ox, z * 22 + oz) / (1 + square * 225)
-        middle = lookup(noise_tile(42, 1.0), x * 5 + oz, z * 4 + ox) / (1 + square * 9)
-        # The coarse pattern is soft: half resolution costs a quarter.
-        coarse = lookup(noise_tile(43, 1.4), x[::2, ::2] * 1.3 + ox, z[::2, ::2] * 0.7 + oz)
-        coarse = np.asarray(cv2.resize(coarse, (x.shape[1], x.shape[0]), interpolation=cv2.INTER_LINEAR), np.float32)
+        # The other patterns are soft: half resolution costs a quarter.
+        half_x, half_z, size = x[::2, ::2], z[::2, ::2], (x.shape[1], x.shape[0])
+        middle = lookup(noise_tile(42, 1.0), half_x * 5 + oz, half_z * 4 + ox) / (1 + square[::2, ::2] * 9)
+        middle = np.asarray(cv2.resize(middle, size, interpolation=cv2.INTER_LINEAR), np.float32)
+        coarse = lookup(noise_tile(43, 1.4), half_x * 1.3 + ox, half_z * 0.7 + oz)
+        coarse = np.asarray(cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR), np.float32)
         texture: FloatMap = np.ones(x.shape, np.float32)
         noises: list[Any] = [fine, middle, coarse]
         for i, noise in enumerate(noises):

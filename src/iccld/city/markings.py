@@ -19,7 +19,9 @@ def draw_markings(ground: Ground, rng: np.random.Generator, world: str) -> None:
     street = ground.street
     paint = _worn(ground.palette.paint, ground.palette.asphalt, float(rng.uniform(0.0, 0.55)))
     yellow = _worn(ground.palette.yellow, ground.palette.asphalt, float(rng.uniform(0.0, 0.4)))
-    bare = rng.random() < {"residential": 0.5, "old_town": 0.45}.get(street.kind, 0.06)
+    bare = rng.random() < {"residential": 0.5, "old_town": 0.45, "bazaar": 0.6, "village": 0.75}.get(street.kind, 0.06)
+    if street.is_square:
+        _bays(ground, rng, paint)
     if street.bike_lane and not bare:
         _bike_lane(ground, rng, paint)
     if not bare:
@@ -37,6 +39,16 @@ def draw_markings(ground: Ground, rng: np.random.Generator, world: str) -> None:
         _hatching(ground, rng, paint)
     if street.tram:
         _rails(ground, rng)
+
+
+def _bays(ground: Ground, rng: np.random.Generator, paint: Rgb) -> None:
+    """Lines between cars parked at right angles."""
+    street, gap = ground.street, float(rng.uniform(2.3, 2.7))
+    for sign, bay in zip((-1, 1), street.parking, strict=True):
+        for k in range(24 if bay else 0):
+            z = -2.0 + k * gap
+            inner, outer = sign * (street.half - bay), sign * street.half
+            ground.mark([(inner, z), (inner, z + 0.11), (outer, z + 0.11), (outer, z)], paint)
 
 
 def _worn(paint: Rgb, road: Rgb, wear: float) -> Rgb:
@@ -79,7 +91,7 @@ def _lane_lines(ground: Ground, rng: np.random.Generator, paint: Rgb, yellow: Rg
     gap = dash * float(rng.choice([1, 1.5, 2, 2.5]))
     shift = (street.parking[0] - street.parking[1]) / 2
     middle = 0.0 if not street.one_way else None
-    if middle is not None and not street.tram:
+    if middle is not None and not street.tram and not street.median:
         style = rng.choice(4, p=(0.62, 0.14, 0.12, 0.12))
         line = yellow if rng.random() < (0.2 if world == "sim" else 0.05) else paint
         if style == 0:
@@ -91,7 +103,7 @@ def _lane_lines(ground: Ground, rng: np.random.Generator, paint: Rgb, yellow: Rg
             _solid(ground, shift + 0.13, width, line)
     for i in range(1, street.lanes):
         for sign in (-1, 1):
-            _dashes(ground, shift + sign * (i * street.lane + (1.6 if street.tram else 0)), width, dash, gap, paint, rng)
+            _dashes(ground, shift + sign * (i * street.lane + street.shift), width, dash, gap, paint, rng)
     for sign, bay in zip((-1, 1), street.parking, strict=True):
         if bay and rng.random() < 0.5:
             _dashes(ground, sign * (street.half - bay), width * 0.8, 1.0, 1.0, paint, rng, 40)
@@ -152,7 +164,7 @@ def _zebra(ground: Ground, z: float, paint: Rgb, rng: np.random.Generator) -> No
 
 def _arrow(ground: Ground, rng: np.random.Generator, paint: Rgb) -> None:
     street = ground.street
-    lane = (rng.integers(street.lanes) + 0.5) * street.lane + (1.6 if street.tram else 0)
+    lane = (rng.integers(street.lanes) + 0.5) * street.lane + street.shift
     u = street.traffic * lane if rng.random() < 0.75 else -street.traffic * lane
     z, length = float(rng.uniform(3, 32)), float(rng.uniform(2.5, 4.5))
     if not _clear(ground, z, z + length):
@@ -221,5 +233,5 @@ def _wear(ground: Ground, rng: np.random.Generator) -> None:
 
 
 def _scaled(color: Rgb, factor: float) -> Rgb:
-    r, g, b = (min(255.0, c * factor) for c in color)
+    r, g, b = (c * factor if c * factor < 255.0 else 255.0 for c in color)
     return r, g, b

@@ -11,6 +11,7 @@ from iccld.city.canvas import Canvas
 from iccld.city.figures import Body, Clothes, clothes, garment, head, shaded
 from iccld.city.light import Light
 from iccld.city.solid import Point, Rgb, Stage, disc_x, scaled
+from iccld.city.street_life import PUSHED, push
 from iccld.city.two_wheelers import BICYCLE, Drawing, bicycle_style, motorcycle_style, paint_bicycle, paint_motorcycle
 
 PERSON, RIDER = 11, 12
@@ -28,7 +29,8 @@ def draw_person(
     height_m: float | None = None,
     pose: str | None = None,
 ) -> None:
-    """Paint one person (label 11) at ground position (x, z) metres, heading as in Stage; an umbrella or a pushchair may come along.
+    """Paint one person (label 11) at ground position (x, z) metres, heading as in Stage; bags or an umbrella may come
+    along, and a pushchair or shopping trolley (label 255).
 
     height_m: 1.1 (a child) to 1.95; drawn when None.  pose: standing, walking or sitting; drawn when None.  ValueError for another pose.
     """
@@ -44,10 +46,13 @@ def draw_person(
     if stage.depth < 0.5 or not camera.is_visible(position, 2.0):
         return
     stage.shadow(0.22, -0.2, 0.2, height, is_round=True)
-    if height * stage.scale < 23:
+    if height * stage.scale < 26:
         stride = float(rng.uniform(0.0, 0.14)) if pose == "walking" else 0.02
         _far_person(stage, height, look, stride)
         return
+    pushed = PUSHED[int(rng.integers(2))] if pose == "walking" and not is_child and rng.random() < 0.07 else ""
+    if pushed and stage.viewer[2] < 0:  # ahead of somebody who walks away
+        push(stage, rng, pushed)
     body = Body(stage, PERSON)
     if pose == "sitting":
         _sitting(body, height, look)
@@ -55,6 +60,8 @@ def draw_person(
         _upright(body, rng, height, look, pose == "walking")
     body.paint()
     stage.roughen(rng, PERSON, 0.2)
+    if pushed and stage.viewer[2] >= 0:
+        push(stage, rng, pushed)
 
 
 def draw_group(
@@ -146,7 +153,7 @@ def _arms(body: Body, rng: np.random.Generator, h: float, look: Clothes, swing: 
 
 
 def _belongings(body: Body, rng: np.random.Generator, h: float, look: Clothes, lean: float) -> None:
-    """A bag, a rucksack, an umbrella or a pushchair, sometimes."""
+    """Bags, a rucksack, an umbrella or a case, sometimes."""
     draw = rng.random()
     if draw < 0.16:
         body.trunk([((0, 0.60 * h, -0.11 * h), 0.075 * h, 0.04 * h), ((0, 0.79 * h, -0.10 * h), 0.08 * h, 0.04 * h)], look.accent, 0.0)
@@ -161,12 +168,15 @@ def _belongings(body: Body, rng: np.random.Generator, h: float, look: Clothes, l
         body.limb((x, 0.7 * h, 0.1 * h), (x, top, 0.06 * h), 0.008, 0.008, (60, 60, 62), 0.2)
         rings = ((0.12 * h, 0.30 * h), (0.04 * h, 0.19 * h), (0.0, 0.03 * h))
         body.trunk([((x, top - drop, 0.06 * h), radius, radius) for drop, radius in rings], color, 0.3)
-    elif draw < 0.40:
-        color = garment(rng, 0.6)
-        body.trunk([((0, 0.42, 0.62), 0.20, 0.22), ((0, 0.75, 0.5), 0.22, 0.30), ((0, 0.95, 0.42), 0.18, 0.14)], color, 0.0)
-        for x in (-0.24, 0.24):
-            body.limb((x, 0.14, 0.4), (x, 0.14, 0.78), 0.10, 0.10, (30, 30, 32), 0.1)
-            body.limb((x, 0.2, 0.5), (x * 0.8, 1.0, 0.2), 0.015, 0.015, (70, 70, 72), 0.1)
+    elif draw < 0.42:  # shopping in both hands
+        for side in (-1, 1):
+            color = (232, 232, 228) if rng.random() < 0.4 else garment(rng, 0.2)
+            x, y = side * 0.15 * h, 0.33 * h
+            body.trunk([((x, y - 0.09 * h, 0), 0.035 * h, 0.08 * h), ((x, y + 0.05 * h, 0), 0.03 * h, 0.07 * h)], color, 0.05)
+    elif draw < 0.46:  # a case on wheels behind
+        color = garment(rng, 0.5)
+        body.trunk([((0.12 * h, 0.06, -0.3 * h), 0.11 * h, 0.07 * h), ((0.12 * h, 0.36 * h, -0.26 * h), 0.11 * h, 0.07 * h)], color, -0.05)
+        body.limb((0.12 * h, 0.36 * h, -0.26 * h), (0.13 * h, 0.5 * h, -0.1 * h), 0.01, 0.01, (60, 60, 62), 0.02)
 
 
 def _sitting(body: Body, h: float, look: Clothes) -> None:

@@ -10,22 +10,25 @@ from functools import partial
 
 import numpy as np
 
-from iccld.city.barriers import draw_fence, draw_wall
+from iccld.city.barriers import draw_fence, draw_hoarding, draw_wall
 from iccld.city.buildings import House, Point, draw_house
 from iccld.city.camera import Camera, bounded
-from iccld.city.canvas import Canvas
+from iccld.city.canopies import column_places, draw_column, draw_roof
+from iccld.city.canvas import VOID, Canvas
 from iccld.city.culling import Extent, Room, Wall
 from iccld.city.dice import Dice
 from iccld.city.facade import FacadeStyle, make_style
 from iccld.city.ground import GRASS, LOT, PAVING, SOIL
 from iccld.city.layout import Side, Street
 from iccld.city.light import Light
+from iccld.city.solid import Stage, box
 from iccld.city.texture import hsv
 from iccld.city.vegetation import Season, draw_hedge, draw_tree
 from iccld.city.vehicles import draw_vehicle
 
 Draw = Callable[[], None]
-_OPAQUE = ("wall", "wood")
+Rgb = tuple[float, float, float]
+_OPAQUE = ("wall", "wood", "panels", "hoarding")
 Patch = tuple[int, float, float, float, float, int]
 
 
@@ -82,6 +85,23 @@ class Plan:
         draw = partial(draw_vehicle, self.canvas, self.camera, self.rng, kind, position, heading, self.light)
         self.add(math.hypot(*position), draw, Extent(position, 2.8, 2.2))
 
+    def roof(self, front: tuple[Point, Point], out: float, high: float, gap: float, colors: tuple[Rgb, Rgb], thick: float = 0.35) -> None:
+        """Queue a canopy `out` metres before `front`, `high` metres above the ground, on columns `gap` metres apart (0: none)."""
+        p, q = front
+        if max(p[1], q[1]) < 0.5:
+            return
+        near = min(math.hypot(*p), math.hypot(*q), math.hypot((p[0] + q[0]) / 2, (p[1] + q[1]) / 2))
+        draw = partial(draw_roof, self.canvas, self.camera, p, q, out, high, thick, colors[0], colors[1], self.light)
+        self.add(
+            max(0.5, max(math.hypot(*p), math.hypot(*q)) - 0.2 if gap == 0 else near + 0.6 * (max(math.hypot(*p), math.hypot(*q)) - near)),
+            draw,
+        )
+        radius = float(self.rng.uniform(0.1, 0.28))
+        for place in column_places(p, q, out - radius - 0.05, gap) if gap else []:
+            if place[1] > 0.8 and self.camera.is_visible(place, 1.0):
+                draw = partial(draw_column, self.canvas, self.camera, self.rng, place, self.light, high, radius, colors[0])
+                self.add(math.hypot(*place), draw, Extent(place, 2 * radius, high))
+
     def barrier(self, side: Side, u: float, z0: float, z1: float, kind: str, height: float) -> None:
         """Queue a wall, hedge or fence along the street at distance u from its middle, cut in pieces."""
         seed = int(self.rng.integers(1 << 31))
@@ -95,13 +115,22 @@ class Plan:
             if side.sign > 0:
                 p, q = q, p
             far = max(math.hypot(*p), math.hypot(*q))
-            room = Wall(p, q, height if kind in _OPAQUE else 1.12 * height, kind in _OPAQUE)
+            room = Wall(p, q, height if kind in _OPAQUE else 2.0 * height if kind == "hedged" else 1.12 * height, kind in _OPAQUE)
             self.add(far, partial(self._draw_barrier, p, q, kind, height, seed), room)
 
     def _draw_barrier(self, p: Point, q: Point, kind: str, height: float, seed: int) -> None:
         rng = Dice(seed)  # one seed, so that the pieces match
         if kind == "wall":
             draw_wall(self.canvas, self.camera, rng, p, q, height, self.light)
+        elif kind == "railed":  # a low wall that carries a railing
+            low = height * float(rng.uniform(0.3, 0.6))
+            draw_wall(self.canvas, self.camera, rng, p, q, low, self.light)
+            draw_fence(self.canvas, self.camera, rng, p, q, height - low, self.light, "railing", low)
+        elif kind == "hedged":  # a low wall under a hedge
+            draw_hedge(self.canvas, self.camera, rng, self.season, p, q, height * float(rng.uniform(1.1, 1.8)), self.light)
+            draw_wall(self.canvas, self.camera, rng, p, q, height * float(rng.uniform(0.4, 0.7)), self.light)
+        elif kind == "hoarding":
+            draw_hoarding(self.canvas, self.camera, rng, p, q, height, self.light)
         elif kind == "hedge":
             draw_hedge(self.canvas, self.camera, rng, self.season, p, q, height, self.light)
         else:
@@ -128,7 +157,7 @@ def _make_house(
 ) -> House:
     rng = plan.rng
     awning = None
-    if style.shop and rng.random() < 0.25:
+    if style.shop and rng.random() < 0.34:
         awning = hsv(float(rng.uniform(0, 360)), float(rng.uniform(0.2, 0.8)), float(rng.uniform(0.25, 0.85)))
     height = style.floor_height * floors + (0.5 if roof != "flat" else 0.9)
     return House(
@@ -149,11 +178,14 @@ def _terrace(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None
     line = side.building_line + setback
     plan.patches.append((side.sign, side.building_line - 0.05, line + 16, z0, z1, PAVING if setback < 1.5 or rng.random() < 0.5 else GRASS))
     if setback > 1.0 and rng.random() < 0.7:
-        kind = str(rng.choice(["railing", "wall", "hedge"]))
-        plan.barrier(side, side.building_line + 0.1, z0, z1, kind, float(rng.uniform(0.8, 1.3)))
+        kind = str(rng.choice(["railing", "wall", "hedge", "railed", "hedged"], p=[0.2, 0.38, 0.12, 0.2, 0.1]))
+        plan.barrier(side, side.building_line + 0.1, z0, z1, kind, float(rng.uniform(0.6, 1.5)))
     style = make_style(rng, "terrace", plan.world, night)
     floors, roof, color = int(rng.choice([2, 3, 4, 5], p=[0.3, 0.4, 0.2, 0.1])), "pitched", _roof_color(rng)
-    z, party = z0, 0.0
+    arcade = 0.0
+    if setback == 0 and rng.random() < {"bazaar": 0.35, "highstreet": 0.14, "old_town": 0.16}.get(plan.street.kind, 0.05):
+        arcade = min(float(rng.uniform(1.2, 2.8)), max(1.0, side.sidewalk - 0.3))
+    z, party, last_out = z0, 0.0, line
     while z < z1 - 2:
         # Far houses shrink to slivers: fewer and wider ones look the same.
         width = min(float(rng.uniform(4.5, 10)) * (1.0 + max(0.0, z - 45.0) / 40.0), z1 - z)
@@ -166,8 +198,12 @@ def _terrace(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None
             color = _roof_color(rng)
         out = line + (float(rng.uniform(0, 0.6)) if rng.random() < 0.2 else 0.0)
         house = _make_house(plan, _front(plan, side, out, z, z + width), style, floors, roof, 10.0, color)
-        plan.house(replace(house, party=party))
-        party = house.height
+        # A neighbour hides the end wall only where both fronts are in line.
+        plan.house(replace(house, party=party if abs(out - last_out) < 0.05 else 0.0))
+        if arcade and z < 50:
+            pale = _pale(rng)
+            plan.roof(house.front, arcade, style.floor_height * 0.95, float(rng.uniform(2.5, 5.0)), (pale, pale))
+        party, last_out = house.height, out
         z += width
 
 
@@ -176,7 +212,8 @@ def _houses(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
     setback = float(rng.uniform(2.5, 8.0))
     line = side.building_line
     plan.patches.append((side.sign, line - 0.05, line + 30, z0, z1, GRASS if rng.random() < 0.65 else PAVING))
-    kind = str(rng.choice(["wall", "hedge", "picket", "railing", "wood", "none"], p=[0.22, 0.24, 0.1, 0.12, 0.08, 0.24]))
+    kinds = ["wall", "hedge", "picket", "railing", "wood", "panels", "railed", "hedged", "none"]
+    kind = str(rng.choice(kinds, p=[0.28, 0.16, 0.06, 0.07, 0.05, 0.05, 0.08, 0.08, 0.17]))
     style, color = make_style(rng, "houses", plan.world, night), _roof_color(rng)
     z, floors = z0, int(rng.choice([1, 2, 3], p=[0.12, 0.68, 0.2]))
     while z < z1 - 4:
@@ -187,7 +224,7 @@ def _houses(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
         plan.house(_make_house(plan, _front(plan, side, line + setback, z, z + width), style, floors, roof, 8.0, color))
         drive = z + float(rng.uniform(0, max(0.1, width - 3)))
         if setback > 4.5 and rng.random() < 0.5:
-            plan.patches.append((side.sign, line - 0.05, line + setback, drive, drive + 3, LOT if rng.random() < 0.4 else PAVING))
+            plan.patches.append((side.sign, line - 0.05, line + setback, drive, drive + 3, PAVING))
             if rng.random() < 0.6:
                 at = plan.street.at(side.sign * (line + setback - 2.4), drive + 1.5)
                 plan.vehicle("car", at, side.sign * np.pi / 2)
@@ -231,9 +268,9 @@ def _blocks(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
 
 def _woods(plan: Plan, side: Side, u0: float, u1: float, z0: float, z1: float, density: float) -> None:
     rng = plan.rng
-    count = int(bounded((z1 - max(z0, 0)) * density, 0, 26))
+    count = int(bounded((z1 - max(z0, 0)) * density, 0, 20))
     kind = "conifer" if rng.random() < 0.15 else "tree"
-    low = float(rng.uniform(5, 9))
+    low = float(rng.uniform(6, 11))
     for _ in range(count):
         at = plan.street.at(side.sign * float(rng.uniform(u0, u1)), float(rng.uniform(max(z0, 0), z1)))
         plan.tree(at, low * float(rng.uniform(0.8, 1.8)), kind)
@@ -243,12 +280,12 @@ def _park(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
     rng = plan.rng
     line = side.building_line
     plan.patches.append((side.sign, line - 0.05, line + 120, z0, z1, GRASS if rng.random() < 0.8 else SOIL))
-    kind = str(rng.choice(["railing", "wall", "hedge", "mesh", "none"], p=[0.28, 0.14, 0.14, 0.08, 0.36]))
+    kind = str(rng.choice(["railing", "wall", "hedge", "mesh", "railed", "panels", "none"], p=[0.2, 0.18, 0.12, 0.06, 0.08, 0.04, 0.32]))
     if kind != "none":
         plan.barrier(side, line + 0.2, z0, z1, kind, float(rng.uniform(0.7, 1.9)))
-    _woods(plan, side, line + 1.5, line + 22, z0, z1, float(rng.choice([0.12, 0.3, 0.8])))
+    _woods(plan, side, line + 1.5, line + 22, z0, z1, float(rng.choice([0.15, 0.4, 0.9])))
     if rng.random() < 0.6:  # a thicket closes the view
-        _woods(plan, side, line + 20, line + 48, z0, z1, 0.5)
+        _woods(plan, side, line + 20, line + 48, z0, z1, 0.3)
     if rng.random() < 0.5:
         for _ in range(int(rng.integers(2, 7))):
             at = plan.street.at(side.sign * (line + float(rng.uniform(0.8, 8))), float(rng.uniform(max(1, z0), max(2, z1))))
@@ -263,7 +300,7 @@ def _wall(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
     rng = plan.rng
     line = side.building_line
     plan.patches.append((side.sign, line - 0.05, line + 80, z0, z1, GRASS))
-    plan.barrier(side, line + 0.1, z0, z1, "wall", float(rng.uniform(1.0, 3.6)))
+    plan.barrier(side, line + 0.1, z0, z1, "wall", float(rng.uniform(0.9, 3.6)))
     _woods(plan, side, line + 2, line + 12, z0, z1, 0.25)
     if rng.random() < 0.5:
         style = make_style(rng, "houses", plan.world, night)
@@ -278,14 +315,9 @@ def _lot(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
     if rng.random() < 0.5:
         plan.patches.append((side.sign, line - 0.05, line + 2.0, z0, z1, GRASS))
     if rng.random() < 0.6:
-        plan.barrier(side, line + 0.2, z0, z1, str(rng.choice(["mesh", "railing", "hedge", "wood"])), float(rng.uniform(0.8, 2.0)))
-    for row in (line + 4.5, line + 13):
-        z = max(1.0, z0)
-        while z < min(z1, 60):
-            at = plan.street.at(side.sign * row, z)
-            if rng.random() < 0.6 and plan.camera.is_visible(at, 3):
-                plan.vehicle("car", at, side.sign * np.pi / 2)
-            z += 2.6
+        kind = str(rng.choice(["mesh", "railing", "hedge", "panels", "wall"]))
+        plan.barrier(side, line + 0.2, z0, z1, kind, float(rng.uniform(0.8, 2.0)))
+    _rows_of_cars(plan, side, line + 4.5, line + 14, z0, z1)
     style = make_style(rng, "blocks", plan.world, night)
     plan.house(
         _make_house(plan, _front(plan, side, line + deep, z0, z1), style, int(rng.integers(1, 4)), "flat", 18.0, _roof_color(rng)),
@@ -295,11 +327,92 @@ def _lot(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
         _woods(plan, side, line + deep, line + deep + 20, z0, z1, 0.5)
 
 
+def _pale(rng: np.random.Generator) -> Rgb:
+    """White, grey or a pale colour: of columns and canopies."""
+    return hsv(float(rng.uniform(0, 360)), float(rng.uniform(0, 0.15)), float(rng.uniform(0.5, 0.97)))
+
+
+def _rows_of_cars(plan: Plan, side: Side, first: float, last: float, z0: float, z1: float) -> None:
+    """Cars side by side in rows along the street, between first and last metres from its middle."""
+    rng, row = plan.rng, first
+    while row < last:
+        z, full = max(1.0, z0 + 1.5), float(rng.uniform(0.25, 0.85))
+        while z < min(z1 - 1, 36):
+            at = plan.street.at(side.sign * row, z)
+            if rng.random() < full and plan.camera.is_visible(at, 3):
+                plan.vehicle("car", at, side.sign * np.pi / 2 * float(rng.choice([-1, 1])))
+            z += 2.6
+        row += 8.0 + 0.25 * row  # rows behind rows are hardly seen
+
+
+def _market(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
+    """A supermarket: low, wide, glass behind columns under a canopy; cars in front."""
+    rng, line = plan.rng, side.building_line
+    setback = float(rng.choice([rng.uniform(2.5, 5), rng.uniform(9, 26)]))
+    plan.patches.append((side.sign, line - 0.05, line + setback + 25, z0, z1, LOT))
+    plan.patches.append((side.sign, line + setback - 3.0, line + setback + 2, z0, z1, PAVING))
+    if setback > 8:
+        _rows_of_cars(plan, side, line + 3, line + setback - 5, z0, z1)
+        if rng.random() < 0.4:
+            plan.barrier(side, line + 0.2, z0, z1, str(rng.choice(["hedge", "railing", "wall"])), float(rng.uniform(0.5, 1.1)))
+    style = make_style(rng, "blocks", plan.world, night)
+    style = replace(
+        style, shop=True, front="glazed", floor_height=float(rng.uniform(3.8, 6.0)), material=str(rng.choice(_SHEDS)), clutter=2
+    )
+    front = _front(plan, side, line + setback, z0, z1)
+    house = _make_house(plan, front, style, 1, "flat" if rng.random() < 0.75 else "pitched", 22.0, _roof_color(rng))
+    plan.house(house, behind=3)
+    if rng.random() < 0.8:
+        gap = float(rng.choice([0.0, rng.uniform(3.0, 7.0)], p=[0.2, 0.8]))
+        colors = (_pale(rng), _pale(rng) if rng.random() < 0.5 else hsv(float(rng.uniform(0, 360)), 0.7, 0.7))
+        plan.roof(
+            front,
+            float(rng.uniform(1.5, 3.2)),
+            min(house.height - 0.6, float(rng.uniform(2.9, 4.5))),
+            gap,
+            colors,
+            float(rng.uniform(0.2, 0.9)),
+        )
+
+
+_SHEDS = ("concrete", "metal", "brick", "render")
+
+
+def _station(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
+    """A filling station: a roof on columns over pumps and cars, a shop behind."""
+    rng, line = plan.rng, side.building_line
+    plan.patches.append((side.sign, line - 0.05, line + 34, z0, z1, LOT))
+    if rng.random() < 0.5:
+        plan.patches.append((side.sign, line - 0.05, line + 1.5, z0, z1, GRASS if rng.random() < 0.5 else PAVING))
+    style = replace(make_style(rng, "blocks", plan.world, night), shop=True, front="glazed", floor_height=3.4, material="render")
+    plan.house(_make_house(plan, _front(plan, side, line + 24, z0, z1), style, 1, "flat", 10.0, _roof_color(rng)), behind=20)
+    start = z0 + float(rng.uniform(1, max(1.1, z1 - z0 - 16)))
+    stop, back = min(z1, start + float(rng.uniform(10, 22))), line + float(rng.uniform(13, 18))
+    color = hsv(float(rng.uniform(0, 360)), float(rng.uniform(0.3, 0.9)), float(rng.uniform(0.5, 0.95)))
+    plan.roof(
+        _front(plan, side, back, start, stop), 9.0, float(rng.uniform(4.2, 5.2)), 6.0, (_pale(rng), color), float(rng.uniform(0.7, 1.2))
+    )
+    for z in np.arange(start + 2, stop, 4.5).tolist():
+        at = plan.street.at(side.sign * (back - 5), z)
+        if at[1] > 1.5:
+            plan.add(math.hypot(*at), partial(_pump, plan, at, color), Extent(at, 0.8, 2.0))
+        if rng.random() < 0.5:
+            plan.vehicle("car", plan.street.at(side.sign * (back - 5 + float(rng.choice([-2.2, 2.2]))), z), float(rng.normal(0, 0.1)))
+
+
+def _pump(plan: Plan, at: Point, color: Rgb) -> None:
+    """A fuel pump: void, no class holds it."""
+    stage = Stage(plan.canvas, plan.camera, at, plan.street.heading(at[1]), plan.light)
+    if stage.depth > 1.0:
+        faces = box(-0.25, 0.25, 0.1, 1.5, -0.4, 0.4, color) + box(-0.27, 0.27, 1.5, 1.9, -0.42, 0.42, (232, 232, 228), 0.1)
+        stage.paint([*faces, *box(-0.26, 0.26, 0.9, 1.3, -0.3, 0.3, (40, 42, 46))], VOID)
+
+
 def _works(plan: Plan, side: Side, z0: float, z1: float, night: float) -> None:
     rng = plan.rng
     line = side.building_line
     plan.patches.append((side.sign, line - 0.05, line + 30, z0, z1, SOIL))
-    plan.barrier(side, line + 0.1, z0, z1, str(rng.choice(["wood", "mesh"])), float(rng.uniform(1.8, 2.5)))
+    plan.barrier(side, line + 0.1, z0, z1, str(rng.choice(["hoarding", "mesh", "wood"], p=[0.6, 0.25, 0.15])), float(rng.uniform(1.8, 2.6)))
     style = make_style(rng, "blocks", plan.world, night)
     plan.house(_make_house(plan, _front(plan, side, line + 4, z0, z1), style, int(rng.integers(2, 7)), "flat", 15.0, _roof_color(rng)))
 
@@ -310,9 +423,9 @@ def _close_street(plan: Plan, night: float) -> None:
     if street.end > 170 and rng.random() < 0.7:
         return
     z = street.end + float(rng.uniform(6, 16))
-    if rng.random() < (0.7 if street.kind == "arterial" else 0.3):
+    if rng.random() < (0.75 if street.kind in {"arterial", "car_park", "village"} else 0.35):
         for _ in range(14):
-            plan.tree(street.at(float(rng.uniform(-45, 45)), z + float(rng.uniform(0, 12))), float(rng.uniform(6, 14)))
+            plan.tree(street.at(float(rng.uniform(-45, 45)), z + float(rng.uniform(0, 12))), float(rng.uniform(7, 17)))
         return
     u = -60.0
     style = make_style(rng, "terrace", plan.world, night)
@@ -334,4 +447,6 @@ PLOTS: dict[str, Callable[[Plan, Side, float, float, float], None]] = {
     "wall": _wall,
     "lot": _lot,
     "works": _works,
+    "market": _market,
+    "station": _station,
 }

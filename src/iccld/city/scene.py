@@ -26,9 +26,17 @@ from iccld.city.vegetation import draw_tree_line, make_season
 from iccld.city.weather import Look, add_air, make_look, photograph
 from iccld.errors import ConfigError
 
-WORLDS = ("sim", "camera")
+WORLDS = ("sim", "camera", "night", "rain", "fog")
+"""`sim` is the labelled source; `camera` a target that everybody can make out: day haze, a low sun, drizzle, dusk; night, rain and fog are
+the same streets in these weathers."""
 SKIES = ("clear", "broken", "overcast", "white", "dusk", "storm", "night")
-SKY_SHARES = {"sim": (0.26, 0.22, 0.17, 0.25, 0.05, 0.045, 0.005), "camera": (0.05, 0.1, 0.24, 0.08, 0.3, 0.15, 0.08)}
+SKY_SHARES = {
+    "sim": (0.25, 0.22, 0.18, 0.26, 0.05, 0.036, 0.004),
+    "camera": (0.16, 0.18, 0.22, 0.18, 0.22, 0.04, 0.0),
+    "night": (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0),
+    "rain": (0.0, 0.0, 0.55, 0.1, 0.05, 0.3, 0.0),
+    "fog": (0.0, 0.05, 0.5, 0.4, 0.05, 0.0, 0.0),
+}
 
 
 class Scene(NamedTuple):
@@ -40,7 +48,7 @@ class Scene(NamedTuple):
 
 
 def render_scene(world: str, seed: int, size: tuple[int, int]) -> Scene:
-    """A street of `world` ('sim' or 'camera'); size (H, W).  A pure function of its arguments.  ConfigError for an unknown world."""
+    """A street of `world` (one of WORLDS); size (H, W).  A pure function of its arguments.  ConfigError for an unknown world."""
     if world not in WORLDS:
         raise ConfigError(f"unknown world {world!r}; known: {', '.join(WORLDS)}")
     if min(size) < 32:
@@ -49,15 +57,20 @@ def render_scene(world: str, seed: int, size: tuple[int, int]) -> Scene:
     camera = _make_camera(rng, world, size)
     sky_kind = SKIES[int(rng.choice(len(SKIES), p=SKY_SHARES[world]))]
     sky, light = make_sky(rng, sky_kind), _make_light(rng, sky_kind)
-    street = make_street(rng, world)
+    street = make_street(rng, _streets_of(world))
     haze = tuple(0.75 * h + 0.25 * c for h, c in zip(sky.horizon, sky.cloud, strict=True))
     look = make_look(rng, world, sky_kind, (haze[0], haze[1], haze[2]))
     canvas = Canvas(size)
-    _paint(canvas, camera, street, sky, light, look, world, rng)
+    _paint(canvas, camera, street, sky, light, look, _streets_of(world), rng)
     add_air(canvas, camera, look, rng)
     _bonnet(canvas, rng, 0.15 if world == "sim" else 0.3)
     image = photograph(canvas.color, camera, look, rng, light.direction)
     return Scene(image, canvas.label, canvas.depth)
+
+
+def _streets_of(world: str) -> str:
+    """The world whose streets a world shows: the weathers are those of `camera`."""
+    return "sim" if world == "sim" else "camera"
 
 
 def _make_camera(rng: np.random.Generator, world: str, size: tuple[int, int]) -> Camera:
@@ -139,11 +152,11 @@ def _cast_shadows(ground: Ground, plan: Plan) -> None:
     bare = plan.season.bare > 0.5
     turn = [2 * math.pi * i / 7 for i in range(7)]
     for (x, z), height in plan.trees:
-        if z > 40 or not plan.camera.is_visible((x, z), 2.5 * height):
+        if z > 32 or not plan.camera.is_visible((x, z), 2.5 * height):
             continue
         ground.cast([(x - 0.15, 0.0, z), (x + 0.15, 0.0, z), (x + 0.1, height * 0.5, z), (x - 0.1, height * 0.5, z)])
         if bare:  # branches, not a crown
-            for angle in turn:
+            for angle in turn[::2] if z < 20 else ():
                 dx, dz = 0.35 * height * math.cos(angle), 0.35 * height * math.sin(angle)
                 ground.cast([(x, height * 0.35, z), (x + 0.1, height * 0.4, z), (x + dx, height * 0.85, z + dz)])
             continue

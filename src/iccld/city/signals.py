@@ -142,7 +142,7 @@ def draw_traffic_sign(
     if stage.depth < 1.0 or not camera.is_visible(position, 3.0):
         return
     color = grey(rng)
-    kind = int(rng.choice(9, p=(0.24, 0.16, 0.14, 0.12, 0.08, 0.12, 0.06, 0.04, 0.04)))
+    kind = int(rng.choice(9, p=(0.25, 0.17, 0.15, 0.14, 0.09, 0.06, 0.04, 0.06, 0.04)))
     if kind in (5, 6):
         _direction_board(stage, rng, color)
         return

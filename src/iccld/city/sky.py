@@ -67,7 +67,7 @@ def draw_sky(canvas: Canvas, camera: Camera, rng: np.random.Generator, sky: Sky)
     full, width = canvas.size
     # Below the horizon, wherever the roll may carry it, the sky is one colour.
     height = int(min(full, max(8.0, camera.horizon_y + abs(math.tan(camera.roll)) * width + 4)))
-    step = 2  # clouds are soft: half resolution costs a quarter
+    step = 3  # clouds are soft: a third of the resolution costs a ninth
     # One column of rows and one row of columns: most of the sky depends on the height alone.
     rows = np.arange(0, height, step, dtype=np.float32)[:, None]
     columns = np.arange(0, width, step, dtype=np.float32)[None]

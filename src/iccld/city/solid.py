@@ -73,6 +73,12 @@ class Stage:
         cos, sin = self.turn
         return np.array([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]])
 
+    @cached_property
+    def _matrix(self) -> tuple[FloatArray, FloatArray]:
+        """`rows` as a factor (3, 3) and a shift (3,) of row vectors."""
+        rows = np.array(self.rows)
+        return np.ascontiguousarray(rows[:, :3].T), rows[:, 3]
+
     @property
     def scale(self) -> float:
         """Pixels per metre at the thing's origin (at half a metre for things at or behind the camera)."""
@@ -90,8 +96,8 @@ class Stage:
 
     def pixels(self, points: Sequence[Point] | FloatArray) -> tuple[FloatArray, FloatArray]:
         """Own axes (N, 3) metres -> pixels (N, 2) and depths (N,) metres."""
-        rows = np.array(self.rows)
-        in_camera = np.asarray(points, np.float64) @ rows[:, :3].T + rows[:, 3]
+        turn, shift = self._matrix
+        in_camera = np.asarray(points, np.float64) @ turn + shift
         return self.camera.camera_to_pixel(in_camera), in_camera[:, 2]
 
     def factor(self, normal: Point) -> float:
@@ -106,7 +112,7 @@ class Stage:
 
     def shadow(self, half_width: float, rear: float, front: float, height: float, is_round: bool = False) -> None:
         """Darken the ground under and, in the sun, beside a thing: colour only, the label stays."""
-        if self.depth > 70.0 or self.depth < -8.0:
+        if self.depth > 55.0 or self.depth < -8.0:
             return
         middle, wide, reach_z = (rear + front) / 2, half_width * 1.06, (front - rear) * 0.51
         base = [(x * wide, middle + z * reach_z) for x, z in (_ROUND if is_round else _SQUARE)]
@@ -200,8 +206,8 @@ class Stage:
         flat = itertools.chain.from_iterable
         numbers = flat(flat(face[0] for face in faces))
         own = np.fromiter(numbers, np.float64, 3 * int(end[-1])).reshape(-1, 3)  # (V, 3), in half the time of np.array
-        rows = np.array(self.rows)
-        in_camera = own @ rows[:, :3].T + rows[:, 3]
+        turn, shift = self._matrix
+        in_camera = own @ turn + shift
         if float(in_camera[:, 2].min()) < NEAR_M:
             return False
         # Outward normals: away from the inside point, or towards the viewer for faces with two sides.

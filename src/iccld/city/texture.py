@@ -16,7 +16,7 @@ Image = npt.NDArray[np.uint8]
 TILE = 256
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def noise_tile(seed: int, falloff: float = 1.0, size: int = TILE) -> FloatMap:
     """Periodic noise (size, size) float32, mean 0, deviation 1; power falls with frequency ** (2 falloff): 0 is grain, 2 is clouds."""
     rng = np.random.default_rng(seed)
@@ -49,11 +49,31 @@ def _courses(seed: int, course: int, length: int, spread: float, joint: float) -
 
 @lru_cache(maxsize=16)
 def material_tile(kind: str) -> FloatMap:
-    """Brightness (TILE, TILE) around 1 of a wall material, 32 px a metre: brick, stone, plaster, concrete, wood, metal, tiles."""
+    """Brightness (TILE, TILE) around 1 of a wall material, 32 px a metre: brick, stone, rubble, blocks, plaster, render,
+    concrete, wood, metal, tiles."""
     if kind == "brick":
         return np.clip(_courses(11, 3, 8, 0.13, 0.12) + 0.05 * noise_tile(12, 1.6), 0.4, 1.6)
     if kind == "stone":
         return np.clip(_courses(13, 12, 26, 0.08, -0.12) + 0.06 * noise_tile(14, 1.2), 0.4, 1.6)
+    if kind == "rubble":  # stones of every size: cells around random points
+        rng = np.random.default_rng(24)
+        points = rng.uniform(0, TILE, (420, 2))
+        wrapped = np.concatenate([points + np.array([dx, dy]) for dx in (-TILE, 0, TILE) for dy in (-TILE, 0, TILE)])
+        near = wrapped[np.all((wrapped > -30) & (wrapped < TILE + 30), axis=1)]
+        y, x = np.mgrid[0:TILE, 0:TILE].astype(np.float32)
+        first, second, cell = np.full_like(x, 1e9), np.full_like(x, 1e9), np.zeros_like(x)
+        for number, (px, py) in enumerate(near.tolist()):
+            distance = (x - px) ** 2 + 2.2 * (y - py) ** 2
+            closer = distance < first
+            second = np.where(closer, first, np.minimum(second, distance))
+            first, cell = np.where(closer, distance, first), np.where(closer, np.float32(number), cell)
+        value = 1 + 0.16 * np.sin(cell * 12.9898)
+        stones = np.where(np.sqrt(second) - np.sqrt(first) < 1.2, 0.8, value)
+        return np.asarray(np.clip(stones + 0.06 * noise_tile(14, 1.2), 0.4, 1.6), np.float32)
+    if kind == "blocks":
+        return np.clip(_courses(25, 7, 14, 0.05, -0.1) + 0.05 * noise_tile(14, 1.2), 0.4, 1.6)
+    if kind == "render":  # roughcast: grain and broad stains
+        return np.asarray(np.clip(1 + 0.07 * noise_tile(26, 0.1) + 0.06 * noise_tile(27, 1.4), 0.4, 1.6), np.float32)
     if kind == "wood":
         planks = np.repeat(1 + np.random.default_rng(15).normal(0, 0.09, TILE // 4), 4)[None, :].astype(np.float32)
         planks = np.repeat(planks, TILE, axis=0)
@@ -71,7 +91,7 @@ def material_tile(kind: str) -> FloatMap:
         return np.asarray(tile, np.float32)
     # Plaster: blotches, and stains that run down.
     stains = cv2.GaussianBlur(noise_tile(22, 0.5), (3, 61), 0)
-    return np.asarray(1 + 0.05 * noise_tile(23, 1.5) + 0.25 * stains, np.float32)
+    return np.asarray(1 + 0.05 * noise_tile(23, 1.5) + 0.25 * stains + 0.03 * noise_tile(26, 0.1), np.float32)
 
 
 @lru_cache(maxsize=64)

@@ -14,29 +14,30 @@ from iccld.city.canvas import Canvas, put
 from iccld.city.layout import VEGETATION
 from iccld.city.light import Light
 from iccld.city.texture import Image, hsv, noise_tile, sample_tile, tinted
-from iccld.city.tree_sprites import SIZE, packed_sprite
+from iccld.city.tree_sprites import SIDES, SPECIMENS, packed_sprite
 
 Rgb = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Season:
-    """leaf: hue range and saturation of leaves.  bare: share of broad-leaved trees without leaves."""
+    """hue, saturation, value: ranges for leaves.  bare, thin: shares of broad-leaved trees without leaves and with few."""
 
     hue: tuple[float, float]
     saturation: tuple[float, float]
     value: tuple[float, float]
     bare: float
+    thin: float
 
 
 def make_season(rng: np.random.Generator, world: str) -> Season:
     """Summer, spring, autumn or winter."""
     pick = rng.choice(4, p=(0.28, 0.12, 0.16, 0.44) if world == "sim" else (0.5, 0.1, 0.2, 0.2))
     return (
-        Season((72, 118), (0.3, 0.62), (0.26, 0.5), 0.03),
-        Season((66, 92), (0.35, 0.65), (0.38, 0.6), 0.15),
-        Season((22, 70), (0.35, 0.7), (0.3, 0.58), 0.25),
-        Season((60, 110), (0.2, 0.45), (0.2, 0.38), 0.88),
+        Season((72, 118), (0.3, 0.62), (0.26, 0.5), 0.03, 0.05),
+        Season((66, 92), (0.35, 0.65), (0.38, 0.6), 0.15, 0.3),
+        Season((22, 70), (0.35, 0.7), (0.3, 0.58), 0.25, 0.35),
+        Season((60, 110), (0.2, 0.45), (0.2, 0.38), 0.86, 0.06),
     )[int(pick)]
 
 
@@ -65,8 +66,9 @@ def draw_tree(
     """A tree (kind: tree, conifer, bush) of `height` metres with its foot at (x, z)."""
     leaf = hsv(float(rng.uniform(*season.hue)), float(rng.uniform(*season.saturation)), float(rng.uniform(*season.value)))
     bark = hsv(float(rng.uniform(20, 40)), float(rng.uniform(0.08, 0.3)), float(rng.uniform(0.14, 0.36)))
-    number, mirror, aspect = int(rng.integers(14)), bool(rng.random() < 0.5), float(rng.uniform(0.75, 1.2))
-    name = "bare" if kind == "tree" and rng.random() < season.bare else {"tree": "leafy"}.get(kind, kind)
+    name = _sprite_name(rng, season, kind)
+    number, mirror, aspect = int(rng.integers(SPECIMENS[name])), bool(rng.random() < 0.5), float(rng.uniform(0.75, 1.2))
+    side = SIDES[name]
     foot = camera.to_camera(np.array([[position[0], 0.0, position[1]]]))
     depth = float(foot[0, 2])
     if depth < 0.8:
@@ -76,8 +78,8 @@ def draw_tree(
     wide = tall * aspect
     if tall < 2 or x + wide / 2 < 0 or x - wide / 2 > canvas.size[1]:
         return
-    level = int(bounded(math.log2(SIZE / max(wide, tall, 1.0)), 0, 4))  # a smaller copy for far trees
-    box = _visible_part(canvas, x, y, wide, tall, SIZE >> level)
+    level = int(bounded(math.log2(side / max(wide, tall, 1.0)), 0, 5))  # a smaller copy for far trees
+    box = _visible_part(canvas, x, y, wide, tall, side >> level)
     if box is None:
         return
     (left, top, right, bottom), crop, size = box
@@ -96,6 +98,16 @@ def draw_tree(
     inside = outline > 127
     put(canvas.label[top:bottom, left:right], VEGETATION, inside)
     put(canvas.depth[top:bottom, left:right], depth, inside)
+
+
+def _sprite_name(rng: np.random.Generator, season: Season, kind: str) -> str:
+    """Which sprite a tree (kind: tree, conifer, bush) shows in this season."""
+    draw = rng.random()
+    if kind == "bush":
+        return "thicket" if draw < 0.6 * season.bare else "bush"
+    if kind != "tree":
+        return kind
+    return "bare" if draw < season.bare else "sparse" if draw < season.bare + season.thin else "leafy"
 
 
 def _visible_part(
@@ -136,7 +148,30 @@ def draw_tree_line(
     roll = (x - camera.cx) * np.tan(camera.roll)
     top = np.stack([x, base - height + roll], axis=1)
     low = np.stack([x[::-1], base + roll[::-1] + 1], axis=1)
+    if season.bare > 0.5:  # the upper half is twigs: the sky shows between them
+        _draw_twigs(canvas, rng, (tint[0], tint[1], tint[2]), np.concatenate([top, low]), distance)
+        top[:, 1] += 0.45 * height
     canvas.fill(np.concatenate([top, low]), (tint[0], tint[1], tint[2]), VEGETATION, distance)
+
+
+def _draw_twigs(canvas: Canvas, rng: np.random.Generator, tint: Rgb, outline: FloatArray, distance: float) -> None:
+    """A thin veil of twigs within an outline (N, 2) px, denser below; labelled where it hides more than it shows."""
+    box = canvas.roi(outline)
+    if box is None:
+        return
+    left, top, right, bottom = box
+    mask = np.zeros((bottom - top, right - left), np.uint8)
+    cv2.fillPoly(mask, [np.round(outline - (left, top)).astype(np.int32)], 255)
+    # Upright grain: twigs are finer across than along.
+    grain = sample_tile(noise_tile(59, 0.3), mask.shape, 1.0, rng) + 0.8 * sample_tile(noise_tile(60, 1.0), mask.shape, 0.7, rng)
+    near = cv2.blur(mask, (3, 7)).astype(np.float32) / 255
+    alpha = np.clip((0.45 + 0.3 * grain) * near, 0, 0.95).astype(np.float32) * (mask > 0)
+    view = canvas.color[top:bottom, left:right]
+    weight = alpha[..., None]
+    view[...] = view + (np.asarray(tint, np.float32) - view) * weight + np.float32(0.5)
+    inside = alpha > 0.4
+    put(canvas.label[top:bottom, left:right], VEGETATION, inside)
+    put(canvas.depth[top:bottom, left:right], distance, inside)
 
 
 def draw_hedge(

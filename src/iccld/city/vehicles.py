@@ -12,11 +12,12 @@ from iccld.city.car_bodies import SHAPES, Shape, Trim, car_faces, vary
 from iccld.city.heavy_vehicles import draw_bus, draw_tram, draw_truck
 from iccld.city.light import Light
 from iccld.city.solid import Face, Rgb, Stage, box, mixed, patch, scaled
+from iccld.city.street_life import draw_rickshaw
 from iccld.city.two_wheelers import draw_bicycle, draw_motorcycle
 
-KINDS = ("car", "truck", "bus", "train", "motorcycle", "bicycle")
+KINDS = ("car", "truck", "bus", "train", "motorcycle", "bicycle", "rickshaw")
 CAR = 13
-_REACH_M = {"car": 4.0, "truck": 8.0, "bus": 8.0, "train": 21.0, "motorcycle": 2.0, "bicycle": 2.0}
+_REACH_M = {"car": 4.0, "truck": 8.0, "bus": 8.0, "train": 21.0, "motorcycle": 2.0, "bicycle": 2.0, "rickshaw": 2.5}
 """Radius around a vehicle's middle that it and its shadow keep to."""
 
 # Shares of car colours: registrations in Europe, where grey, black, white, blue, silver and red are nine cars in ten.
@@ -35,16 +36,15 @@ def draw_vehicle(
 ) -> None:
     """Paint one vehicle standing on ground position (x, z) metres, centred there, heading as in Stage.
 
-    kind: car, truck, bus, train, motorcycle or bicycle; the label is the train id of the kind.  ValueError for another kind.
+    kind: car, truck, bus, train, motorcycle, bicycle or rickshaw; the label is the train id of the kind, a rickshaw is a car.  ValueError
+    for another kind.
     """
     if kind not in KINDS:
         raise ValueError(f"unknown vehicle kind {kind!r}; known: {', '.join(KINDS)}")
     stage = Stage(canvas, camera, position, heading_rad, light)
     if stage.is_behind or not camera.is_visible(position, _REACH_M[kind]):
         return
-    {"car": draw_car, "truck": draw_truck, "bus": draw_bus, "train": draw_tram, "motorcycle": draw_motorcycle, "bicycle": draw_bicycle}[
-        kind
-    ](stage, rng)
+    DRAWINGS[kind](stage, rng)
 
 
 def car_paint(rng: np.random.Generator) -> Rgb:
@@ -91,10 +91,10 @@ def draw_car(stage: Stage, rng: np.random.Generator) -> None:
     trim = _trim(rng, name, stage.light)
     stage.shadow(shape.width / 2, -shape.length / 2, shape.length / 2, shape.height)
     size_px = shape.height * stage.scale
-    if size_px < 15:
+    if size_px < 20:
         stage.paint(_far_car(shape, trim, stage), CAR)
         return
-    stage.paint(car_faces(shape, trim, stage.viewer, size_px > 30), CAR)
+    stage.paint(car_faces(shape, trim, stage.viewer, size_px > 36), CAR)
     stage.roughen(rng, CAR, 0.14)
 
 
@@ -115,3 +115,9 @@ def _far_car(shape: Shape, trim: Trim, stage: Stage) -> list[Face]:
     for u in (0.0, 0.8):
         faces.append((patch(panel, u, u + 0.2, 0.4, 0.85), lamp, (0, 0.5, 0), glow))
     return faces
+
+
+DRAWINGS = {
+    "car": draw_car, "truck": draw_truck, "bus": draw_bus, "train": draw_tram, "motorcycle": draw_motorcycle, "bicycle": draw_bicycle,
+    "rickshaw": draw_rickshaw,
+}  # fmt: skip

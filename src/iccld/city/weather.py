@@ -43,6 +43,8 @@ class Look:
     motion: float = 0.0
     fringe: float = 0.0
     flare: float = 0.0
+    mirror: float = 0.0
+    headlights: float = 0.0
     bloom: float = 0.0
     sharpen: float = 0.0
     noise: float = 0.0
@@ -50,7 +52,8 @@ class Look:
 
 
 def make_look(rng: np.random.Generator, world: str, sky: str, haze_color: Rgb) -> Look:
-    """A random look; `sim` is a clean renderer with widely varied exposure and colour, `camera` a cheap camera in real air."""
+    """A random look; `sim` is a clean renderer with widely varied exposure and colour, `camera` a cheap camera in hazy or wet air or
+    against a low sun; night, rain and fog are that camera in these weathers."""
     u, chance = rng.uniform, rng.random
     if world == "sim":
         cast = rng.normal(0, 0.055)
@@ -58,7 +61,7 @@ def make_look(rng: np.random.Generator, world: str, sky: str, haze_color: Rgb) -
         return Look(
             haze=float(u(0, 0.006)) if chance() < 0.88 else float(u(0.006, 0.016)),
             haze_color=haze_color,
-            wet=float(u(0.3, 0.9)) if sky in {"overcast", "storm"} and chance() < 0.25 else 0.0,
+            wet=_wetness(rng, sky),
             exposure=max(0.95 if is_dark else 0.78, math.exp(rng.normal(0.0, 0.22))),
             brightness=float(rng.normal(102, 12)),
             adapts=float(u(0.8 if is_dark else 0.6, 0.95)),
@@ -67,43 +70,94 @@ def make_look(rng: np.random.Generator, world: str, sky: str, haze_color: Rgb) -
             saturation=float(u(0.45, 1.25)),
             white_balance=(1 + cast, 1 + 0.2 * float(rng.normal(0, 0.04)), 1 - cast),
             lift=float(u(0, 18)) if chance() < 0.4 else 0.0,
-            vignette=float(u(0, 0.25)),
-            blur=float(u(0, 0.0026)) if chance() < 0.6 else 0.0,
+            vignette=float(u(0, 0.3)),
+            mirror=float(u(0.05, 0.5)) if chance() < 0.12 else 0.0,
+            flare=float(u(0.1, 0.6)) if sky in {"clear", "broken", "white", "dusk"} and chance() < 0.1 else 0.0,
+            blur=float(u(0, 0.0034)) if chance() < 0.65 else 0.0,
             bloom=float(u(0, 0.4)) if chance() < 0.35 else 0.0,
             sharpen=float(u(0.2, 0.9)) if chance() < 0.3 else 0.0,
             noise=float(rng.exponential(2.2)) if chance() < 0.7 else 0.0,
             quality=int(u(45, 95)) if chance() < 0.45 else 0,
         )
-    cast = rng.normal(-0.26, 0.06)  # evening light on a cheap sensor: blue and green
-    rain = float(u(0.2, 1.0)) if sky in {"overcast", "storm", "dusk"} and chance() < 0.4 else 0.0
+    if world == "night":
+        return _night_look(rng, haze_color)
+    if world == "rain":
+        return _rain_look(rng, haze_color)
+    return _hazy_look(rng, haze_color, sky, world == "fog")
+
+
+def _wetness(rng: np.random.Generator, sky: str) -> float:
+    """Of the ground in `sim`: often wet under dark clouds, sometimes still wet when the sun is out again."""
+    chance = 0.3 if sky in {"overcast", "storm"} else 0.06
+    return float(rng.uniform(0.15, 0.9)) if rng.random() < chance else 0.0
+
+
+def _hazy_look(rng: np.random.Generator, haze_color: Rgb, sky: str, is_fog: bool) -> Look:
+    """A cheap camera by day: haze, a low sun, drizzle or dusk, always bright enough to see; or fog."""
+    u, chance = rng.uniform, rng.random
+    cast = rng.normal(0.12 if sky == "dusk" else -0.13, 0.05)  # warm towards evening, blue and green otherwise
+    rain = float(u(0.2, 0.7)) if sky in {"overcast", "storm"} and chance() < 0.5 and not is_fog else 0.0
+    thick = float(u(0.02, 0.07)) if is_fog else float(u(0.006, 0.014) if chance() < 0.65 else u(0.014, 0.026))
     return Look(
-        haze=float(u(0.003, 0.012)) if chance() < 0.7 else float(u(0.012, 0.028)),
+        haze=thick,
         haze_color=haze_color,
-        wet=max(rain, float(u(0.3, 1.0)) if chance() < 0.2 else 0.0),
+        wet=max(rain, float(u(0.3, 0.8)) if chance() < 0.15 else 0.0),
         rain=rain,
-        exposure=float(np.exp(rng.normal(-0.05, 0.18))),
-        brightness=float(rng.normal(64, 12)),
-        adapts=float(u(0.7, 0.9)),
-        gamma=float(np.exp(rng.normal(0.2, 0.2))),
-        contrast=float(u(-0.5, 0.2)),
-        saturation=float(u(0.2, 0.6)),
-        white_balance=(1 + cast, 1.06 + float(rng.normal(0, 0.03)), 1 - cast),
-        lift=float(u(8, 42)),
-        vignette=float(u(0.15, 0.6)),
-        blur=float(u(0.002, 0.006)),
-        motion=float(u(0.004, 0.02)) if chance() < 0.25 else 0.0,
+        exposure=float(np.exp(rng.normal(0.0, 0.1))),
+        brightness=float(rng.normal(112, 9)),
+        adapts=float(u(0.85, 1.0)),
+        gamma=float(np.exp(rng.normal(0.08, 0.12))),
+        contrast=float(u(-0.5, 0.1)),
+        saturation=float(u(0.25, 0.6)),
+        white_balance=(1 + cast, 1.04 + float(rng.normal(0, 0.02)), 1 - cast),
+        lift=float(u(12, 40)),
+        vignette=float(u(0.15, 0.5)),
+        blur=float(u(0.002, 0.005)),
+        motion=float(u(0.004, 0.012)) if chance() < 0.15 else 0.0,
         fringe=float(u(0, 0.0025)),
-        flare=float(u(0.3, 1.0)) if chance() < 0.18 else 0.0,
-        bloom=float(u(0.1, 0.7)),
-        noise=float(u(3, 8)),
-        quality=int(u(28, 80)),
+        flare=float(u(0.35, 0.9)) if sky in {"clear", "broken", "white", "dusk"} and chance() < 0.4 else 0.0,
+        mirror=float(u(0.1, 0.5)) if chance() < 0.15 else 0.0,
+        bloom=float(u(0.1, 0.6)),
+        noise=float(u(2, 6)),
+        quality=int(u(30, 80)),
     )
 
 
+def _night_look(rng: np.random.Generator, haze_color: Rgb) -> Look:
+    """A street under lamps: near things lit by the own headlights, bloom around lamps, a noisy sensor."""
+    u = rng.uniform
+    cast = rng.normal(0.08, 0.08)
+    return Look(
+        haze=float(u(0.001, 0.008)), haze_color=haze_color, wet=float(u(0.2, 0.9)) if rng.random() < 0.3 else 0.0,
+        exposure=float(np.exp(rng.normal(0.0, 0.15))), brightness=float(rng.normal(52, 8)), adapts=float(u(0.8, 0.95)),
+        gamma=float(np.exp(rng.normal(0.0, 0.1))), contrast=float(u(-0.2, 0.4)), saturation=float(u(0.4, 0.9)),
+        white_balance=(1 + cast, 1.0, 1 - cast), lift=float(u(2, 16)), vignette=float(u(0.1, 0.5)), blur=float(u(0.001, 0.004)),
+        motion=float(u(0.004, 0.012)) if rng.random() < 0.3 else 0.0, bloom=float(u(0.6, 1.6)), headlights=float(u(0.5, 1.3)),
+        noise=float(u(3, 8)), quality=int(u(35, 85)),
+    )  # fmt: skip
+
+
+def _rain_look(rng: np.random.Generator, haze_color: Rgb) -> Look:
+    """Steady rain: streaks and drops, a mirroring road, grey air."""
+    u = rng.uniform
+    rain, cast = float(u(0.5, 1.0)), rng.normal(-0.06, 0.04)
+    return Look(
+        haze=float(u(0.006, 0.018)), haze_color=haze_color, wet=float(u(0.6, 1.0)), rain=rain,
+        exposure=float(np.exp(rng.normal(0.0, 0.12))), brightness=float(rng.normal(92, 10)), adapts=float(u(0.8, 0.95)),
+        gamma=float(np.exp(rng.normal(0.05, 0.1))), contrast=float(u(-0.4, 0.2)), saturation=float(u(0.3, 0.7)),
+        white_balance=(1 + cast, 1.02, 1 - cast), lift=float(u(6, 28)), vignette=float(u(0.1, 0.45)), blur=float(u(0.0015, 0.0045)),
+        bloom=float(u(0.1, 0.7)), noise=float(u(1.5, 5)), quality=int(u(35, 85)),
+    )  # fmt: skip
+
+
 def add_air(canvas: Canvas, camera: Camera, look: Look, rng: np.random.Generator) -> None:
-    """Wet reflections, then haze by depth.  Happens in the scene, before lens and sensor."""
+    """Wet reflections and headlights, then haze by depth.  Happens in the scene, before lens and sensor."""
     if look.wet > 0.05:
         _reflect(canvas, camera, look, rng)
+    if look.headlights > 0.05:
+        near = cv2.exp(np.minimum(canvas.depth, 200) * np.float32(-1 / 14))
+        gain = np.where(canvas.label == SKY, np.float32(1.0), 1 + np.float32(2.2 * look.headlights) * near)
+        cv2.multiply(canvas.color, cv2.cvtColor(np.asarray(gain, np.float32), cv2.COLOR_GRAY2RGB), dst=canvas.color, dtype=cv2.CV_8U)
     if look.haze > 0.0005:
         clear = cv2.exp(np.minimum(canvas.depth, 260) * np.float32(-look.haze))
         put(clear, max(0.0, 0.75 - 12 * look.haze), (canvas.label == SKY) & (clear < 0.75 - 12 * look.haze))
@@ -145,6 +199,8 @@ def photograph(color: Image, camera: Camera, look: Look, rng: np.random.Generato
         image = np.asarray(cv2.add(image, glow), np.uint8)
     if look.flare > 0.02:
         image = _glare(image, camera, look.flare, sun)
+    if look.mirror > 0.02:
+        image = _windscreen(image, look.mirror, rng)
     if look.fringe > 0:
         image = _fringe(image, look.fringe)
     sigma = look.blur * height
@@ -238,6 +294,20 @@ def _streaks(image: Image, rain: float, rng: np.random.Generator) -> Image:
         if image[box].size:
             image[box] = cv2.blur(image[box][::-1], (5, 5))
     return image
+
+
+def _windscreen(image: Image, strength: float, rng: np.random.Generator) -> Image:
+    """The dashboard, mirrored in the windscreen: soft pale shapes, stronger below."""
+    height, width = image.shape[:2]
+    rows, columns = 24, 32
+    tile = noise_tile(63, 1.3)
+    y, x = int(rng.integers(200)), int(rng.integers(200))
+    shape = np.clip(tile[y : y + rows, x : x + columns] + 0.4, 0, 2.2) * np.linspace(0.25, 1.1, rows, dtype=np.float32)[:, None]
+    edge = int(rng.integers(6, 18))  # a straight edge: the dashboard's rim
+    shape[edge:] *= float(rng.uniform(1.1, 1.7))
+    veil = np.clip(shape * (42 * strength), 0, 120).astype(np.uint8)
+    veil = np.asarray(cv2.resize(veil, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+    return np.asarray(cv2.add(image, cv2.merge([veil, veil, veil])))
 
 
 def _glare(image: Image, camera: Camera, strength: float, sun: tuple[float, float, float]) -> Image:

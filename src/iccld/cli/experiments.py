@@ -27,7 +27,7 @@ def compare(arguments: Namespace, overrides: list[str]) -> int:
     from iccld.experiments.compare import compare
 
     methods = None if arguments.methods == "all" else arguments.methods.split(",")
-    return _told(compare(config, _options(arguments), methods, arguments.budget, arguments.budget_seconds))
+    return _told(compare(config, _options(arguments), methods, arguments.budget, arguments.budget_seconds, arguments.lend))
 
 
 def _recipe(arguments: Namespace, overrides: Sequence[str]) -> Config:

@@ -16,7 +16,7 @@ from iccld.progress import set_quiet
 Command = Callable[[argparse.Namespace, list[str]], int]
 FORMATS = ("auto", "gta5", "synthia", "cityscapes", "folder")
 LAYOUTS = ("gta5", "synthia", "cityscapes", "folder")
-WORLDS = ("sim", "camera")
+WORLDS = ("sim", "camera", "night", "rain", "fog")
 
 
 class Parser(argparse.ArgumentParser):
@@ -142,6 +142,9 @@ def _add_experiments(command: Any, commands: Any, leaves: dict[str, Parser]) -> 
         help="without the connection, without it but with as many parameters (matched), with it (default: %(default)s)",
     )
     compare.add_argument("--methods", default="all", metavar="M,M", help="methods to train (default: %(default)s)")
+    compare.add_argument(
+        "--lend", choices=("style",), help="style: every method sees its source pictures in their target's colours, as iccld does"
+    )
     budget = compare.add_mutually_exclusive_group()
     budget.add_argument("--budget", type=_count, metavar="N", help="iterations after the source stage (default: the recipe's)")
     budget.add_argument("--budget_seconds", type=_count, metavar="S", help="seconds instead; 20 timed steps fix the iterations")

@@ -15,7 +15,7 @@ class GenerateConfig:
     """Number of scenes; 0 draws none and reads `path` instead."""
 
     world: str = "sim"
-    """`sim` looks rendered, `camera` looks photographed."""
+    """`sim` looks rendered, `camera` photographed through hazy air; `night`, `rain` and `fog` show the streets of `camera` so."""
 
     layout: str = "gta5"
     """On-disk format the scenes are written in: gta5, synthia, cityscapes or folder."""
@@ -28,7 +28,7 @@ class GenerateConfig:
 
     def __post_init__(self) -> None:
         require_at_least(self, 0, "num", "seed")
-        require_one_of(self, "world", ("sim", "camera"))
+        require_one_of(self, "world", ("sim", "camera", "night", "rain", "fog"))
         require_one_of(self, "layout", ("gta5", "synthia", "cityscapes", "folder"))
         require_size(self, "size")
 

@@ -60,8 +60,14 @@ class Views:
     noise: float = 0.04
     """Largest standard deviation of sensor noise on source pictures, as a share of full scale."""
 
+    style_probability: float | None = None
+    """Probability that a source picture takes the colours of its target's, in every stage after `source` and for every method: the mean and
+    spread of its channels, and, drawn apart, the lowest frequencies.  None leaves it to the method's own settings; only iccld has any."""
+
     def __post_init__(self) -> None:
         require_share(self, "half_resolution", "stretch", "flip", "jitter", "jitter_strength", "mixed_jitter_strength", "blur", "noise")
+        if self.style_probability is not None:
+            require_share(self, "style_probability")
         require_at_least(self, 0, "white_balance", "blur_sigma_min")
         for name in ("scale_min", "target_scale_min"):
             require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; use a number above 0")

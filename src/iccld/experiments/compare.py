@@ -10,6 +10,7 @@ from typing import Any
 
 from iccld import measure
 from iccld.assembly import unmet_need
+from iccld.assembly.objects import method_settings
 from iccld.config import Config, nearest
 from iccld.errors import ConfigError
 from iccld.experiments.document import Document
@@ -19,7 +20,7 @@ from iccld.experiments.outcome import provenance
 from iccld.experiments.page import Figure
 from iccld.experiments.plan import RUNS, Planned, at_a_time, needs_of, on_its_share, source_plan, with_seed
 from iccld.experiments.state import State
-from iccld.experiments.table2 import START, read_outcomes, run_name, tables
+from iccld.experiments.table2 import OURS, START, read_outcomes, run_name, tables
 from iccld.experiments.variants import adaptation_run, after_source, with_method
 from iccld.methods import METHODS
 from iccld.training.lock import lock_run
@@ -29,9 +30,16 @@ LAST = ("iccld_paper", "iccld")
 """Where these stand among all methods; the others come between them in alphabetical order."""
 
 TIMED_STEPS = 20
+LENT = ("style",)
+"""What `--lend` gives to every method."""
+
 LEAD = (
     "Every method starts from the same source checkpoint of its seed, sees the same data, and trains for the same budget after the source "
     "stage, summed over its stages; source_only goes on with supervised training on the source for as long."
+)
+STYLE_LEAD = (
+    "Every method sees its source pictures in the colours of its target's (augmentation.style_probability {probability:g}) in all stages "
+    "after source, as iccld does by itself: what is left between methods is not the exchange of colours."
 )
 
 
@@ -41,15 +49,18 @@ def compare(
     methods: Sequence[str] | None = None,
     budget: int | None = None,
     budget_seconds: float | None = None,
+    lend: str | None = None,
 ) -> Finished | None:
     """Plan, train what is left, write table2.* and figures into `options.out`; None where only the plan was asked for.
 
     methods: names, None for all.  budget: iterations after the source stage, None for the recipe's own; budget_seconds: seconds instead,
-    which 20 timed steps turn into iterations, once.  ConfigError, before anything is computed, for what cannot be compared; a run that
-    fails is told in its row and in `Finished.failures`.
+    which 20 timed steps turn into iterations, once.  lend: "style" gives iccld's exchange of colours to all.  ConfigError, before anything
+    is computed, for what cannot be compared; a run that fails is told in its row and in `Finished.failures`.
     """
     require_experiment(config)
     chosen = _methods(methods)
+    if lend is not None:
+        config = _lent(config, lend)
     iterations = budget or sum(after_source(config).values())
     if not iterations and budget_seconds is None:
         raise ConfigError(f"recipe {config.recipe} trains nothing after source; name a budget: --budget ITERATIONS")
@@ -83,6 +94,16 @@ def _methods(names: Sequence[str] | None) -> list[str]:
     if len(set(names)) != len(names):
         raise ConfigError(f"--methods {','.join(names)} names a method twice")
     return list(names)
+
+
+def _lent(config: Config, lend: str) -> Config:
+    """The recipe in which every method exchanges colours as often as iccld does in it, unless it says how often itself."""
+    if lend not in LENT:
+        raise ConfigError(f"--lend {lend!r}: there is {', '.join(LENT)}")
+    if config.augmentation.style_probability is not None:
+        return config
+    own = method_settings(config if config.method == OURS else replace(config, method=OURS, settings={}))
+    return replace(config, augmentation=replace(config.augmentation, style_probability=own.style_probability))
 
 
 def _not_applicable(config: Config, methods: Sequence[str]) -> dict[str, str]:
@@ -129,7 +150,7 @@ def _document(
     for method, budget in budgets.items():
         runs = {seed: options.out / RUNS / run_name(method, seed) for seed in options.seeds}
         outcomes[method] = read_outcomes(runs, list(after_source(with_method(config, method, budget)))[-1])
-    seed = options.seeds[0]
+    seed, style = options.seeds[0], config.augmentation.style_probability
     shown = [Shown(method, own[seed].run, own[seed].stage) for method, own in outcomes.items() if seed in own]
     caption = f"Picture, truth, and predictions of seed {seed}, as in the paper's Figure 5."
     grid = write_grid(options.out / "figures" / "figure5.png", shown)
@@ -137,7 +158,7 @@ def _document(
     return Document(
         "table2",
         "Methods under one ruler",
-        [LEAD],
+        [LEAD] if not style else [LEAD, STYLE_LEAD.format(probability=style)],
         tables(outcomes, options.seeds, failures, not_applicable, options.block),
         {**provenance([one.run for own in outcomes.values() for one in own.values()]), **facts},
         READING,

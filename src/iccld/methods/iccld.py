@@ -19,7 +19,7 @@ from iccld.diffusion import DdimSampler, Diffusion, check_steps
 from iccld.errors import ConfigError
 from iccld.losses import confusion_to_uniform, cross_entropy, denoising_error, domain_cross_entropy, relative_gap
 from iccld.methods.common.average import Ema
-from iccld.methods.common.mixing import at_size, crop_pair, label_weight, mixed_view, plain_domains
+from iccld.methods.common.mixing import STYLE_SHARE, at_size, crop_source, crop_target, in_style, label_weight, mixed_view, plain_domains
 from iccld.methods.common.parts import Parts, adamw, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
 from iccld.methods.common.protocol import DiffusionMethod, Method, Schedule, Stage
@@ -37,9 +37,7 @@ from iccld.transforms import (
     blur,
     choose_classes,
     classmix,
-    exchange_amplitude,
     jitter,
-    match_moments,
     sensor_noise,
 )
 
@@ -54,8 +52,9 @@ class Settings:
     threshold: float = 0.968
     """Confidence a pseudo-label must reach to count in its image's weight (10; DACS, DAFormer)."""
     style_probability: float = 0.5
-    """Probability that a source image takes the colour moments of its target image, and, drawn apart, its Fourier amplitude."""
-    style_share: tuple[float, float] = (0.005, 0.02)
+    """Probability that a source image takes the colour moments of its target image, and, drawn apart, its Fourier amplitude.
+    `augmentation.style_probability`, where it is given, takes its place."""
+    style_share: tuple[float, float] = STYLE_SHARE
     """Range of the exchanged low-frequency square, over the image's shorter side."""
     prediction: str = "sample"
     """Step 2: what the denoiser predicts: "epsilon" (the paper) or "sample", the clean latent."""
@@ -111,12 +110,11 @@ def stages(parts: Parts, settings: Settings, optimisation: Mapping[str, Optimisa
 
 def _styled_pair(batch: DomainBatch, parts: Parts, settings: Settings, draw: Draw) -> tuple[LabelledCrop, Crop, Tensor]:
     """A random window of each picture, and the source's in random light and its target's colours: -> source, target, (B, 3, H, W)."""
-    views, probability = parts.views, settings.style_probability
-    source, target = crop_pair(batch, parts.crop, views, draw)
+    views = parts.views
+    probability = settings.style_probability if views.style_probability is None else views.style_probability
+    source, target = crop_source(batch, parts.crop, views, draw), crop_target(batch, parts.crop, views, draw)
     image = jitter(source.image, draw, probability=views.jitter, strength=views.jitter_strength, white_balance=views.white_balance)
-    image = match_moments(image, target.image, draw, probability=probability)
-    image = exchange_amplitude(image, target.image, draw, probability=probability, share=settings.style_share)
-    return source, target, image
+    return source, target, in_style(image, target.image, draw, probability=probability, share=settings.style_share)
 
 
 class Step1(SegmenterMethod[Settings]):

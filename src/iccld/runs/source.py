@@ -38,6 +38,7 @@ def source_key(config: Config, classes: Sequence[str]) -> str:
     for name in ("recipe", "name", "method", "settings", "runtime", "evaluation", "val", "source_checkpoint"):
         kept.pop(name)
     kept["network"].pop("conditioning", None)  # the source stage has no denoiser
+    kept["augmentation"].pop("style_probability", None)  # and lends no colours
     kept["stages"] = kept["stages"][SOURCE]
     kept["devices"] = config.runtime.devices
     kept["classes"] = list(classes)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from iccld.batch import DomainBatch
 from iccld.config.views import Views
-from iccld.methods.common.mixing import at_size, border_mask, label_weight, strong_view
+from iccld.methods.common.mixing import at_size, border_mask, crop_pair, crop_source, crop_target, label_weight, strong_view
 from iccld.transforms import Draw
 
 VIEWS = Views(jitter=0.8, mixed_jitter_strength=0.25, blur=0.0)
@@ -60,3 +61,47 @@ def test_resized_repeats_cells_and_keeps_the_type() -> None:
     label = at_size(torch.tensor([[[1, 2]]]), (2, 4))
     assert label.tolist() == [[[1, 1, 2, 2], [1, 1, 2, 2]]]
     assert label.dtype == torch.int64
+
+
+def a_batch() -> DomainBatch:
+    """Bright sources, dark targets."""
+    generator = torch.Generator().manual_seed(3)
+    source, target = torch.rand(2, 4, 3, 24, 32, generator=generator)
+    index = torch.arange(4)
+    return DomainBatch(
+        source_image=0.6 + 0.4 * source,
+        source_label=torch.zeros(4, 24, 32, dtype=torch.int64),
+        target_image=0.3 * target,
+        source_index=index,
+        target_index=index,
+    )
+
+
+def test_lent_sources_have_their_targets_colours() -> None:
+    batch = a_batch()
+    views = Views(style_probability=1.0)
+    source, target = crop_pair(batch, (16, 16), views, Draw(torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(source.image.mean((2, 3)), target.image.mean((2, 3)), atol=0.02, rtol=0)
+    torch.testing.assert_close(source.image.std((2, 3)), target.image.std((2, 3)), atol=0.02, rtol=0)
+    assert source.image.min() >= 0
+
+
+def test_colours_are_lent_with_their_probability() -> None:
+    batch, draw, lent = a_batch(), Draw(torch.Generator().manual_seed(0)), 0
+    for _ in range(250):
+        source, _ = crop_pair(batch, (16, 16), Views(style_probability=0.3, scale_min=1.0, scale_max=1.0), draw)
+        lent += int((source.image.mean((1, 2, 3)) < 0.5).sum())
+    # Moments and amplitude are drawn apart, and either darkens the picture.
+    expected = 1 - 0.7**2
+    assert lent / 1000 == pytest.approx(expected, abs=4 * (expected * (1 - expected) / 1000) ** 0.5)
+
+
+@pytest.mark.parametrize("probability", [None, 0.0])
+def test_unlent_crops_take_no_draw(probability: float | None) -> None:
+    """Seeded losses of earlier releases rest on it."""
+    batch = a_batch()
+    draws = [Draw(torch.Generator().manual_seed(0)) for _ in range(2)]
+    source, target = crop_pair(batch, (16, 16), Views(style_probability=probability), draws[0])
+    assert torch.equal(source.image, crop_source(batch, (16, 16), Views(), draws[1]).image)
+    assert torch.equal(target.image, crop_target(batch, (16, 16), Views(), draws[1]).image)
+    assert torch.equal(draws[0].uniform(1), draws[1].uniform(1))

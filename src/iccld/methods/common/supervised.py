@@ -9,7 +9,7 @@ from torch import Tensor
 from iccld.batch import DomainBatch
 from iccld.config.optimisation import Optimisation
 from iccld.losses import cross_entropy
-from iccld.methods.common.mixing import crop_source, source_view
+from iccld.methods.common.mixing import crop_pair, crop_source, source_view
 from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.protocol import Method, Stage
 from iccld.methods.common.segmenter_method import SegmenterMethod
@@ -25,13 +25,17 @@ class Supervised(SegmenterMethod[None]):
     def __init__(self, parts: Parts, optimisation: Optimisation, trained: Segmenter | None = None) -> None:
         """Train a fresh segmenter, or go on with one that is `trained`, at full resolution from the first step."""
         super().__init__(parts, None, optimisation, parts.make_segmenter() if trained is None else trained)
+        self.goes_on = trained is not None
         self.half_until = parts.views.half_resolution * optimisation.iterations if trained is None else 0.0
 
     def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from the source.  Loss in nats, ()."""
         views = self.parts.views
         # 1. A random window of each picture, in random light.
-        source = crop_source(batch, self.parts.crop, views, draw)
+        if self.goes_on and views.style_probability:  # the target's colours are lent to every method, to this one too
+            source, _ = crop_pair(batch, self.parts.crop, views, draw)
+        else:
+            source = crop_source(batch, self.parts.crop, views, draw)
         image, label = source.image, source.label
         if iteration < self.half_until:  # classes and layout are learnt as well from small pictures, four times faster
             image, label = halve(image, label)
