@@ -37,6 +37,7 @@ RECIPES = (
 WARM_UP, TIMED = 2, 5
 SAMPLED = "gta5_to_cityscapes_paper"
 PICTURE = (1024, 2048)
+GPU_TESTS = ("tests/training/test_method_resume.py", "tests/runs/test_accelerator.py")
 TINY = ["--size.crop", "64x64", "--size.source", "64x64", "--size.target", "64x64", "--batch_size", "2", "--evaluation.window", "whole"]
 TINY_NETWORK = {
     "ldm": ["--network.widths", "32,32,32,32"],
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--recipes", nargs="+", default=RECIPES)
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--skip", nargs="*", default=(), choices=("sampling", "tests", "compile"))
+    parser.add_argument("--skip", nargs="*", default=(), choices=("sampling", "compile", "tests"))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(given)
@@ -76,10 +77,10 @@ class Bench:
             self.item(lambda recipe=recipe: self.stages(recipe), 150, recipe)
         if "sampling" not in self.given.skip:
             self.item(self.sampling, 120, "sampling")
-        if "tests" not in self.given.skip:
-            self.item(self.tests, 120, "tests")
         if "compile" not in self.given.skip:
-            self.item(self.compiled, 150, "compile")
+            self.item(self.compiled, 120, "compile")
+        if "tests" not in self.given.skip:
+            self.item(self.tests, 600, "tests")
         print(self.table())
 
     def item(self, work: Callable[[], None], limit: float, name: str) -> None:
@@ -150,10 +151,19 @@ class Bench:
                 self.told["compile"].append({**told, "seconds": seconds, "peak_gib": peak})
 
     def tests(self) -> None:
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=max(10, self.ends - time.monotonic()))
-        closing = (done.stdout.strip().splitlines() or [""])[-1]
-        self.told["tests"] = {"exit": done.returncode, "closing": closing, "tail": done.stdout[-3000:]}
+        log = self.given.out / "pytest.txt"
+        command = [sys.executable, "-m", "pytest", "-v", "-m", "gpu", "--tb=short", "-p", "no:cacheprovider", *GPU_TESTS]
+        with log.open("w", encoding="utf-8") as file:
+            child = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+            try:
+                code: int | None = child.wait(max(10, self.ends - time.monotonic()))
+            except (TimeoutError, subprocess.TimeoutExpired):
+                child.kill()
+                code = None
+        told = log.read_text(encoding="utf-8", errors="replace")
+        counts = ", ".join(f"{told.count(f' {word} ')} {word.lower()}" for word in ("PASSED", "FAILED", "ERROR"))
+        closing = counts if code is not None else f"{counts} when the time was over"
+        self.told["tests"] = {"exit": code, "closing": closing, "tail": told[-3000:]}
 
     def table(self) -> str:
         card = self.told["machine"]
