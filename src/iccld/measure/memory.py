@@ -50,15 +50,25 @@ class StageMemory:
     gradients: int
     """The largest set of gradients that is there at once: an optimiser's is freed by its update."""
     activations: dict[str, int]
-    """By network: what its forward passes leave for one backward pass, outputs included; "rest": pictures, labels and losses."""
+    """By network: what its passes made and is there when a backward pass begins; "rest": pictures, labels, losses, averages' passes."""
     peak: int
     """The most at once.  Less than the sum where gradients come as activations go, more by what passes are making and recomputing."""
 
     def __str__(self) -> str:
         parts = {"parameters": self.parameters, "average": self.average, "optimiser": self.optimizer, "gradients": self.gradients}
-        parts |= {f"{name} activations": size for name, size in self.activations.items()}
+        parts |= {name if name == "rest" else f"{name} activations": size for name, size in self.activations.items()}
         told = ", ".join(f"{name} {size / 2**30:.2f}" for name, size in parts.items())
         return f"memory of stage {self.stage}: {self.peak / 2**30:.1f} GiB at its peak ({told})"
+
+
+@dataclass(frozen=True)
+class UnknownMemory:
+    """A stage whose step asks for the values of its tensors, which the meta device does not have."""
+
+    stage: str
+
+    def __str__(self) -> str:
+        return f"memory of stage {self.stage}: not known, its step depends on the values of its tensors"
 
 
 def takes_bf16(config: Config) -> bool:
@@ -66,24 +76,23 @@ def takes_bf16(config: Config) -> bool:
     return make_engine(config).precision == "bf16"
 
 
-def stage_memory(config: Config, bf16: bool = True) -> list[StageMemory]:
-    """Memory of each stage of `config` on one of its devices; without the stages whose step asks for the values of its tensors."""
+def stage_memory(config: Config, bf16: bool = True, device: str = "meta") -> list[StageMemory | UnknownMemory]:
+    """Memory of each stage of `config` on one of its devices.  On the device "cpu" the same is counted on real tensors, in fp32 only."""
     space = get_label_space(config.label_space)
-    with TemporaryDirectory() as folder, torch.device("meta"):
+    with TemporaryDirectory() as folder, torch.device(device):
         keep_architecture(config.network, Path(folder))
         parts = make_parts(config, space, run=Path(folder))
         stages = registered_method(config.method).stages(parts, method_settings(config), optimisations(config))
         if config.source_checkpoint is not None:
             stages = stages[1:]
         methods = [(stage, stage.make_method(None)) for stage in stages]
-    batch = DomainBatch(*(None if tensor is None else tensor.to("meta") for tensor in random_batch(config, space.num_classes)))  # type: ignore[arg-type]
-    found = (_step_memory(stage, method, batch, bf16) for stage, method in methods)
-    return [memory for memory in found if memory is not None]
+    batch = DomainBatch(*(None if tensor is None else tensor.to(device) for tensor in random_batch(config, space.num_classes)))  # type: ignore[arg-type]
+    return [_step_memory(stage, method, batch, bf16) for stage, method in methods]
 
 
-def _step_memory(stage: Stage, method: Method, batch: DomainBatch, bf16: bool) -> StageMemory | None:
-    """Memory of the stage's last step, which sees crops at full resolution; None where it asks for the values of a tensor."""
-    engine = _MetaEngine(LiveMemory())
+def _step_memory(stage: Stage, method: Method, batch: DomainBatch, bf16: bool) -> StageMemory | UnknownMemory:
+    """Memory of the stage's last step, which sees crops at full resolution."""
+    engine = _CountingEngine(LiveMemory(), batch.source_image.device)
     method.setup(engine)
     for name, part in _parts(method.networks()).items():
         engine.count(name, part)
@@ -91,7 +100,7 @@ def _step_memory(stage: Stage, method: Method, batch: DomainBatch, bf16: bool) -
         with engine.memory, CudaAutocast(bf16):
             method.step(batch, stage.iterations - 1, engine.draw(torch.Generator().manual_seed(0)))
     except NotImplementedError:  # what the meta device answers
-        return None
+        return UnknownMemory(stage.name)
     parameters, average = (_size(networks.values()) for networks in (method.networks(), method.ema_networks()))
     moments = sum(MOMENTS[type(optimizer)] * _bytes(_trained(optimizer)) for optimizer in method.optimizers().values())
     return StageMemory(
@@ -105,15 +114,15 @@ def _step_memory(stage: Stage, method: Method, batch: DomainBatch, bf16: bool) -
     )
 
 
-class _MetaEngine:
+class _CountingEngine:
     """The training engine as far as a step uses it: it updates nothing, but runs backward and counts what is there when it begins."""
 
-    device = torch.device("meta")
     rank = 0
     world_size = 1
 
-    def __init__(self, memory: LiveMemory) -> None:
+    def __init__(self, memory: LiveMemory, device: torch.device) -> None:
         self.memory = memory
+        self.device = device
         self.gradients = 0
         self.activations: dict[str, int] = {}
         self._optimizers: Mapping[str, torch.optim.Optimizer] = {}
@@ -138,18 +147,15 @@ class _MetaEngine:
         return nullcontext()
 
     def count(self, name: str, network: nn.Module) -> None:
-        """Count under this name, from now on, what the network's passes leave."""
-        depth = 0
+        """Count under this name, from now on, what the network's passes make."""
 
         def counted(run: Callable[..., Any]) -> Callable[..., Any]:
             def run_and_count(*arguments: Any, **options: Any) -> Any:
-                nonlocal depth
-                before, depth = self.memory.now, depth + 1
-                output = run(*arguments, **options)
-                depth -= 1
-                if depth == 0:  # a pass inside a pass is counted with it
-                    self.memory.kept[name] += self.memory.now - before
-                return output
+                outer, self.memory.maker = self.memory.maker, name
+                try:
+                    return run(*arguments, **options)
+                finally:
+                    self.memory.maker = outer
 
             return run_and_count
 
@@ -158,10 +164,10 @@ class _MetaEngine:
                 setattr(network, entrance, counted(getattr(network, entrance)))
 
     def _update(self, optimizer: str | torch.optim.Optimizer, loss: Tensor, *, retain_graph: bool = False) -> None:
-        kept = {name: size for name, size in self.memory.kept.items() if size}
-        kept["rest"] = self.memory.now - sum(kept.values())
-        self.memory.kept.clear()
-        self.activations |= {name: max(size, self.activations.get(name, 0)) for name, size in kept.items()}
+        sizes = self.memory.by_maker()
+        rest = sizes.pop("rest", 0)
+        for name, size in [*sizes.items(), ("rest", rest)]:
+            self.activations[name] = max(size, self.activations.pop(name, 0))
         parameters = _trained(self._optimizers[optimizer] if isinstance(optimizer, str) else optimizer)
         backward(loss, parameters, retain_graph)
         self.gradients = max(self.gradients, _bytes(p.grad for p in parameters if p.grad is not None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,11 +31,19 @@ class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.live: dict[int, int] = {}
+        self.live: dict[int, tuple[int, str]] = {}
+        """Bytes and maker of each living storage."""
         self.now = 0
         self.peak = 0
-        self.kept: dict[str, int] = defaultdict(int)
-        """Bytes by name, for whoever counts what a part of a step leaves behind."""
+        self.maker = "rest"
+        """Under whose name the bytes made from now on are counted."""
+
+    def by_maker(self) -> dict[str, int]:
+        """What lives now, by who made it."""
+        sizes: Counter[str] = Counter()
+        for size, maker in self.live.values():
+            sizes[maker] += size
+        return dict(sizes)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         if function is torch.ops.aten.bincount.default and args[0].device.type == "meta":  # its length depends on values, but for ours
@@ -51,13 +59,13 @@ class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _add(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata
         if key not in self.live:
-            self.live[key] = storage.nbytes()
+            self.live[key] = storage.nbytes(), self.maker
             self.now += storage.nbytes()
             self.peak = max(self.peak, self.now)
             weakref.finalize(storage, self._drop, key)
 
     def _drop(self, key: int) -> None:
-        self.now -= self.live.pop(key)
+        self.now -= self.live.pop(key)[0]
 
 
 class CudaAutocast(TorchFunctionMode):
@@ -87,7 +95,7 @@ class CudaAutocast(TorchFunctionMode):
         if torch.is_autocast_enabled("cpu") and (name in IN_BF16 or name in IN_FP32):
             dtype = torch.bfloat16 if name in IN_BF16 else torch.float32
             args, kwargs = tree_map(lambda x: _cast(x, dtype), (args, kwargs))
-        if name == "scaled_dot_product_attention":
+        if name == "scaled_dot_product_attention" and args[0].device.type == "meta":
             return _efficient_attention(*args, **kwargs)
         return function(*args, **kwargs)
 
