@@ -124,7 +124,7 @@ def test_absorbed_twice_is_an_error() -> None:
 
 
 def test_target_finer_than_source_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="finer"):
+    with pytest.raises(ConfigError, match=r"has sidewalk, wall, .*, but no class of the data becomes that"):
         CITYSCAPES19.absorption(CAMVID11.names)
     typo = space("t", LabelClass("green", (0, 0, 0), ("vegitation",)))
     with pytest.raises(ConfigError, match="did you mean 'vegetation'"):
@@ -197,3 +197,48 @@ def test_distinct_colors_differ() -> None:
 def test_labels_and_data_leave_torch_unimported() -> None:
     code = "import sys, iccld.labels, iccld.data, iccld.data.check, iccld.data.rare_class; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_fault_54_one_class_is_refused_with_the_rest_to_add(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text("classes: [{name: road}]")
+    with pytest.raises(ConfigError, match=r"'road' is the only class, .* \{name: other, absorbs: rest\}"):
+        get_label_space(tmp_path / "one.yaml")
+
+
+def test_rest_takes_every_class_that_nobody_else_absorbs(tmp_path: Path) -> None:
+    (tmp_path / "two.yaml").write_text("classes: [{name: other, absorbs: rest}, {name: road, absorbs: [sidewalk]}]")
+    table, unabsorbed = get_label_space(tmp_path / "two.yaml").absorption(CITYSCAPES19.names)
+    assert unabsorbed == []
+    assert table[:19].tolist() == [1, 1, *[0] * 17]
+    assert table[255] == 255
+    (tmp_path / "both.yaml").write_text("classes: [{name: a, absorbs: rest}, {name: b, absorbs: rest}]")
+    with pytest.raises(ConfigError, match="two classes absorb the rest"):
+        get_label_space(tmp_path / "both.yaml")
+
+
+def test_rest_of_nothing_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="has other, but no class of the data becomes that"):
+        space("t", LabelClass("road", (0, 0, 0)), LabelClass("other", (1, 1, 1), takes_rest=True)).absorption(["road"])
+
+
+def test_names_compare_without_case_and_separators() -> None:
+    wanted = space("t", LabelClass("Traffic_Light", (0, 0, 0)), LabelClass("sky", (1, 1, 1), ("ROAD",)))
+    table, unabsorbed = wanted.absorption(["traffic light", "Sky", "road"])
+    assert table[:3].tolist() == [0, 1, 1]
+    assert unabsorbed == []
+
+
+def test_hints_survive_several_mismatches() -> None:
+    wanted = space("t", *(LabelClass(name, (0, 0, 0)) for name in ("skyy", "rode", "vehicles", "tree")))
+    with pytest.raises(ConfigError) as caught:
+        wanted.absorption(["sky", "road", "vehicle", "pole"])
+    for name, near in (("skyy", "sky"), ("rode", "road"), ("vehicles", "vehicle")):
+        assert f"'{name}' (did you mean '{near}'?)" in str(caught.value)
+
+
+def test_classes_that_are_not_labelled_become_ignored_and_leave_classes_empty() -> None:
+    wanted = space("t", LabelClass("road", (0, 0, 0)), LabelClass("car", (1, 1, 1)), LabelClass("rest", (2, 2, 2), takes_rest=True))
+    table, _ = wanted.absorption(["background", "road", "car"], labelled=["road", "car"])
+    assert table[:3].tolist() == [255, 0, 1]
+    with pytest.raises(ConfigError, match="no class of the data becomes that"):
+        space("t", LabelClass("sky", (0, 0, 0))).absorption(["road"], labelled=["road"])

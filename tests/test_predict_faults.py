@@ -22,8 +22,9 @@ from iccld.cli import predict as command
 from iccld.errors import DataError
 from iccld.labels import LabelClass, LabelSpace
 from iccld.predict import index, predict_paths
-from iccld.predict.names import OUTPUTS, output_files
+from iccld.predict.names import USUAL, output_files
 from iccld.predictor import Predictor
+from iccld.runs import Standing
 
 SPACE = LabelSpace("three", (LabelClass("red", (255, 0, 0)), LabelClass("green", (0, 255, 0)), LabelClass("blue", (0, 0, 255))))
 KILLS = 20 if os.environ.get("FAULTS") == "full" else 1
@@ -123,7 +124,7 @@ def test_fault_35_random_trees_map_one_to_one(tmp_path: Path, seed: int) -> None
     assert sorted(report.done) == sorted(pictures)
     entries = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]
     assert set(entries) == {str(path) for path in pictures}
-    for folder in OUTPUTS:
+    for folder in USUAL:
         files = [entry["outputs"][folder] for entry in entries.values()]
         assert len({file.casefold() for file in files}) == len(pictures)
         assert all((tmp_path / "out" / file).is_file() for file in files)
@@ -201,8 +202,8 @@ def test_fault_25_command_tells_each_failure_sums_up_and_exits_3(tmp_path: Path,
     (run / "config.yaml").touch()
     (run / "checkpoints" / "source" / "00000001" / "manifest.json").touch()
 
-    def ready(arguments: Namespace) -> Predictor:
-        return make()
+    def ready(arguments: Namespace) -> tuple[Predictor, Standing]:
+        return make(), Standing("source", 1, 1, "ema", True, (0, 65535))
 
     monkeypatch.setattr(command, "open_predictor", ready)
     monkeypatch.setattr(command, "weights_identity", lambda run: "weights")

@@ -25,7 +25,7 @@ def train(config: Config, estimates: bool = True) -> Path:
     """
     refuse_unusable(config)
     run = Path(config.runtime.out) / config.name
-    if config.runtime.resume == "none" and run.is_dir() and any(run.iterdir()):
+    if config.runtime.resume == "none" and (run / "config.yaml").exists():
         raise ConfigError(f"run {run} exists; go on with --resume auto, or choose another --name")
     refuse_unwritable(run)
     from iccld.doctor import require_matching_torchvision
@@ -49,11 +49,16 @@ def refuse_unusable(config: Config) -> None:
     check_method(config)
     require_data(config)
     space = get_label_space(config.label_space)
-    from iccld.data import open_dataset
+    from iccld.assembly.domains import open_domain
 
-    for domain, labels in ((config.source, True), (config.target, False), (config.val, True)):
-        if domain.path is not None:
-            open_dataset(domain.path, domain.format, domain.split, space, domain.classes, labels=labels)
+    for name, domain in (("source", config.source), ("target", config.target), ("val", config.val)):
+        if domain.path is None:
+            continue
+        dataset = open_domain(domain, space, labels=name != "target", usual_split="val" if name == "val" else "train")
+        holdout = config.source.holdout if name == "source" else 0
+        if dataset is not None and holdout >= len(dataset):
+            remedy = f"leave some to train on, e.g. {len(dataset) // 5}"
+            raise ConfigError(f"source.holdout is {holdout} of {len(dataset)} pictures; {remedy}")
     if config.source_checkpoint is not None and not Path(config.source_checkpoint).is_dir():
         raise CheckpointError(f"{config.source_checkpoint} is no folder; source_checkpoint takes a run or a checkpoint of its stage source")
 

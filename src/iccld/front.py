@@ -70,8 +70,9 @@ class Model:
     run: its folder.  names: the classes.  predictor: the network with everything that belongs to it, for what is not here.
     """
 
-    def __init__(self, run: Path, predictor: Predictor) -> None:
+    def __init__(self, run: Path, predictor: Predictor, wide: tuple[int, int] = (0, 65535)) -> None:
         self.run = run
+        self.wide = wide  # the values of 16-bit pictures that become black and white, as the run has stored them
         self.predictor = predictor
         self.names = predictor.label_space.names
 
@@ -99,7 +100,7 @@ class Model:
         from iccld.evaluation.evaluate import device_of, evaluation_mode
         from iccld.predict.memory import certain_pictures
 
-        image = _pixels(picture)  # (H, W, 3)
+        image = _pixels(picture, self.wide)  # (H, W, 3)
         batch = torch.from_numpy(image).permute(2, 0, 1)[None].to(device_of(self.predictor))  # (1, 3, H, W)
         with evaluation_mode(self.predictor), torch.inference_mode():
             labels, certainty = certain_pictures(self.predictor, batch)  # (1, H, W) each
@@ -170,9 +171,10 @@ def load(
 
     require_matching_torchvision()
     from iccld.assembly.scoring import Asked
-    from iccld.runs import load_predictor
+    from iccld.runs import load_with_standing
 
-    return Model(path, load_predictor(path, stage, weights, device=device, asked=Asked(precision=precision)))
+    predictor, standing = load_with_standing(path, stage, weights, device=device, asked=Asked(precision=precision))
+    return Model(path, predictor, standing.wide)
 
 
 def adapt(
@@ -216,14 +218,14 @@ def _words(key: str, value: Any) -> list[str]:
         raise ConfigError(f"{key} is a {type(value).__name__}; use a number, a text, a list, None, or a mapping of settings") from None
 
 
-def _pixels(picture: Picture) -> npt.NDArray[np.uint8]:
+def _pixels(picture: Picture, wide: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB, upright, whatever the picture came as; DataError in one line."""
     from iccld.data.images import image_pixels, read_image
 
     if isinstance(picture, str | os.PathLike):
-        return read_image(Path(picture))
+        return read_image(Path(picture), wide)
     if isinstance(picture, Image.Image):
-        return image_pixels(picture)
+        return image_pixels(picture, wide)
     if not isinstance(picture, np.ndarray):
         raise DataError(f"a picture is a path, a PIL image or a (H, W, 3) uint8 array, not a {type(picture).__name__}")
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:

@@ -22,7 +22,15 @@ IGNORE = 255
 UNKNOWN = 254  # sentinel inside lookup tables: a raw id that the dataset does not define
 MAX_CLASSES = 254
 
+HINTS = 3
+"""Near names that one error suggests at most."""
+
 UInt8Array = npt.NDArray[np.uint8]
+
+
+def alike(name: str) -> str:
+    """The form in which names of classes compare: `Traffic_Light` and `traffic light` are the same."""
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,8 @@ class LabelClass:
     name: str
     color: tuple[int, int, int]
     absorbs: tuple[str, ...] = ()
+    takes_rest: bool = False
+    """Whether it takes in every class that no other class takes in: `absorbs: rest`."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,8 @@ class LabelSpace:
         doubled = sorted({name for name in self.names if self.names.count(name) > 1})
         if doubled:
             raise ConfigError(f"label space '{self.name}' names a class twice: {', '.join(doubled)}")
+        if sum(label_class.takes_rest for label_class in self.classes) > 1:
+            raise ConfigError(f"label space '{self.name}': two classes absorb the rest; let one of them have it")
         for label_class in self.classes:
             color: Sequence[int] = label_class.color
             if len(color) != 3 or not all(0 <= value <= 255 for value in color):
@@ -67,32 +79,49 @@ class LabelSpace:
         """(K, 3) uint8 RGB, by train id."""
         return np.array([label_class.color for label_class in self.classes], dtype=np.uint8)
 
-    def absorption(self, finer_names: Sequence[str]) -> tuple[UInt8Array, list[str]]:
+    def absorption(self, finer_names: Sequence[str], labelled: Sequence[str] | None = None) -> tuple[UInt8Array, list[str]]:
         """Match the classes of a finer space by name -> ((256,) uint8 finer train id -> train id here, names that nobody absorbs).
 
-        A class takes in the finer class of its own name and those it lists.  What nobody absorbs becomes IGNORE, and so does IGNORE.
-        ConfigError when two classes claim one finer class, or when a class here receives none (this space is the finer one).
+        A class takes in the finer class of its own name and those it lists; one that absorbs the rest, all that are left.  Names compare
+        without case, '_' and '-'.  What nobody absorbs becomes IGNORE, and so does IGNORE.
+        labelled: the finer classes that are labelled wherever they occur; the others become IGNORE, and classes here may stay empty.
+        ConfigError when two classes claim one finer class, or when a class here receives none (the data do not tell it apart).
         """
+        offered = {name: alike(name) for name in finer_names if labelled is None or name in labelled}
         owner: dict[str, int] = {}
         for train_id, label_class in enumerate(self.classes):
-            for name in dict.fromkeys((label_class.name, *label_class.absorbs)):
-                if name not in finer_names:
+            claims = {alike(name) for name in (label_class.name, *label_class.absorbs)}
+            exact = {label_class.name, *label_class.absorbs}
+            for name, folded in offered.items():
+                if folded not in claims or (name not in exact and any(other in exact for other in offered if offered[other] == folded)):
                     continue
                 if name in owner:
                     both = f"'{self.names[owner[name]]}' and '{label_class.name}'"
                     raise ConfigError(f"label space '{self.name}': class '{name}' is absorbed twice, by {both}; let one of them have it")
                 owner[name] = train_id
+        rest = next((train_id for train_id, label_class in enumerate(self.classes) if label_class.takes_rest), None)
+        if rest is not None:
+            owner = {name: owner.get(name, rest) for name in offered}
         empty = [name for train_id, name in enumerate(self.names) if train_id not in owner.values()]
-        if empty:
-            unclaimed = [name for name in finer_names if name not in owner]
-            raise ConfigError(
-                f"label space '{self.name}' is finer than the data's classes ({_shortened(finer_names)}): nothing there becomes "
-                f"{_shortened(empty)}{_hint(self._claims(empty), unclaimed) if len(empty) < 3 else ''}; choose a coarser label space"
-            )
+        if empty and (labelled is None or not owner):
+            raise ConfigError(self._words_for_empty(empty, list(offered), [name for name in offered if name not in owner]))
         table = np.full(256, IGNORE, dtype=np.uint8)
         for finer_id, name in enumerate(finer_names):
             table[finer_id] = owner.get(name, IGNORE)
         return table, [name for name in finer_names if name not in owner]
+
+    def _words_for_empty(self, empty: Sequence[str], offered: Sequence[str], unclaimed: Sequence[str]) -> str:
+        """What is missing, what there is, and the nearest name for each class that stays empty."""
+        hints = []
+        for name in empty:
+            near = _hint(self._claims([name]), unclaimed)
+            if near:
+                hints.append(f"'{name}'{near}")
+        hinted = f"; {', '.join(hints[:HINTS])}" if hints else ""
+        return (
+            f"label space '{self.name}' has {_shortened(empty)}, but no class of the data becomes that; the data have "
+            f"{_shortened(offered)}{hinted}; leave it out of the label space, or let it absorb one of theirs (absorbs: [NAME])"
+        )
 
     def _claims(self, names: Sequence[str]) -> list[str]:
         return [claim for c in self.classes if c.name in names for claim in (c.name, *c.absorbs)]
@@ -229,9 +258,9 @@ LABEL_SPACES: dict[str, LabelSpace] = {space.name: space for space in (CITYSCAPE
 
 
 def get_label_space(name_or_path: str | Path) -> LabelSpace:
-    """A shipped label space by name, or a user's from YAML `{name, classes: [{name, color, absorbs: [finer names]}]}`.
+    """A shipped label space by name, or a user's from YAML `{name, classes: [{name, color, absorbs: [finer names] | rest}]}`.
 
-    `color` and `absorbs` may be left out.  ConfigError for an unknown name (the nearest is suggested) or an unusable file.
+    `color` and `absorbs` may be left out.  ConfigError for an unknown name (the nearest is suggested), an unusable file, or a single class.
     """
     text = str(name_or_path)
     if text in LABEL_SPACES:
@@ -244,7 +273,14 @@ def get_label_space(name_or_path: str | Path) -> LabelSpace:
     entries = content.get("classes")
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{path}: 'classes' must be a list of {{name, color, absorbs}}")
-    return LabelSpace(str(content.get("name", path.stem)), tuple(_read_class(entry, i, path) for i, entry in enumerate(entries)))
+    space = LabelSpace(str(content.get("name", path.stem)), tuple(_read_class(entry, i, path) for i, entry in enumerate(entries)))
+    if space.num_classes == 1:
+        only = space.names[0]
+        raise ConfigError(
+            f"{path}: '{only}' is the only class, so every answer would be right (100 mIoU and nothing learned); add the rest of the "
+            f"data's classes as a second one: - {{name: other, absorbs: rest}}"
+        )
+    return space
 
 
 def _read_class(entry: object, position: int, path: Path) -> LabelClass:
@@ -253,8 +289,10 @@ def _read_class(entry: object, position: int, path: Path) -> LabelClass:
     where = f"{path}: class '{entry['name']}'"
     refuse_unknown_keys(entry, ("name", "color", "absorbs"), where)
     absorbs = entry.get("absorbs") or []
+    if absorbs == "rest":
+        return LabelClass(entry["name"], read_color(entry.get("color"), position, where), takes_rest=True)
     if not isinstance(absorbs, list) or not all(isinstance(name, str) for name in absorbs):
-        raise ConfigError(f"{where}: 'absorbs' must be a list of class names")
+        raise ConfigError(f"{where}: 'absorbs' must be a list of class names, or the word rest")
     return LabelClass(entry["name"], read_color(entry.get("color"), position, where), tuple(absorbs))
 
 
@@ -314,10 +352,11 @@ def refuse_unknown_keys(content: Mapping[Any, object], allowed: Sequence[str], w
 
 def _hint(names: Iterable[str], candidates: Iterable[str]) -> str:
     pool = list(candidates)
+    folded = {alike(each): each for each in pool}
     for name in names:
-        near = difflib.get_close_matches(name, [c for c in pool if c != name], n=1)
+        near = difflib.get_close_matches(alike(name), [each for each in folded if folded[each] != name], n=1)
         if near:
-            return f" (did you mean '{near[0]}'?)"
+            return f" (did you mean '{folded[near[0]]}'?)"
     return ""
 
 

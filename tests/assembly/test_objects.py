@@ -14,7 +14,8 @@ import torch
 import yaml
 
 from iccld.assembly.chosen import method_settings
-from iccld.assembly.objects import class_weights, domain_path, make_parts, open_data, optimisations, pair_dataset
+from iccld.assembly.domains import domain_path
+from iccld.assembly.objects import class_weights, make_parts, open_data, optimisations, pair_dataset
 from iccld.config import Config, DomainConfig, GenerateConfig, load_config
 from iccld.data import FileDataset
 from iccld.errors import CheckpointError, ConfigError

@@ -177,3 +177,9 @@ def test_predictions_of_another_size(capsys, folder, tmp_path):
     code, line = refused(capsys, "evaluate", "--predictions", masks, "--data", folder, "--label_space", space, "--quiet")
     assert code == 3
     assert "0.png" in line
+
+
+def test_no_recipe_lists_the_three_that_matter_first(capsys):
+    code, line = refused(capsys, "adapt")
+    assert code == 2
+    assert line.startswith("error: name a recipe: --recipe demo or --recipe own_to_own or --recipe gta5_to_cityscapes (")

@@ -237,3 +237,16 @@ def test_missing_data_is_named():
 def test_stray_words_and_missing_values_are_refused():
     assert "unexpected argument 'loud'" in refusal("loud")
     assert "no value" in refusal("--seed")
+
+
+def test_fault_51_a_section_val_without_split_means_val(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text("val: {path: somewhere}\n")
+    assert load_config(file).val.split == "val"
+    assert load_config(file, ["--val.split", "train"]).val.split == "train"
+
+
+def test_one_number_is_a_list_of_one_and_paths_with_commas_stay(tmp_path):
+    assert load_config("demo", ["--evaluation.compare_steps", "1"]).evaluation.compare_steps == (1,)
+    assert load_config("demo", ["--evaluation.compare_steps=1,50"]).evaluation.compare_steps == (1, 50)
+    assert load_config("gta5_to_cityscapes", ["--source.path", "a,b"]).source.path == "a,b"

@@ -133,5 +133,5 @@ def test_unknown_format_and_misplaced_classes_file(tmp_path: Path) -> None:
 
 def test_finer_label_space_is_refused(tmp_path: Path) -> None:
     finer = LabelSpace("finer", (*CITYSCAPES19.classes, LabelClass("lane marking", (1, 1, 1))))
-    with pytest.raises(ConfigError, match="nothing there becomes lane marking"):
+    with pytest.raises(ConfigError, match="has lane marking, but no class of the data becomes that"):
         open_dataset(write_gta5(tmp_path, [[[7]]]), label_space=finer)

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iccld.data import images, open_dataset
-from iccld.data.images import find_files, read_depth, read_image, read_palette_indices, read_png_u16
+from iccld.data import finding, images, open_dataset
+from iccld.data.finding import find_files
+from iccld.data.images import read_depth, read_image, read_palette_indices, read_png_u16
 from iccld.data.jpeg import count_scans
 from iccld.errors import DataError
 from iccld.labels import LabelClass, LabelSpace
@@ -412,8 +413,8 @@ def test_fault_35_folder_that_cannot_be_listed_is_no_empty_folder(tmp_path: Path
 
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(DataError, match="locked: cannot be listed: Permission denied"):
-        find_files(tmp_path, images.IMAGE_SUFFIXES)
-    assert find_files(tmp_path / "missing", images.IMAGE_SUFFIXES) == []
+        find_files(tmp_path, finding.IMAGE_SUFFIXES)
+    assert find_files(tmp_path / "missing", finding.IMAGE_SUFFIXES) == []
 
 
 # --- faults 26 to 29: pairs and ids -------------------------------------------------------------------------------------------

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from PIL import Image
 
-from iccld.data import images
-from iccld.data.images import find_files, read_depth, read_image, read_palette_indices, read_png_u16, relative_name
+from iccld.data import finding
+from iccld.data.finding import find_files, relative_name
+from iccld.data.images import read_depth, read_image, read_palette_indices, read_png_u16
 from iccld.errors import DataError
 
 tmp_path_is_shared = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
@@ -235,7 +236,7 @@ def test_fault_35_find_files_follows_links_but_no_loops(tmp_path: Path) -> None:
     for name in ("a b/x.PNG", "y.jpg", ".hidden.png", "notes.txt"):
         (tmp_path / name).touch()
     (tmp_path / "a b" / "loop").symlink_to(tmp_path)
-    found = find_files(tmp_path, images.IMAGE_SUFFIXES)
+    found = find_files(tmp_path, finding.IMAGE_SUFFIXES)
     assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a b/x.PNG", "y.jpg"]
 
 

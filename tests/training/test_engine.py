@@ -145,3 +145,13 @@ def test_started_process_refuses_an_answer_that_would_fill_its_pipe() -> None:
     assert ranks.small(Path("runs/first")) == Path("runs/first")
     with pytest.raises(ValueError, match=r"answers with 5\d,\d\d\d bytes"):
         ranks.small(list(range(20_000)))
+
+
+def test_refusing_several_devices_prints_no_line_of_torch() -> None:
+    """What torch.multiprocessing says when it ends the other ranks is at the level of a warning."""
+    import logging
+
+    Engine(accelerator="cpu", precision="fp32", devices=2, start="spawn")
+    logger = logging.getLogger("torch.multiprocessing.spawn")
+    assert not logger.isEnabledFor(logging.WARNING)
+    assert logger.isEnabledFor(logging.ERROR)

@@ -61,3 +61,13 @@ def test_fault_19_memory_of_a_collapse_survives_a_resume() -> None:
     assert len(after.due_warnings(few, 60, 100)) == 1
     after.load_state_dict(after.state_dict())
     assert after.due_warnings(few, 100, 200) == []
+
+
+def test_fault_19_a_class_that_fills_the_source_may_fill_the_target() -> None:
+    rare = {"pseudo_label_share": 0.6, "pseudo_label_histogram": [0.9987, 0.0013]}
+    shares = [0.9987, 0.0013]
+    watch = PseudoLabelWatch(400, shares)
+    assert [text for end in range(10, 401, 10) for text in watch.due_warnings(rare, end - 10, end)] == []
+    lost = {"pseudo_label_share": 0.6, "pseudo_label_histogram": [0.9999, 0.0001]}
+    watch = PseudoLabelWatch(400, shares)
+    assert len([text for end in range(10, 401, 10) for text in watch.due_warnings(lost, end - 10, end)]) == 1

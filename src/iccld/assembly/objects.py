@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from iccld.assembly.chosen import registered_method
+from iccld.assembly.domains import held_out, open_domain
 from iccld.assembly.networks import build_networks
 from iccld.config import Config, DomainConfig, Optimisation, parse_size
-from iccld.data import FileDataset, open_dataset
-from iccld.data.check import cache_folder, class_statistics
+from iccld.data import FileDataset
+from iccld.data.check import class_statistics
+from iccld.data.joined import JoinedDataset
 from iccld.data.pairs import PairDataset
 from iccld.data.rare_class import rare_class_sampler
+from iccld.data.wide import Range, chosen_range, narrow_warning
 from iccld.errors import ConfigError, UnmetNeedError
 from iccld.labels import LabelSpace, get_label_space
 from iccld.methods.common.parts import Parts
@@ -40,49 +40,47 @@ class Data:
     label_space: LabelSpace
 
 
-def domain_path(domain: DomainConfig) -> Path | None:
-    """The folder to read; generated scenes are drawn into the cache first, once."""
-    if domain.path is not None:
-        return Path(domain.path)
-    scenes = domain.generate
-    if scenes.num == 0:
-        return None
-    from iccld.city import VERSION, generate
+def open_data(config: Config, ranges: Mapping[str, Range] | None = None, tells: bool = True) -> Data:
+    """Open (and where asked, draw) the domains.  What a reader noticed is said once.
 
-    settings = {**dataclasses.asdict(scenes), "split": domain.split, "version": VERSION}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-    out = cache_folder() / "scenes" / f"{scenes.world}-{scenes.layout}-{scenes.num}-{digest}"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    return generate(scenes.world, scenes.layout, scenes.num, parse_size(scenes.size), scenes.seed, out, split=domain.split)
-
-
-def open_data(config: Config) -> Data:
-    """Open (and where asked, draw) the domains.  What a reader noticed is said once."""
+    ranges: of 16-bit pictures, by domain, as an earlier start of the run found them; otherwise they are taken from the data.
+    """
     space = get_label_space(config.label_space)
+    if config.val.scaling != "full":
+        raise ConfigError(f"val.scaling is {config.val.scaling}, but val is read as the target is; set target.scaling")
 
     def opened(domain: DomainConfig, labels: bool) -> FileDataset | None:
-        path = domain_path(domain)
-        if path is None:
+        dataset = open_domain(domain, space, labels, "val" if domain is config.val else "train")
+        if dataset is None:
             return None
-        form = domain.format if domain.path is not None else domain.generate.layout
-        dataset = open_dataset(path, form, domain.split, space, domain.classes, labels=labels)
-        for note in dataset.notes:
+        for note in dataset.notes if tells else ():
             say(note)
         return dataset
 
     source, target = opened(config.source, True), opened(config.target, False)
     if source is None or target is None:
         raise ConfigError("source and target both need a path (or generate.num scenes)")
+    ranges = ranges or {
+        "source": chosen_range(config.source.scaling, source.image_paths),
+        "target": chosen_range(config.target.scaling, target.image_paths),
+    }
+    source, target = replace(source, wide=ranges["source"]), replace(target, wide=ranges["target"])
+    for name, dataset in (("source", source), ("target", target)):
+        if tells and (narrow := narrow_warning(dataset.image_paths, dataset.wide, f"{name} pictures")):
+            say(narrow)
+    val = opened(config.val, True)
+    val = None if val is None else replace(val, wide=ranges["target"])
     holdout = config.source.holdout
     source_val = None
     if holdout:
         if holdout >= len(source):
-            raise ConfigError(f"source.holdout is {holdout} of {len(source)} pictures; leave some to train on")
-        source_val = source.subset(range(len(source) - holdout, len(source)))
-        source = source.subset(range(len(source) - holdout))
+            raise ConfigError(f"source.holdout is {holdout} of {len(source)} pictures; leave some to train on, e.g. {len(source) // 5}")
+        held = held_out(source, holdout)
+        source_val = source.subset(sorted(held))
+        source = source.subset([index for index in range(len(source)) if index not in held])
     if "depth" in registered_method(config.method).needs:
         _require_depth(config.method, {"source": source, "target": target})
-    return Data(source, target, opened(config.val, True), source_val, space)
+    return Data(source, target, val, source_val, space)
 
 
 def unmet_need(config: Config) -> str | None:
@@ -116,7 +114,7 @@ def optimisations(config: Config) -> Mapping[str, Optimisation]:
     if shares and not any(stage.iterations for stage in own.values()):
         others = [stage for name, stage in given.items() if name != "source" and stage.iterations]
         budget = sum(stage.iterations for stage in others)
-        own = {name: dataclasses.replace((others or [own[name]])[0], iterations=round(share * budget)) for name, share in shares.items()}
+        own = {name: replace((others or [own[name]])[0], iterations=round(share * budget)) for name, share in shares.items()}
     return {"source": given["source"], **own}
 
 
@@ -164,6 +162,8 @@ def pair_dataset(config: Config, data: Data, rank: int = 0, world_size: int = 1,
     if config.sampling.rare_class:
         counts = class_statistics(data.source)
         rare = rare_class_sampler(counts, config.sampling.temperature, min_share=config.sampling.min_share)
+        if isinstance(data.source, JoinedDataset) and data.source.weights:
+            rare = replace(rare, weights=data.source.picture_weights())
     return PairDataset(
         data.source,
         data.target,
@@ -177,4 +177,5 @@ def pair_dataset(config: Config, data: Data, rank: int = 0, world_size: int = 1,
         world_size=world_size,
         cache_bytes=cache_bytes,
         with_depth="depth" in registered_method(config.method).needs,
+        skip_errors=config.runtime.data_errors == "skip",
     )

@@ -9,6 +9,7 @@ from iccld.cli.output import print_error
 from iccld.errors import DataError
 from iccld.files import write_json
 from iccld.labels import CITYSCAPES19, LabelClass, LabelSpace, distinct_color, get_label_space
+from iccld.progress import say
 
 if TYPE_CHECKING:
     from iccld.data.check import CheckReport
@@ -36,12 +37,22 @@ def check(arguments: Namespace, _: list[str]) -> int:
     """Read every file once; exit 3 when there is any problem."""
     from iccld.data import open_dataset
     from iccld.data.check import check_dataset
+    from iccld.data.layouts import recognise
 
     if not arguments.data.is_dir():
         raise DataError(f"{arguments.data} is no folder; --data takes the folder of a dataset")
     # Unpaired files are problems among others here, not the end.
+    layout = recognise(arguments.data) if arguments.format == "auto" else None
+    if layout is not None:
+        say(f"{arguments.data}: laid out as {layout.title}")
     dataset = open_dataset(
-        arguments.data, arguments.format, arguments.split or "train", _label_space(arguments), arguments.classes, strict=False
+        arguments.data,
+        arguments.format,
+        arguments.split or "train",
+        _label_space(arguments),
+        arguments.classes,
+        strict=False,
+        is_asked=arguments.split is not None,
     )
     report = check_dataset(dataset, arguments.workers)
     if arguments.json is not None:
@@ -74,7 +85,8 @@ def _print(report: CheckReport) -> None:
     console = Console()
     sizes = list(found["sizes"].items())
     listed = ", ".join(f"{size} ({count})" for size, count in sizes[:5]) + (f" and {len(sizes) - 5} more" if len(sizes) > 5 else "")
-    console.print(f"{report.root}: {report.format}, {report.num_images} pictures, {report.num_labelled} with labels", markup=False)
+    layout = f"{report.format} ({report.layout})" if report.layout else report.format
+    console.print(f"{report.root}: {layout}, {report.num_images} pictures, {report.num_labelled} with labels", markup=False)
     console.print(f"sizes (width x height): {listed or 'none readable'}", markup=False)
     if found["classes"]:
         table = Table(title=f"classes of {found['label_space']}")

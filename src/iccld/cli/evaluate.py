@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iccld.cli.run_folder import open_predictor, refuse_other_than_run
 from iccld.config import read_config
-from iccld.errors import ConfigError, DataError
+from iccld.errors import ConfigError, DataError, nearest
 from iccld.files import read_json, write_json
-from iccld.labels import LabelSpace, get_label_space
+from iccld.labels import LabelSpace, alike, get_label_space
+from iccld.progress import say
 
 if TYPE_CHECKING:
-    from iccld.data import Dataset
+    from iccld.data import FileDataset
     from iccld.evaluation import Confusion
     from iccld.predictor import Predictor
 
@@ -38,12 +40,10 @@ def _score_run(arguments: Namespace) -> dict[str, Any]:
     _refuse_missing(arguments.data)
     if arguments.label_space is not None:
         get_label_space(arguments.label_space)
-    predictor = open_predictor(arguments)
-    confusion, label_space = _confusion_in(arguments, predictor)
-    summary = read_json(run / "summary.json")
-    stage = arguments.stage or (summary.get("headline") or {}).get("stage")
-    trained = (summary.get("stages") or {}).get(stage) or {}
-    told = _result(arguments, confusion, label_space, _window_text(predictor))
+    predictor, standing = open_predictor(arguments)
+    confusion, label_space, ignored = _confusion_in(arguments, predictor, standing.wide)
+    trained = (read_json(run / "summary.json").get("stages") or {}).get(standing.stage) or {}
+    told = _result(arguments, confusion, label_space, _window_text(predictor), ignored)
     told["protocol"]["precision"] = predictor.precision
     told["protocol"] |= {"scales": list(predictor.scales), "flip": predictor.flip}
     told["protocol"]["working_size"] = list(predictor.working_size) if predictor.working_size else None
@@ -55,26 +55,27 @@ def _score_run(arguments: Namespace) -> dict[str, Any]:
         "recipe": config.recipe,
         "seed": config.seed,
         "commit": read_json(run / "environment.json").get("commit"),
-        "stage": stage,
-        "weights": arguments.weights or trained.get("weights"),
+        **standing.as_dict(),
         **told,
     }
 
 
-def _confusion_in(arguments: Namespace, predictor: Predictor) -> tuple[Confusion, LabelSpace]:
+def _confusion_in(arguments: Namespace, predictor: Predictor, wide: tuple[int, int]) -> tuple[Confusion, LabelSpace, list[str]]:
     """The split's confusion in the run's label space, or in `--label_space`: there the run's classes are absorbed by name.
 
-    The one confusion matrix is folded, which is exact; predictions of a class that nobody absorbs count as errors.
+    The one confusion matrix is folded, which is exact; predictions of a class that nobody absorbs count as errors.  The third are the
+    run's classes that are ignored in the truth because of that.
     """
     from iccld.evaluation import Confusion
     from iccld.evaluation import evaluate as score
 
     own = predictor.label_space
     asked = own if arguments.label_space is None else get_label_space(arguments.label_space)
-    dataset = _open(arguments, own)
+    _, ignored = asked.absorption(own.names)
+    dataset = replace(_open(arguments, own), wide=wide)
     whole = Confusion(own.num_classes)
     score(predictor, dataset, own, observe=lambda name, single, labels: whole.merge(single))
-    return (whole, own) if asked == own else (fold(whole, own, asked), asked)
+    return (whole, own, []) if asked == own else (fold(whole, own, asked), asked, ignored)
 
 
 def fold(confusion: Confusion, finer: LabelSpace, coarser: LabelSpace) -> Confusion:
@@ -109,14 +110,39 @@ def _score_masks(arguments: Namespace) -> dict[str, Any]:
     whole = Confusion(label_space.num_classes)
     evaluate_predictions(arguments.predictions, dataset, label_space, reader, observe=lambda name, single, labels: whole.merge(single))
     head = {"predictions": str(arguments.predictions), "ids": reader.ids, "seed": None, "commit": None}
-    return {**head, **_result(arguments, whole, label_space, f"given masks ({reader.ids} ids)")}
+    return {**head, **_result(arguments, whole, label_space, f"given masks ({reader.ids} ids)", [])}
 
 
-def _open(arguments: Namespace, label_space: LabelSpace) -> Dataset:
+def _split_classes(arguments: Namespace) -> tuple[Path | None, list[str]]:
+    """`--classes`, which may be given twice: a dataset YAML, and the names of the classes to score."""
+    files = [text for text in arguments.classes or () if text.endswith((".yaml", ".yml")) or Path(text).is_file()]
+    names = [name.strip() for text in arguments.classes or () if text not in files for name in text.split(",")]
+    if len(files) > 1:
+        raise ConfigError(f"--classes names two files, {files[0]} and {files[1]}; one YAML describes the masks of --data")
+    return (Path(files[0]) if files else None), names
+
+
+def _named_classes(names: list[str], label_space: LabelSpace) -> list[str]:
+    """The label space's own spelling of the classes asked for; ConfigError with the nearest for one that it has not."""
+    spelt = {alike(name): name for name in label_space.names}
+    for name in names:
+        if alike(name) not in spelt:
+            raise ConfigError(
+                f"--classes: no class {name!r} in {label_space.name}{nearest(name, spelt)}; it has {', '.join(spelt.values())}"
+            )
+    return [spelt[alike(name)] for name in names]
+
+
+def _open(arguments: Namespace, label_space: LabelSpace) -> FileDataset:
     from iccld.data import open_dataset
 
     split = arguments.split or "val"
-    return open_dataset(arguments.data, arguments.format, split, label_space, arguments.classes)
+    file, names = _split_classes(arguments)
+    _named_classes(names, label_space)  # refused before anything is predicted
+    dataset = open_dataset(arguments.data, arguments.format, split, label_space, file, is_asked=arguments.split is not None)
+    for note in dataset.notes:
+        say(note)
+    return dataset
 
 
 def _refuse_missing(data: Path) -> None:
@@ -130,10 +156,18 @@ def _window_text(predictor: Predictor) -> str:
     return f"{predictor.window[0]}x{predictor.window[1]} stride {predictor.stride or 'half'}"
 
 
-def _result(arguments: Namespace, confusion: Confusion, label_space: LabelSpace, window: str) -> dict[str, Any]:
+def _result(arguments: Namespace, confusion: Confusion, label_space: LabelSpace, window: str, ignored: list[str]) -> dict[str, Any]:
     from iccld.evaluation import all_means, convention_of
 
     scores = confusion.scores(label_space)
+    means = all_means(confusion, label_space)
+    _, names = _split_classes(arguments)
+    if names:
+        # Of the whole prediction: what is wrongly called one of these classes counts against it, wherever it lies.
+        scores, means = scores.subset(_named_classes(names, label_space)), {}
+    if ignored:
+        what = f"{', '.join(ignored)} of the run are in no class of {label_space.name}, so their pixels are not scored"
+        say(f"warning: {what}: what is wrongly predicted there costs nothing; --classes scores some classes with all others in the truth")
     protocol = {
         "data": str(arguments.data),
         "format": arguments.format,
@@ -142,10 +176,11 @@ def _result(arguments: Namespace, confusion: Confusion, label_space: LabelSpace,
         "window": window,
         "sampler_steps": arguments.sampler_steps,
         "scored_at": "ground truth size",
-        "mean": "classes in truth or predictions",
-        "convention": convention_of(label_space),
+        "mean": f"of {len(names)} named classes" if names else "classes in truth or predictions",
+        "ignored_classes": ignored,
+        "convention": None if names else convention_of(label_space),
     }
-    return {"label_space": label_space.name, "protocol": protocol, **scores.as_dict(), "means": all_means(confusion, label_space)}
+    return {"label_space": label_space.name, "protocol": protocol, **scores.as_dict(), "means": means}
 
 
 def print_scores(result: dict[str, Any]) -> None:

@@ -10,12 +10,12 @@ from typing import Any, NoReturn
 
 from iccld import __version__
 from iccld.config import parse_size
+from iccld.config.domains import FORMATS
 from iccld.errors import ConfigError, nearest
 from iccld.geometry import check_scales
 from iccld.progress import set_quiet
 
 Command = Callable[[argparse.Namespace, list[str]], int]
-FORMATS = ("auto", "gta5", "synthia", "cityscapes", "folder")
 LAYOUTS = ("gta5", "synthia", "cityscapes", "folder")
 WORLDS = ("sim", "camera", "night", "rain", "fog")
 
@@ -173,7 +173,11 @@ def _add_dataset(leaf: Parser, required: bool) -> None:
     leaf.add_argument("--data", type=Path, required=required, metavar="PATH", help="folder of the dataset")
     leaf.add_argument("--format", choices=FORMATS, default="auto", help="its layout (default: found by looking)")
     leaf.add_argument("--split", metavar="S", help="its part, e.g. val")
-    leaf.add_argument("--classes", type=Path, metavar="FILE", help="dataset YAML naming the mask ids of a folder")
+    if leaf.prog.endswith(" evaluate"):
+        words = "score these classes alone, e.g. road,car; or a dataset YAML naming the mask ids of a folder (may be given twice)"
+        leaf.add_argument("--classes", action="append", metavar="C,C|FILE", help=words)
+    else:
+        leaf.add_argument("--classes", type=Path, metavar="FILE", help="dataset YAML naming the mask ids of a folder")
     leaf.add_argument("--label_space", metavar="L", help="cityscapes19, cityscapes16, cityscapes13, camvid11 or a YAML file")
 
 
@@ -192,14 +196,18 @@ def _add_scores(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
 
     leaf = leaves["predict"] = command(commands, "predict", "predict:predict", "segment pictures of any size")
     leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
-    leaf.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="pictures, or folders of pictures")
+    leaf.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="pictures, folders of pictures, or films")
     leaf.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the masks")
     leaf.add_argument(
         "--format",
-        choices=("masks", "submission"),
+        choices=("masks", "submission", "coco", "cvat", "labelstudio", "cityscapes", "voc"),
         default="masks",
-        help="submission: labelIds for Cityscapes' server (default: %(default)s)",
+        help="submission: labelIds for Cityscapes' server; the others are written beside the masks, to be imported (default: %(default)s)",
     )
+    leaf.add_argument(
+        "--write", type=_words, metavar="K,K", help="of color,train_ids,raw_ids,overlay,confidence,logits (default: all but logits)"
+    )
+    leaf.add_argument("--video", action="store_true", help="write the overlays of each film as a film too")
     leaf.add_argument("--expect", type=_count, metavar="N", help="pictures of the submission (default: 1525, the test split)")
     _add_model(leaf)
 
@@ -246,6 +254,10 @@ def _size(text: str) -> tuple[int, int]:
 
 def _window(text: str) -> str:
     return text if text == "whole" else "x".join(str(side) for side in _size(text))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def _scales(text: str) -> tuple[float, ...]:

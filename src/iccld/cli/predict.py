@@ -15,22 +15,41 @@ def predict(arguments: Namespace, _: list[str]) -> int:
     """Segment every picture; exit 3 when one of them failed, after the others are done."""
     if arguments.expect is not None and arguments.format != "submission":
         raise ConfigError("--expect counts a submission's pictures; add --format submission or leave it out")
+    if arguments.write is not None and arguments.format == "submission":
+        raise ConfigError("--write chooses among masks, and a submission is labelIds alone; leave it out")
     refuse_other_than_run(arguments.run, arguments.stage)
     if not any(os.path.exists(path) for path in arguments.paths):  # as the others are predicted, one that is missing is told at the end
         raise DataError(f"{arguments.paths[0]}: no such file or folder")
-    from iccld.predict import predict_paths, predict_submission
+    from iccld.predict import Wanted, predict_paths, predict_submission
+    from iccld.predict.names import USUAL
+    from iccld.predict.submission import NUM_TEST
+    from iccld.predict.video import extract_frames, is_video, write_video
 
-    predictor = open_predictor(arguments)
+    predictor, standing = open_predictor(arguments)
+    origin = {"run": str(arguments.run), **standing.as_dict()}
     choices = (getattr(arguments, name) for name in ("stage", "weights", "sampler_steps"))
     settings: tuple[object, ...] = (predictor.precision, predictor.working_size, predictor.window, predictor.stride)
     if predictor.scales != (1.0,) or predictor.flip:
         settings += (predictor.scales, predictor.flip)
     model = " ".join([weights_identity(arguments.run), *(str(value) for value in (*choices, *settings))])
     if arguments.format == "submission":
-        asked = {} if arguments.expect is None else {"num": arguments.expect}
-        report = predict_submission(predictor, arguments.paths, arguments.out, model=model, **asked)
+        num = NUM_TEST if arguments.expect is None else arguments.expect
+        report = predict_submission(predictor, arguments.paths, arguments.out, num=num, model=model, origin=origin, wide=standing.wide)
     else:
-        report = predict_paths(predictor, arguments.paths, arguments.out, model=model)
+        films = {path: arguments.out.with_name(f"{arguments.out.name}_frames") / path.stem for path in arguments.paths if is_video(path)}
+        write = arguments.write or USUAL
+        if arguments.video and not (films and "overlay" in write):
+            raise ConfigError("--video makes films of the overlays of films; name a film, and let --write have overlay")
+        if len(set(films.values())) < len(films):
+            raise ConfigError("two films share a name, and their frames would share a folder; predict them into folders of their own")
+        for path, folder in films.items():
+            extract_frames(path, folder)
+        paths = [folder.parent for folder in list(films.values())[:1]] + [path for path in arguments.paths if path not in films]
+        format = None if arguments.format == "masks" else arguments.format
+        wanted = Wanted(write, format, origin, standing.wide)
+        report = predict_paths(predictor, paths, arguments.out, model=model, wanted=wanted)
+        for path, folder in films.items() if arguments.video else ():
+            write_video(sorted((arguments.out / "overlay" / folder.name).glob("*.jpg")), folder, arguments.out / f"{path.stem}.mp4")
     for path, reason in report.failed:
         # Reasons of the readers name their file; those of the search do not.
         print_error(reason if str(path) in reason else f"{path}: {reason}")

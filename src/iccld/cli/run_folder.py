@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iccld.errors import CheckpointError, nearest
+from iccld.progress import say
 
 if TYPE_CHECKING:
     from iccld.predictor import Predictor
+    from iccld.runs import Standing
 
 
 def refuse_other_than_run(run: Path, stage: str | None = None) -> None:
@@ -35,13 +37,16 @@ def weights_identity(run: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def open_predictor(arguments: Namespace) -> Predictor:
-    """The predictor as the run was scored, unless a flag of `parser._add_model` asks for something else."""
+def open_predictor(arguments: Namespace) -> tuple[Predictor, Standing]:
+    """The predictor as the run was scored, unless a flag of `parser._add_model` asks for something else, and how far the run has come.
+
+    A run that is not finished is said to be so.
+    """
     from iccld.doctor import require_matching_torchvision
 
     require_matching_torchvision()
     from iccld.assembly.scoring import Asked
-    from iccld.runs import load_predictor
+    from iccld.runs import load_with_standing
 
     asked = Asked(
         precision=arguments.precision,
@@ -51,4 +56,8 @@ def open_predictor(arguments: Namespace) -> Predictor:
         scales=arguments.scales,
         flip=arguments.flip,
     )
-    return load_predictor(arguments.run, arguments.stage, arguments.weights, arguments.sampler_steps, asked=asked)
+    predictor, standing = load_with_standing(arguments.run, arguments.stage, arguments.weights, arguments.sampler_steps, asked=asked)
+    if not standing.is_finished:
+        where = f"these are the weights of stage {standing.stage} after iteration {standing.iteration} of {standing.iterations}"
+        say(f"warning: {arguments.run} is not finished: {where}")
+    return predictor, standing

@@ -9,6 +9,9 @@ from iccld.adapting import train
 from iccld.config import Config, config_parser, dump_config, load_config, recipe_names
 from iccld.errors import CheckpointError, ConfigError
 
+FIRST_RECIPES = ("demo", "own_to_own", "gta5_to_cityscapes")
+"""What a newcomer wants: to see it work, to use own pictures, to compare with the field."""
+
 
 def demo(arguments: Namespace, overrides: list[str]) -> int:
     """Recipe `demo` into `--out`; a second call goes on, or finds the run finished and writes the report again."""
@@ -26,7 +29,11 @@ def adapt(arguments: Namespace, overrides: list[str]) -> int:
         print(config_parser().format_help())
         return 0
     if arguments.recipe is None and arguments.config is None:
-        raise ConfigError(f"name a recipe (--recipe {' or '.join(recipe_names())}) or a file (--config FILE)")
+        others = ", ".join(name for name in recipe_names() if name not in FIRST_RECIPES)
+        raise ConfigError(
+            f"name a recipe: --recipe {' or --recipe '.join(FIRST_RECIPES)} (own_to_own: your own pictures); also {others}; "
+            "or a file: --config FILE"
+        )
     own = ["--name", arguments.name] if arguments.name is not None else []
     own += ["--network.encoder", arguments.encoder] if arguments.encoder is not None else []
     own += ["--runtime.resume", arguments.resume] if arguments.resume is not None else []

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from iccld.config.checks import require, require_at_least, require_one_of, require_size
+
+FORMATS = (
+    *("auto", "gta5", "synthia", "synthia_seqs", "cityscapes", "folder"),
+    *("voc", "kitti", "acdc", "bdd100k", "mapillary", "idd", "carla"),
+)
+"""Layouts on disk that `iccld.data` reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,24 +46,59 @@ class DomainConfig:
     """Where one domain's pictures come from: a folder on disk or the scene generator."""
 
     path: str | None = None
-    """Folder with the pictures; None where they are generated (or, for `val`, where there is no validation)."""
+    """Folder with the pictures, or several with commas between; None where they are generated (or, for `val`, without validation)."""
 
     format: str = "auto"
-    """Layout on disk: auto, gta5, synthia, cityscapes or folder."""
+    """Layout on disk: auto finds out; gta5, synthia, cityscapes, folder and others (docs/data.md) say which it has to be, one a path."""
 
     split: str = "train"
     """Part of the data, where the layout has parts (cityscapes: train, val)."""
 
     classes: str | None = None
-    """Dataset YAML naming the mask ids of a `folder`; None reads dataset.yaml in the folder."""
+    """Dataset YAML naming the mask ids of a `folder`, one a path; None reads dataset.yaml in the folder."""
+
+    weights: tuple[float, ...] = ()
+    """How often each of several paths is drawn, relative to the others; empty: as often as it has pictures."""
+
+    scaling: str = "full"
+    """16-bit pictures: full divides by 257; 12bit (9 to 16) and percentiles of the data spread what is used.  val takes target's."""
 
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     """Scenes to draw; in use when its `num` is above 0."""
 
     def __post_init__(self) -> None:
-        require_one_of(self, "format", ("auto", "gta5", "synthia", "cityscapes", "folder"))
+        known = self.scaling in ("full", "percentiles") or re.fullmatch(r"(9|1[0-6])bit", self.scaling)
+        require(bool(known), f"scaling is {self.scaling!r}; use full, percentiles, or the bits that the camera has, such as 12bit")
+        for form in self.format.split(","):
+            require(form in FORMATS, f"format is {form!r}; use one of {', '.join(FORMATS)}")
+        count = len(self.paths)
+        for name in ("format", "split", "classes"):
+            given = len((getattr(self, name) or "").split(","))
+            require(given in (1, max(count, 1)), f"{name} has {given} entries for {count} paths; give one for all, or one a path")
+        fits = len(self.weights) in (0, count) and all(weight > 0 for weight in self.weights)
+        require(fits, f"weights is {list(self.weights)} for {count} paths; give a number above 0 a path")
         require(bool(self.split), "split is empty; name a part such as train or val")
         require(not (self.path and self.generate.num), "path and generate.num are both given; set generate.num to 0 to read the path")
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The folders; one whose name holds a comma has to be there."""
+        if self.path is None:
+            return ()
+        return (self.path,) if "," not in self.path or Path(self.path).exists() else tuple(each.strip() for each in self.path.split(","))
+
+    @property
+    def parts(self) -> tuple[DomainConfig, ...]:
+        """One domain for each of the paths."""
+        count = len(self.paths)
+        if count < 2:
+            return (self,)
+        lists = {name: (getattr(self, name) or "").split(",") for name in ("format", "split", "classes")}
+        each = [{name: values[i % len(values)] or None for name, values in lists.items()} for i in range(count)]
+        return tuple(
+            DomainConfig(path=path, format=given["format"] or "auto", split=given["split"] or self.split, classes=given["classes"])
+            for path, given in zip(self.paths, each, strict=True)
+        )
 
     @property
     def is_given(self) -> bool:
@@ -73,3 +116,15 @@ class SourceConfig(DomainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(self, 0, "holdout")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValConfig(DomainConfig):
+    """Labelled pictures of the target domain."""
+
+    split: str = "val"
+    """Part of the data, where the layout has parts; a section of a file that leaves it out means val, not train."""
+
+
+LATER = {"scaling": "full", "weights": ()}
+"""Settings of the domains that earlier runs do not know, and what these runs were."""

@@ -12,7 +12,7 @@ from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -181,13 +181,33 @@ def _flags(overrides: Sequence[str]) -> list[str]:
 
 
 def _bracketed(overrides: Sequence[str]) -> list[str]:
-    """Comma-separated lists (`--network.widths 24,48`) as YAML lists."""
+    """Values of list settings (`--network.widths 24,48`, `--evaluation.compare_steps 1`) as YAML lists; what is no list stays as it is."""
     words: list[str] = []
+    key = ""
     for word in overrides:
-        head, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-        is_list = re.fullmatch(r"[-+.\w]+(,[-+.\w]+)+", value) is not None
+        is_flag = word.startswith("--")
+        head, equals, value = word.partition("=") if is_flag else ("", "", word)
+        key = head.removeprefix("--") if is_flag else key
+        if is_flag and not equals:
+            key, value = word.removeprefix("--"), ""
+            words.append(word)
+            continue
+        pattern = r"[-+.\w]+(,[-+.\w]+)+" if key.split(".", 1)[0] in FREE_KEYS else r"[-+.\w]+(,[-+.\w]+)*"
+        is_list = (key in list_keys() or key.split(".", 1)[0] in FREE_KEYS) and re.fullmatch(pattern, value) is not None
         words.append(f"{head}{equals}[{value}]" if is_list else word)
     return words
+
+
+@cache
+def list_keys(cls: type = Config, prefix: str = "") -> frozenset[str]:
+    """Dotted keys of the settings that are lists."""
+    keys: set[str] = set()
+    for name, hint in get_type_hints(cls).items():
+        if isinstance(hint, type) and is_dataclass(hint):
+            keys |= list_keys(hint, f"{prefix}{name}.")
+        elif tuple in (get_origin(hint), *(get_origin(part) for part in get_args(hint))):
+            keys.add(prefix + name)
+    return frozenset(keys)
 
 
 def _refuse_unknown(keys: Iterable[str], stages: tuple[str, ...], origin: str = "") -> None:

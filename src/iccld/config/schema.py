@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from iccld.config.checks import parse_size, require, require_at_least, require_one_of, require_share, require_size
-from iccld.config.domains import DomainConfig, SourceConfig
+from iccld.config.domains import LATER as LATER_DOMAIN
+from iccld.config.domains import DomainConfig, SourceConfig, ValConfig
 from iccld.config.network import NetworkConfig
 from iccld.config.optimisation import Optimisation
 from iccld.config.views import Views
@@ -153,10 +154,14 @@ class RuntimeConfig:
     resume: str = "none"
     """none refuses an existing run, auto goes on where it stopped."""
 
+    data_errors: str = "stop"
+    """Pictures that cannot be used: stop saves and ends the run, skip goes on without them and counts them at the end."""
+
     def __post_init__(self) -> None:
         require_one_of(self, "device", ("auto", "cpu", "cuda"))
         require_one_of(self, "precision", ("auto", "fp32", "bf16"))
         require_one_of(self, "resume", ("none", "auto"))
+        require_one_of(self, "data_errors", ("stop", "skip"))
         require_at_least(self, 1, "devices", "log_every", "checkpoint_every", "keep_last")
         require_at_least(self, 0, "workers", "threads", "evaluate_every", "max_skips")
         require(self.clip_norm > 0, f"clip_norm is {self.clip_norm}; use a number above 0")
@@ -197,7 +202,7 @@ class Config:
     target: DomainConfig = field(default_factory=DomainConfig)
     """The unlabelled domain; its labels, where there are any, are never read."""
 
-    val: DomainConfig = field(default_factory=lambda: DomainConfig(split="val"))
+    val: ValConfig = field(default_factory=ValConfig)
     """Labelled pictures of the target domain that score the run; optional."""
 
     size: WorkingSize = field(default_factory=WorkingSize)
@@ -273,4 +278,6 @@ def comparable(config: Config) -> dict[str, Any]:
     for group, later in LATER_VIEWS.items():
         kept[group] = {name: value for name, value in kept[group].items() if name not in later or value != later[name]}
     kept["network"] = {name: value for name, value in kept["network"].items() if name not in LATER or value != LATER[name]}
+    for domain in ("source", "target", "val"):
+        kept[domain] = {name: value for name, value in kept[domain].items() if name not in LATER_DOMAIN or value != LATER_DOMAIN[name]}
     return kept

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iccld.data.dataset import FileDataset, size_mismatch
+from iccld.data.wide import narrow_warning
 from iccld.errors import DataError
 from iccld.files import write_atomically
 from iccld.labels import LabelSpace
@@ -58,6 +59,7 @@ class CheckReport:
     problems: list[str]
     """One line each: unpaired, unreadable, unknown id, sizes that differ, odd sizes."""
     notes: list[str]
+    layout: str = ""
 
     @property
     def ok(self) -> bool:
@@ -81,6 +83,7 @@ class CheckReport:
         return {
             "root": str(self.root),
             "format": self.format,
+            "layout": self.layout,
             "label_space": self.label_space.name,
             "num_images": self.num_images,
             "num_labelled": self.num_labelled,
@@ -114,7 +117,7 @@ def check_dataset(dataset: FileDataset, workers: int | None = None, progress: Pr
     size_of: list[tuple[int, int] | None] = []
     problems = list(dataset.problems)
     num_ignored = num_labelled = 0
-    pictures = _in_parallel(lambda index: _check_picture(dataset, index), len(dataset), workers, progress, "Checking files")
+    pictures = in_parallel(lambda index: _check_picture(dataset, index), len(dataset), workers, progress, "Checking files")
     for row, picture in enumerate(pictures):
         size_of.append(picture.size)
         problems += picture.problems
@@ -136,8 +139,17 @@ def check_dataset(dataset: FileDataset, workers: int | None = None, progress: Pr
         counts=counts,
         num_ignored_pixels=num_ignored,
         problems=problems,
-        notes=list(dataset.notes),
+        notes=[*dataset.notes, *_warnings(dataset, counts if num_labelled else None, num_ignored)],
+        layout=dataset.layout,
     )
+
+
+def _warnings(dataset: FileDataset, counts: Counts | None, num_ignored: int) -> list[str]:
+    narrow = narrow_warning(dataset.image_paths, dataset.wide)
+    notes = [] if narrow is None else [narrow]
+    if counts is not None and not counts.any() and num_ignored:
+        notes.append(f"warning: none of the masks' pixels is labelled; all {num_ignored} are ignored: check the ids of the classes")
+    return notes
 
 
 def class_statistics(dataset: FileDataset, workers: int | None = None, progress: Progress = progress) -> Counts:
@@ -156,9 +168,15 @@ def class_statistics(dataset: FileDataset, workers: int | None = None, progress:
     def count(index: int) -> Counts:
         return _count(dataset.read_label(index))[:num_classes]
 
-    counts = np.stack(list(_in_parallel(count, len(dataset), workers, progress, "Counting classes")))
+    counts = np.stack(list(in_parallel(count, len(dataset), workers, progress, "Counting classes")))
     _write_cache(file, counts)
     return counts
+
+
+def class_shares(dataset: FileDataset) -> tuple[float, ...]:
+    """(K,) share of each class in the labelled pixels, 0..1, by train id."""
+    totals = class_statistics(dataset).sum(axis=0)
+    return tuple((totals / max(int(totals.sum()), 1)).tolist())
 
 
 def cache_folder() -> Path:
@@ -207,7 +225,7 @@ def _odd_sizes(dataset: FileDataset, sizes: list[tuple[int, int] | None], tally:
     return problems
 
 
-def _in_parallel(work: Callable[[int], Result], total: int, workers: int | None, progress: Progress, title: str) -> Iterator[Result]:
+def in_parallel(work: Callable[[int], Result], total: int, workers: int | None, progress: Progress, title: str) -> Iterator[Result]:
     """work(0..total-1), in order, in threads; the first exception ends it.  A few results exist at a time, however many there are."""
     num_workers = workers or available_cores()
     pool = ThreadPoolExecutor(max_workers=num_workers)

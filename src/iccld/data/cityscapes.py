@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from iccld.data.dataset import FileDataset, absorbed_table, depth_files, join_names, pair_files
-from iccld.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES, find_files, relative_name
+from iccld.data.dataset import FileDataset, absorbed_table, depth_files, join_names, left_out_note, pair_files
+from iccld.data.finding import MASK_SUFFIXES, find_files, picture_suffixes, relative_name
+from iccld.data.splits import find_part
 from iccld.errors import DataError
 from iccld.labels import CITYSCAPES19, CITYSCAPES_IDS, CITYSCAPES_KNOWN, LabelSpace, raw_id_table
 
@@ -17,18 +18,21 @@ LABEL_ENDING = "_gtFine_labelIds"
 DEPTH_ENDING = "_depth"
 
 
-def open_cityscapes(root: Path, split: str, label_space: LabelSpace, labels: bool = True, strict: bool = True) -> FileDataset:
+def open_cityscapes(
+    root: Path, split: str, label_space: LabelSpace, labels: bool = True, strict: bool = True, is_asked: bool = False
+) -> FileDataset:
     """One split, its labelIds absorbed into `label_space`.  Without `gtFine/<split>/` it is unlabelled.  Names are `city/frame`.
 
     DataError: missing split (those that exist are named), no pictures, files without a partner (strict).  ConfigError: label spaces
     that do not fit.
     """
-    image_folder, label_folder = root / "leftImg8bit" / split, root / "gtFine" / split
+    parent = root / "leftImg8bit"
+    image_folder = find_part(parent, split) or parent / split
+    label_folder = find_part(root / "gtFine", split) or root / "gtFine" / split
     if not image_folder.is_dir():
-        parent = image_folder.parent
         found = sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
         raise DataError(f"{image_folder}: no such split; expected leftImg8bit/{split}, found {', '.join(found) or 'none'}")
-    image_files = _named(image_folder, IMAGE_SUFFIXES, IMAGE_ENDING)
+    image_files = _named(image_folder, picture_suffixes(), IMAGE_ENDING)
     if not image_files:
         raise DataError(f"{image_folder}: expected pictures named *{IMAGE_ENDING}.png, found 0")
     use_labels = labels and label_folder.is_dir()
@@ -45,11 +49,16 @@ def open_cityscapes(root: Path, split: str, label_space: LabelSpace, labels: boo
         label_paths=pairs.label_paths,
         label_space=label_space,
         raw_ids=table,
-        depth_paths=depth_files(root / "depth" / split, pairs.names, DEPTH_ENDING),
-        notes=notes,
+        depth_paths=depth_files(find_part(root / "depth", split) or root / "depth" / split, pairs.names, DEPTH_ENDING),
+        notes=[*notes, *left_out_note([image_folder], picture_suffixes()), *_unnamed_note(image_folder, len(image_files))],
         problems=pairs.problems,
         label_folder=str(label_folder),
     )
+
+
+def _unnamed_note(folder: Path, num_named: int) -> list[str]:
+    others = len(find_files(folder, picture_suffixes())) - num_named
+    return [f"{folder}: {others} pictures skipped, whose names do not end with {IMAGE_ENDING}"] if others else []
 
 
 def _named(folder: Path, suffixes: frozenset[str], ending: str) -> dict[str, Path]:

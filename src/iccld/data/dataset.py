@@ -12,14 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from iccld.batch import Sample
-from iccld.data import images
+from iccld.data import finding, images
 from iccld.errors import DataError
 from iccld.labels import LabelSpace, RawIdTable, raw_id_table
 
 UInt8Array = npt.NDArray[np.uint8]
 DEPTH_SUFFIXES = frozenset({".png", ".npy"})
 """16-bit PNG in centimetres, or NumPy arrays in metres (`images.read_depth`)."""
-SPLITS = ("train", "val", "test")
 
 
 @runtime_checkable
@@ -57,7 +56,7 @@ class FileDataset:
 
     root: Path
     format: str
-    """gta5, synthia, cityscapes or folder."""
+    """One of FORMATS but auto."""
     names: list[str]
     """Unique: the path below the image folder without suffix."""
     image_paths: list[Path]
@@ -74,6 +73,10 @@ class FileDataset:
     label_folder: str = ""
     """Where labels were expected, for messages."""
     read_mask: Callable[[Path], npt.NDArray[Any]] = images.read_palette_indices
+    wide: tuple[int, int] = images.FULL_RANGE
+    """The values of 16-bit pictures that become black and white."""
+    layout: str = ""
+    """What the layout is called, where that says more than `format`."""
 
     def __post_init__(self) -> None:
         self.depth_paths = self.depth_paths or [None] * len(self.image_paths)
@@ -103,7 +106,7 @@ class FileDataset:
 
     def read_image(self, index: int) -> UInt8Array:
         """(H, W, 3) uint8 RGB."""
-        return images.read_image(self.image_paths[index])
+        return images.read_image(self.image_paths[index], self.wide)
 
     def read_label(self, index: int) -> UInt8Array:
         """(H, W) uint8 train ids of `label_space`, 255 = ignore.  DataError without a mask or with an unknown id."""
@@ -132,7 +135,7 @@ class FileDataset:
 
 def depth_files(folder: Path, names: Sequence[str], ending: str = "") -> list[Path | None]:
     """The depth map of each picture below `folder`, by its name and `ending`; None where there is none."""
-    found = unique_names(images.find_files(folder, DEPTH_SUFFIXES), folder)
+    found = unique_names(finding.find_files(folder, DEPTH_SUFFIXES), folder)
     return [found.get(f"{name}{ending}") for name in names]
 
 
@@ -185,10 +188,28 @@ def named_files(folder: Path, suffixes: frozenset[str], what: str) -> dict[str, 
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected {what} there")
-    files = images.find_files(folder, suffixes)
+    files = finding.find_files(folder, suffixes)
     if not files:
-        raise DataError(f"{folder}: expected {what} ({', '.join(sorted(suffixes))}), found 0")
+        skipped = "".join(f"; {note}" for note in left_out_note([folder], suffixes))
+        raise DataError(f"{folder}: expected {what} ({', '.join(sorted(suffixes))}), found 0{skipped}")
     return unique_names(files, folder)
+
+
+def left_out_note(folders: Sequence[Path], suffixes: frozenset[str]) -> list[str]:
+    """A sentence on the files below the folders that are not read, counted by their suffix; none where all are."""
+    counts: Counter[str] = Counter()
+    for folder in folders:
+        counts += Counter(path.suffix.lower() or "no suffix" for path in finding.other_files(folder, suffixes))
+    if not counts:
+        return []
+    listed = ", ".join(f"{suffix} {count}" if len(counts) > 1 else suffix for suffix, count in counts.most_common())
+    total = counts.total()
+    note = f"{', '.join(map(str, folders[:2]))}: {total} file{'s' if total > 1 else ''} skipped ({listed})"
+    if any(suffix in finding.HEIF_SUFFIXES for suffix in counts):
+        note += "; pip install 'iccld[heif]' reads HEIC and AVIF"
+    if any(suffix in finding.VIDEO_SUFFIXES for suffix in counts):
+        note += "; iccld predict reads videos, training does not: save their frames as pictures"
+    return [note]
 
 
 def unique_names(files: Sequence[Path], folder: Path) -> dict[str, Path]:
@@ -196,7 +217,7 @@ def unique_names(files: Sequence[Path], folder: Path) -> dict[str, Path]:
 
     DataError when two files still share a name: one of them would be lost.
     """
-    names = [images.relative_name(path, folder) for path in files]
+    names = [finding.relative_name(path, folder) for path in files]
     uses = Counter(names)
     return join_names((name + path.suffix if uses[name] > 1 else name, path) for name, path in zip(names, files, strict=True))
 
@@ -211,27 +232,21 @@ def join_names(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
     return files
 
 
-def split_folder(folder: Path, split: str) -> Path:
-    """`folder`/`split` where `folder` is divided into train, val or test; `folder` itself where it is not.
-
-    DataError, naming the splits that exist, when it is divided but has no such split.
-    """
-    splits = [name for name in SPLITS if (folder / name).is_dir()]
-    if not splits and not (folder / split).is_dir():
-        return folder
-    if not (folder / split).is_dir():
-        raise DataError(f"{folder}: expected a split '{split}', found {', '.join(splits)}")
-    return folder / split
-
-
 def absorbed_table(
-    mapping: Mapping[int, int], known: Iterable[int], finer_names: Sequence[str], space: LabelSpace
+    mapping: Mapping[int, int],
+    known: Iterable[int],
+    finer_names: Sequence[str],
+    space: LabelSpace,
+    labelled: Sequence[str] | None = None,
 ) -> tuple[RawIdTable, list[str]]:
     """Raw ids -> finer train ids -> train ids of `space`, and a note when some finer classes are absorbed by none (they are ignored).
 
+    labelled: the finer classes that are labelled wherever they occur; the others say nothing, and become IGNORE.
     ConfigError when the classes do not fit together (LabelSpace.absorption).
     """
-    absorption, unabsorbed = space.absorption(finer_names)
+    absorption, unabsorbed = space.absorption(finer_names, labelled)
+    if labelled is not None:
+        unabsorbed = [name for name in unabsorbed if name in labelled]
     notes = [f"label space '{space.name}' absorbs no {', '.join(unabsorbed)}: ignored (255)"] if unabsorbed else []
     return raw_id_table(mapping, known).then(absorption), notes
 

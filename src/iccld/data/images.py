@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 import struct
-import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,26 +19,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from iccld.data import jpeg, png
 from iccld.errors import DataError
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
-"""Pictures, by lower-case suffix."""
-MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp"})
-"""Formats that keep ids exact."""
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 """What a file may be, whatever its suffix says.  Pillow knows forty more; some start other programs, and few are tested against damage."""
 MAX_PIXELS = 1 << 26
 """Largest picture decoded, 8192x8192: with the decoder's own buffers, less than 1 GiB."""
 MAX_PIXELS_WIDE = 1 << 25
-"""The same for WebP and for 16-bit colour, whose decoders need 16-20 bytes a pixel."""
+"""The same for WebP, HEIC, AVIF and 16-bit colour, whose decoders need 16-20 bytes a pixel."""
 MAX_FILE_BYTES = 1 << 29
 MAX_SCANNED_PIXELS = 1 << 30
 """Pixels times scans of a progressive JPEG: about 4 s.  33 bytes a scan are enough to keep a decoder busy for hours."""
+FULL_RANGE = (0, 65535)
+"""What 16 bits can hold."""
 BAND_PIXELS = 1 << 20
 """Pixels converted at a time, so that a large picture is not held three times."""
+
+HEIF_FORMATS = ("HEIF", "AVIF")
 
 # MAX_PIXELS decides, not Pillow's warning.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -65,10 +64,11 @@ class _Opened:
         return self.image.size[1], self.image.size[0]
 
 
-def read_image(path: Path | str) -> UInt8Array:
+def read_image(path: Path | str, wide: tuple[int, int] = FULL_RANGE) -> UInt8Array:
     """Any common picture -> (H, W, 3) uint8 RGB, upright.
 
-    Grey is repeated, palettes and CMYK are converted, 16 bits are scaled by 1/257, the first frame of an animation is taken.
+    Grey is repeated, palettes and CMYK are converted, the first frame of an animation is taken.  wide: the values of 16-bit pictures that
+    become 0 and 255 (what lies outside is cut off); the full range divides by 257.
     Alpha is dropped: a transparent pixel keeps its stored colour.  EXIF orientation is applied.
     DataError: missing, no regular file, truncated, corrupt, no picture, too many pixels, or 32-bit values outside 0..65535.
     """
@@ -76,10 +76,21 @@ def read_image(path: Path | str) -> UInt8Array:
         if opened.image.format == "TIFF":
             opened.image.load()  # Pillow turns TIFFs itself, and then forgets the orientation
         orientation = _orientation(opened)
-        return _upright(_rgb(opened), orientation)
+        return _upright(_rgb(opened, wide), orientation)
 
 
-def image_pixels(image: Image.Image) -> UInt8Array:
+def read_wide(path: Path | str) -> npt.NDArray[np.uint16] | None:
+    """A 16-bit picture's values as stored, (H, W) or (H, W, C); None for any other.  DataError as for `read_image`."""
+    with _opened(path) as opened:
+        image, header = opened.image, opened.png
+        if header is not None and header.bits == 16 and header.color_type in (2, 6):
+            return np.asarray(png.decode(opened.data, header)[..., :3])
+        if image.mode in _WIDE_GREY or (image.mode == "I" and (header is None or header.bits == 16)):
+            return np.asarray(image).clip(0, 65535).astype(np.uint16)
+        return None
+
+
+def image_pixels(image: Image.Image, wide: tuple[int, int] = FULL_RANGE) -> UInt8Array:
     """A picture that Pillow has opened or made -> (H, W, 3) uint8 RGB, upright, with the conversions of `read_image`.
 
     Pillow itself reads 16 bits a channel of a coloured PNG as 8.  DataError as for a file.
@@ -93,7 +104,7 @@ def image_pixels(image: Image.Image) -> UInt8Array:
         if image.format == "TIFF":
             image.load()  # as in `read_image`
         orientation = _orientation(opened)
-        return _upright(_rgb(opened), orientation)
+        return _upright(_rgb(opened, wide), orientation)
     except DataError:
         raise
     except MemoryError:
@@ -129,7 +140,7 @@ def read_mask(path: Path | str, size: tuple[int, int] | None = None) -> StoredMa
             _refuse_inexact(opened)
             if opened.png is not None and opened.png.bits == 16:
                 raise DataError(f"{path}: colours of 16 bits; masks in colours have 8 bits a channel")
-            return StoredMask(_rgb(opened), None)
+            return StoredMask(_rgb(opened, FULL_RANGE), None)
         colors = opened.image.getpalette("RGB") if opened.image.mode == "P" else None
         palette = None if colors is None else np.zeros((256, 3), dtype=np.uint8)
         if palette is not None and colors is not None:
@@ -170,32 +181,18 @@ def read_depth(path: Path | str) -> npt.NDArray[np.float32]:
     return np.array(depth, dtype=np.float32)
 
 
-def find_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
-    """Files below `folder` with one of the lower-case `suffixes`, sorted by their relative path.
-
-    Links are followed, loops of links are not; hidden files and folders are left out.  DataError for a folder that cannot be listed.
-    """
-
-    def refuse(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
-            raise DataError(f"{error.filename}: cannot be listed: {error.strerror}; files in it would be missed")
-
-    found: list[Path] = []
-    visited: set[str] = set()
-    for directory, subfolders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        real = os.path.realpath(directory)
-        if real in visited:
-            subfolders.clear()
-            continue
-        visited.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        found += [Path(directory, name) for name in files if not name.startswith(".") and Path(name).suffix.lower() in suffixes]
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+@contextmanager
+def opened_header(path: Path | str) -> Iterator[Image.Image]:
+    """A picture with its header read and found sane, not decoded.  DataError as for `read_image`."""
+    with _opened(path) as opened:
+        yield opened.image
 
 
-def relative_name(path: Path, folder: Path) -> str:
-    """The path below `folder` without its suffix, '/'-separated and in Unicode's composed form, so that names compare across systems."""
-    return unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
+def upright_size(path: Path | str) -> tuple[int, int]:
+    """(H, W) of a picture once upright, from its header alone.  DataError as for `read_image`."""
+    with _opened(path) as opened:
+        height, width = opened.size
+        return (width, height) if _orientation(opened) >= 5 else (height, width)
 
 
 @contextmanager
@@ -207,8 +204,10 @@ def _opened(path: Path | str) -> Iterator[_Opened]:
             # One reading serves the checksums and two decoders; the other formats are read piece by piece.
             data = file.read() if file.read(2) in (png.SIGNATURE[:2], b"\xff\xd8") and file.seek(0) == 0 else b""
             header = png.read_header(data) if data.startswith(png.SIGNATURE[:2]) else None
+            file.seek(4)
+            formats = _with_heif(path) if file.read(4) == b"ftyp" else FORMATS
             file.seek(0)
-            with Image.open(BytesIO(data) if data else file, formats=FORMATS) as image:
+            with Image.open(BytesIO(data) if data else file, formats=formats) as image:
                 opened = _Opened(path, image, data, header)
                 _refuse_bombs(opened)
                 yield opened
@@ -228,6 +227,18 @@ def _opened(path: Path | str) -> Iterator[_Opened]:
         raise DataError(f"{path}: truncated or corrupt: {_one_line(error)}") from None
 
 
+def _with_heif(path: Path | str) -> tuple[str, ...]:
+    """The formats of HEIC and AVIF files, whose readers are imported here and nowhere else."""
+    try:
+        import pillow_heif
+    except ImportError:
+        raise DataError(f"{path}: HEIC and AVIF pictures need pillow-heif; pip install 'iccld[heif]', or save it as JPEG or PNG") from None
+    pillow_heif.register_heif_opener()
+    if not features.check("avif") and hasattr(pillow_heif, "register_avif_opener"):
+        pillow_heif.register_avif_opener()
+    return HEIF_FORMATS
+
+
 def _refuse_irregular(path: Path | str) -> None:
     """Opening a pipe waits for a writer, and a device may never end: neither is opened."""
     status = os.stat(path)
@@ -241,7 +252,8 @@ def _refuse_irregular(path: Path | str) -> None:
 def _refuse_bombs(opened: _Opened) -> None:
     """Few bytes may ask for much memory or time: what the header asks for is looked at before it is given."""
     width, height = opened.image.size
-    wide = opened.image.format == "WEBP" or (opened.png is not None and opened.png.bits == 16 and opened.png.color_type > 0)
+    is_wide_png = opened.png is not None and opened.png.bits == 16 and opened.png.color_type > 0
+    wide = is_wide_png or opened.image.format in {"WEBP", *HEIF_FORMATS}
     limit = MAX_PIXELS_WIDE if wide else MAX_PIXELS
     if width * height > limit:
         raise DataError(f"{opened.path}: {width}x{height} pixels are more than the limit of {limit}; make it smaller")
@@ -289,11 +301,11 @@ def _ids(opened: _Opened) -> npt.NDArray[Any]:
     raise DataError(f"{opened.path}: a mask of mode {image.mode} holds colours, not ids; expected a palette or single-channel file")
 
 
-def _rgb(opened: _Opened) -> UInt8Array:
+def _rgb(opened: _Opened, wide: tuple[int, int]) -> UInt8Array:
     """(H, W, 3) as stored, not turned yet."""
     image, header, (height, width) = opened.image, opened.png, opened.size
     if header is not None and header.color_type in (2, 6) and header.bits == 16:
-        return _scaled_to_8_bit(png.decode(opened.data, header)[..., :3], opened.path)
+        return _scaled_to_8_bit(png.decode(opened.data, header)[..., :3], opened.path, wide)
     if header is not None and header.color_type == 2 and "transparency" not in image.info:
         return png.decode(opened.data, header)
     if opened.data and header is None and image.mode in {"RGB", "L"}:
@@ -309,7 +321,7 @@ def _rgb(opened: _Opened) -> UInt8Array:
     for top in range(0, height, rows):
         band = image.crop((0, top, width, min(top + rows, height)))
         if image.mode in {"I", "F"} | _WIDE_GREY:
-            pixels[top : top + rows] = _scaled_to_8_bit(np.asarray(band), opened.path)[..., None]
+            pixels[top : top + rows] = _scaled_to_8_bit(np.asarray(band), opened.path, wide)[..., None]
         else:
             # Premultiplied colours are divided by their alpha first.
             band = band.convert({"RGBa": "RGBA", "La": "LA"}.get(band.mode, band.mode))
@@ -350,13 +362,17 @@ def _orientation(opened: _Opened) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _scaled_to_8_bit(values: npt.NDArray[Any], path: Path | str) -> UInt8Array:
-    """16 bits to 8, rounded: 0..65535 / 257.  DataError for floats and for integers outside that range."""
+def _scaled_to_8_bit(values: npt.NDArray[Any], path: Path | str, wide: tuple[int, int]) -> UInt8Array:
+    """16 bits to 8, rounded: `wide` to 0..255.  DataError for floats and for integers outside 0..65535."""
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
         raise DataError(f"{path}: 32-bit values have no defined brightness; save the picture with 8 or 16 bits")
+    low, high = wide
     scaled = np.empty(values.shape, dtype=np.uint8)
     for row, line in enumerate(values):  # row by row: the sum needs 32 bits
-        scaled[row] = (line.astype(np.uint32) + 128) // 257
+        if wide == FULL_RANGE:
+            scaled[row] = (line.astype(np.uint32) + 128) // 257
+        else:
+            scaled[row] = ((line.clip(low, high).astype(np.uint32) - low) * 510 + (high - low)) // (2 * (high - low))
     return scaled
 
 

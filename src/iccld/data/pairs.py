@@ -24,6 +24,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from iccld.batch import DomainBatch
 from iccld.data.dataset import Dataset, size_mismatch
+from iccld.data.joined import JoinedDataset
 from iccld.data.patience import PREFETCH, patiently
 from iccld.data.rare_class import RareClassSampler
 from iccld.errors import ConfigError, DataError
@@ -54,7 +55,8 @@ class PairDataset(TorchDataset[DomainBatch]):
     nearest pixel.  Pictures of several aspects lie in a batch as `DomainBatch` tells.
     rare_class: replaces the source's order by draws from (seed, position).
     target_valid: (H, W) bool of any size, the target pixels that may teach, the same for every picture (bonnet, lens).
-    cache_bytes: resized pictures kept in memory, shared by forked workers; 0 for none.
+    cache_bytes: resized pictures kept in memory, shared by forked workers; 0 for none.  skip_errors: pictures that cannot be read are
+    replaced by the next; their batches' source_index and target_index then differ from `indices`.
     DataError: a source without labels, a domain without depth when with_depth, and whatever reading a file raises.
     """
 
@@ -74,6 +76,7 @@ class PairDataset(TorchDataset[DomainBatch]):
         target_valid: npt.NDArray[np.bool_] | None = None,
         keep_aspect: bool = True,
         cache_bytes: int = 1 << 30,
+        skip_errors: bool = False,
     ) -> None:
         if batch_size < 1 or seed < 0 or not 0 <= rank < world_size or min(source_size + target_size) < 1:
             asked = f"batch_size {batch_size}, seed {seed}, rank {rank} of {world_size}, sizes {source_size} and {target_size}"
@@ -85,6 +88,7 @@ class PairDataset(TorchDataset[DomainBatch]):
         self.rare_class = rare_class
         self.rank, self.world_size = rank, world_size
         self.with_depth = with_depth
+        self.skip_errors = skip_errors
         self.keep_aspect = keep_aspect
         self.target_valid = None if target_valid is None else target_valid.astype(np.uint8)
         kinds = ((source, source_size, True), (target, target_size, False))
@@ -126,8 +130,8 @@ class PairDataset(TorchDataset[DomainBatch]):
         H and W are those of the largest picture at hand.
         """
         source_index, target_index = self.indices(iteration)
-        sources = [self._load(SOURCE, index) for index in source_index]
-        targets = [self._load(TARGET, index) for index in target_index]
+        source_index, sources = self._load_all(SOURCE, source_index)
+        target_index, targets = self._load_all(TARGET, target_index)
         drawn = self._drawn(self._positions(iteration))
         return DomainBatch(
             source_image=_stacked_images(sources),  # (B, 3, H, W)
@@ -150,8 +154,30 @@ class PairDataset(TorchDataset[DomainBatch]):
         return _stacked([_nearest(self.target_valid, maps.image.shape[:2]) for maps in targets], 0) > 0
 
     def _in_order(self, domain: int, position: int, count: int) -> int:
+        dataset = self.source if domain == SOURCE else self.target
+        if isinstance(dataset, JoinedDataset) and dataset.weights:
+            part, drawn, first = dataset.position(position)
+            size = dataset.part_numbers.count(part)
+            epoch, offset = divmod(drawn, size)
+            return first + int(_epoch_order(self.seed, domain + 8 * (part + 1), epoch, size)[offset])
         epoch, offset = divmod(position, count)
         return int(_epoch_order(self.seed, domain, epoch, count)[offset])
+
+    def _load_all(self, domain: int, indices: list[int]) -> tuple[list[int], list[Maps]]:
+        """The pictures at these positions; with skip_errors, the next one that can be read takes the place of one that cannot."""
+        if not self.skip_errors:
+            return indices, [self._load(domain, index) for index in indices]
+        count = len(self.source if domain == SOURCE else self.target)
+        loaded = [self._load_next(domain, index, count) for index in indices]
+        return [index for index, _ in loaded], [maps for _, maps in loaded]
+
+    def _load_next(self, domain: int, index: int, count: int) -> tuple[int, Maps]:
+        for place in range(index, index + count):
+            try:
+                return place % count, self._load(domain, place % count)
+            except DataError as error:
+                failed = error
+        raise failed
 
     def _load(self, domain: int, index: int) -> Maps:
         cache = self._caches[domain]

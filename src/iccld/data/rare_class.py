@@ -35,11 +35,16 @@ class RareClassSampler:
     """(K,) P(c); 0 for classes that no picture shows enough of."""
     pictures: tuple[npt.NDArray[np.int64], ...]
     """Per class, the dataset positions to choose from."""
+    weights: npt.NDArray[np.float64] | None = None
+    """(N,) how often each picture is drawn among those; None draws evenly."""
 
     def draw(self, rng: np.random.Generator) -> tuple[int, int]:
         """-> (dataset position, train id of the class drawn); a pure function of the generator's state."""
         drawn_class = int(rng.choice(len(self.probabilities), p=self.probabilities))
         candidates = self.pictures[drawn_class]
+        if self.weights is not None:
+            chances = self.weights[candidates] / self.weights[candidates].sum()
+            return int(rng.choice(candidates, p=chances)), drawn_class
         return int(candidates[rng.integers(len(candidates))]), drawn_class
 
 

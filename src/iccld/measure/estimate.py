@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import torch
 
 from iccld.assembly.chosen import method_settings, registered_method
+from iccld.assembly.domains import open_domain
 from iccld.assembly.objects import make_engine, make_parts, optimisations
 from iccld.assembly.scoring import scoring_predictor
 from iccld.batch import DomainBatch
 from iccld.config import Config, DomainConfig, parse_size
-from iccld.data import open_dataset
 from iccld.labels import get_label_space
 from iccld.measure.alignment import GAP_ROWS, PICTURES
 from iccld.measure.cost import seconds_per_picture
@@ -94,7 +93,9 @@ def _scored_splits(config: Config) -> dict[str, tuple[int, tuple[int, int]]]:
     for name, domain in domains.items():
         num, size = domain.generate.num, parse_size(domain.generate.size)
         if domain.path is not None:
-            dataset = open_dataset(Path(domain.path), domain.format, domain.split, get_label_space(config.label_space), domain.classes)
+            usual = "val" if name == "val" else "train"
+            dataset = open_domain(domain, get_label_space(config.label_space), labels=True, usual_split=usual)
+            assert dataset is not None
             height, width, _ = dataset.read_image(0).shape
             num, size = len(dataset), (height, width)
         if num:

@@ -6,15 +6,16 @@ from iccld.lazy import lazily
 
 if TYPE_CHECKING:
     from iccld.predict.memory import label_pictures
-    from iccld.predict.run import PredictReport, predict_paths
+    from iccld.predict.run import PredictReport, Wanted, predict_paths
     from iccld.predict.submission import predict_submission
 
-__all__ = ["PredictReport", "label_pictures", "predict_paths", "predict_submission"]
+__all__ = ["PredictReport", "Wanted", "label_pictures", "predict_paths", "predict_submission"]
 
 __getattr__ = lazily(
     __name__,
     {
         "PredictReport": "iccld.predict.run",
+        "Wanted": "iccld.predict.run",
         "label_pictures": "iccld.predict.memory",
         "predict_paths": "iccld.predict.run",
         "predict_submission": "iccld.predict.submission",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,17 @@ SAVE_SECONDS = 2.0
 class PredictionIndex:
     """`predictions.json`: what was predicted from what.  A shard reads all indices of the folder and writes its own.
 
-    {"settings": {...}, "images": {input: {"name", "bytes", "mtime_ns", "settings", "size": [H, W], "outputs": {folder: file},
-    "shares": {class: 0..1}, "confidence": mean 0..1}}, "failed": {input: reason}}; an entry's "settings" is the key of its own.
+    {"origin": {"run", "stage", "iteration", "iterations", "weights", "finished"}, "settings": {...}, "images": {input: {"name", "bytes",
+    "mtime_ns", "settings", "size": [H, W], "outputs": {folder: file}, "shares": {class: 0..1}, "confidence": mean 0..1}}, "failed": {input:
+    reason}}; an entry's "settings" is the key of its own.
     """
 
-    def __init__(self, out: Path, settings: dict[str, Any], shard: tuple[int, int] | None) -> None:
+    def __init__(self, out: Path, settings: dict[str, Any], shard: tuple[int, int] | None, origin: Mapping[str, Any] | None = None) -> None:
         if shard and not 0 <= shard[0] < shard[1]:
             raise ConfigError(f"shard {shard[0]} of {shard[1]} does not exist; the first is 0 of {shard[1]}")
         self.out = out
         self.settings = settings
+        self.origin = dict(origin or {})
         self.key = hashlib.blake2s(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         self.path = out / (f"predictions-{shard[0]}-of-{shard[1]}.json" if shard else "predictions.json")
         self.own: dict[str, dict[str, Any]] = {}
@@ -93,7 +95,8 @@ class PredictionIndex:
 
         The pictures that it names are on the disk before it is: after a power cut a rerun must not skip empty files.
         """
-        content = {"settings": self.settings, "images": self.own, "failed": {str(path): reason for path, reason in failed}}
+        origin = {"origin": self.origin} if self.origin else {}
+        content = {**origin, "settings": self.settings, "images": self.own, "failed": {str(path): reason for path, reason in failed}}
         # ASCII escapes keep file names that are not valid Unicode.
         try:
             for path in [*self.unsynced, *dict.fromkeys(path.parent for path in self.unsynced)]:

@@ -8,11 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from iccld.data.images import IMAGE_SUFFIXES, find_files, relative_name
+from iccld.data.dataset import left_out_note
+from iccld.data.finding import picture_suffixes, relative_name
+from iccld.data.layouts import pictures_below
+from iccld.progress import say
 
-OUTPUTS = {"color": ".png", "train_ids": ".png", "raw_ids": ".png", "overlay": ".jpg", "confidence": ".png"}
+OUTPUTS = {"color": ".png", "train_ids": ".png", "raw_ids": ".png", "overlay": ".jpg", "confidence": ".png", "logits": ".npy"}
 """Output folder -> suffix.  color: RGB of the palette.  train_ids: palette PNG of indices.  raw_ids: grey ids.  overlay: colours over the
-picture.  confidence: grey, 255 = certain."""
+picture.  confidence: grey, 255 = certain.  logits: (K, h, w) float16 at the network's own resolution."""
+USUAL = tuple(name for name in OUTPUTS if name != "logits")
+"""What is written when nothing else is asked for."""
 
 
 class Job(NamedTuple):
@@ -22,15 +27,16 @@ class Job(NamedTuple):
     name: str
 
 
-def output_files(name: str) -> dict[str, str]:
+def output_files(name: str, kinds: Sequence[str] = USUAL) -> dict[str, str]:
     """Output folder -> file below `out`."""
-    return {folder: f"{folder}/{name}{suffix}" for folder, suffix in OUTPUTS.items()}
+    return {folder: f"{folder}/{name}{OUTPUTS[folder]}" for folder in kinds}
 
 
 def find_pictures(paths: Sequence[Path | str], out: Path) -> tuple[list[tuple[Path, list[str]]], list[tuple[Path, str]]]:
     """Every picture once, in order, with the names its outputs could have, best first; and the paths that cannot be done, with reasons.
 
     A file is named by its stem; a file of a folder by its path below the folder.  What lies below `out` is not an input of a folder.
+    Where the pictures of a folder were taken from, and what was left out, is said.  DataError for a folder that holds masks among them.
     """
     found: dict[str, tuple[Path, list[str]]] = {}
     refused = []
@@ -45,15 +51,24 @@ def find_pictures(paths: Sequence[Path | str], out: Path) -> tuple[list[tuple[Pa
             continue
         is_folder = entry.is_dir()
         folder = entry if is_folder else entry.parent
-        for path in find_files(entry, IMAGE_SUFFIXES) if is_folder else [entry]:
+        for path in _pictures_of(entry, excluded) if is_folder else [entry]:
             absolute = os.path.abspath(path)
-            if absolute in found or (is_folder and os.path.realpath(path).startswith(excluded)):
+            if absolute in found:
                 continue
             name = relative_name(path, folder)
             parent = os.path.basename(os.path.abspath(folder)) or "root"
             names = [name, name + path.suffix, f"{parent}/{name}{path.suffix}"]
             found[absolute] = (Path(absolute), [_beside_files(name) for name in names])
     return list(found.values()), refused
+
+
+def _pictures_of(folder: Path, excluded: str) -> list[Path]:
+    files, words = pictures_below(folder, excluded)
+    if words:
+        say(words)
+    for note in left_out_note([folder], picture_suffixes()):
+        say(f"warning: {note}")
+    return files
 
 
 def name_outputs(found: Sequence[tuple[Path, list[str]]], earlier: Mapping[str, str]) -> list[Job]:

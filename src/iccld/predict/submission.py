@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from iccld.data.images import FULL_RANGE
 from iccld.errors import ConfigError, DataError
 from iccld.files import write_atomically
 from iccld.labels import CITYSCAPES19, LabelSpace
@@ -43,11 +44,15 @@ class SubmissionWriter:
         self.label_space = label_space
         self.table = default_raw_ids(label_space)  # (256,)
 
+    kinds: tuple[str, ...] = ("label_ids",)
+
     def files(self, name: str) -> dict[str, str]:
         """The one file of a frame, in `out` itself."""
         return {"label_ids": f"{name}{ENDING}"}
 
-    def write(self, job: Job, image: UInt8Array, labels: UInt8Array, certainty: UInt8Array) -> dict[str, Any]:
+    def write(
+        self, job: Job, image: UInt8Array, labels: UInt8Array, certainty: UInt8Array, logits: npt.NDArray[np.float16] | None = None
+    ) -> dict[str, Any]:
         """(H, W, 3), (H, W), (H, W) uint8 -> the picture's entry in the index.  Raises OSError when the file cannot be written."""
         if labels.shape != SIZE:  # a picture that its EXIF turns
             raise ValueError(f"is {labels.shape[1]}x{labels.shape[0]} once upright; a submission's pictures are {SIZE[1]}x{SIZE[0]}")
@@ -59,9 +64,17 @@ class SubmissionWriter:
 
 
 def predict_submission(
-    predictor: Predictor, paths: Sequence[Path | str], out: Path | str, *, num: int = NUM_TEST, batch: int = 1, model: str = ""
+    predictor: Predictor,
+    paths: Sequence[Path | str],
+    out: Path | str,
+    *,
+    num: int = NUM_TEST,
+    batch: int = 1,
+    model: str = "",
+    origin: Mapping[str, Any] | None = None,
+    wide: tuple[int, int] = FULL_RANGE,
 ) -> PredictReport:
-    """Predict `num` pictures of Cityscapes into `out`, resumable as `predict_paths` is.  model: what identifies the weights.
+    """Predict `num` pictures of Cityscapes into `out`, resumable as `predict_paths` is, whose arguments these are.
 
     Everything is checked before the first prediction: DataError for another number of pictures, other names or sizes than Cityscapes', and
     for other PNG files below `out`, which the server would count too.  ConfigError for classes that are none of Cityscapes'.
@@ -73,8 +86,8 @@ def predict_submission(
     out = Path(out)
     jobs = submission_jobs(paths, out, num)
     writer = SubmissionWriter(out, space)
-    index = PredictionIndex(out, {"model": model, "submission": ENDING, "label_space": list(space.names)}, None)
-    return predict_jobs(predictor, writer, index, jobs, batch=batch)
+    index = PredictionIndex(out, {"model": model, "submission": ENDING, "label_space": list(space.names)}, None, origin)
+    return predict_jobs(predictor, writer, index, jobs, batch=batch, wide=wide)
 
 
 def submission_jobs(paths: Sequence[Path | str], out: Path, num: int) -> list[Job]:

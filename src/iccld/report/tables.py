@@ -101,7 +101,7 @@ def class_table(run: Run) -> tuple[list[str], list[ClassRow], ClassRow | None]:
 
 
 def mean_rows(run: Run) -> list[ClassRow]:
-    """mIoU over 16 and 13 of Cityscapes' classes, under the convention that the protocol names; [] where the summary has none."""
+    """mIoU over 16 and 13 of Cityscapes' classes, under the convention that the protocol names, and of each of several validation sets."""
     scored = run.scored_stages
     convention = str(mapping(run.summary.get("protocol")).get("convention"))
     found = [mapping(mapping(stage.summary.get("means")).get(convention)) for stage in scored]
@@ -110,6 +110,10 @@ def mean_rows(run: Run) -> list[ClassRow]:
     for count in dict.fromkeys(key for means in found for key in means if key != str(len(named))):
         values = [number(means.get(count)) for means in found]
         rows.append(ClassRow(f"mIoU of {count} ({convention})", "", [score_cell(value) for value in values], gains(values)))
+    domains = [mapping(stage.summary.get("domains")) for stage in scored]
+    for folder in dict.fromkeys(key for each in domains for key in each):
+        values = [number(mapping(each.get(folder)).get("miou")) for each in domains]
+        rows.append(ClassRow(f"mIoU in {folder}", "", [score_cell(value) for value in values], gains(values)))
     return rows
 
 

@@ -5,9 +5,17 @@ from typing import TYPE_CHECKING
 from iccld.lazy import lazily
 
 if TYPE_CHECKING:
-    from iccld.runs.load import load_predictor
+    from iccld.runs.load import Standing, load_predictor, load_with_standing
     from iccld.runs.run import adapt
 
-__all__ = ["adapt", "load_predictor"]
+__all__ = ["Standing", "adapt", "load_predictor", "load_with_standing"]
 
-__getattr__ = lazily(__name__, {"adapt": "iccld.runs.run", "load_predictor": "iccld.runs.load"})
+__getattr__ = lazily(
+    __name__,
+    {
+        "Standing": "iccld.runs.load",
+        "adapt": "iccld.runs.run",
+        "load_predictor": "iccld.runs.load",
+        "load_with_standing": "iccld.runs.load",
+    },
+)

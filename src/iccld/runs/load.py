@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from iccld.assembly.chosen import method_settings, registered_method
 from iccld.assembly.objects import make_parts, optimisations
 from iccld.assembly.scoring import Asked, place, scoring_of_stage
 from iccld.config import read_config
+from iccld.data.images import FULL_RANGE
+from iccld.data.wide import Range
 from iccld.errors import CheckpointError, ConfigError
 from iccld.labels import get_label_space
 from iccld.methods.common.protocol import DiffusionMethod
 from iccld.predictor import Predictor
+from iccld.runs.data import read_ranges
 from iccld.training import checkpoint, snapshot
 from iccld.training.allocator import keep_freed_memory
 
@@ -34,6 +39,43 @@ def load_predictor(
     diffusion stage.
     CheckpointError (exit code 4) when `run` is no run or has no such checkpoint; ConfigError for what a stage does not take.
     """
+    return load_with_standing(run, stage, weights, sampler_steps, device, asked)[0]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Which weights of a run were loaded, and how far the run has come."""
+
+    stage: str
+    iteration: int
+    iterations: int
+    """Of the stage, when it is finished."""
+    weights: str
+    is_finished: bool
+    """Whether every stage of the run is."""
+    wide: Range
+    """The values of 16-bit target pictures that become black and white."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: {"stage", "iteration", "iterations", "weights", "finished"}."""
+        return {
+            "stage": self.stage,
+            "iteration": self.iteration,
+            "iterations": self.iterations,
+            "weights": self.weights,
+            "finished": self.is_finished,
+        }
+
+
+def load_with_standing(
+    run: Path,
+    stage: str | None = None,
+    weights: str | None = None,
+    sampler_steps: int | None = None,
+    device: str = "auto",
+    asked: Asked | None = None,
+) -> tuple[Predictor, Standing]:
+    """What `load_predictor` gives, and where it stands."""
     run = Path(run)
     if not (run / CONFIG).is_file():
         raise CheckpointError(f"{run} is not a run: no {CONFIG} there; give the folder that `iccld adapt` wrote")
@@ -61,4 +103,14 @@ def load_predictor(
     if asked.size is not None:
         predictor.working_size = asked.size
     place(predictor, device)
-    return predictor.eval()
+    planned = {name: each.iterations for name, each in optimisations(config).items() if name in made}
+    last = list(made)[-1]
+    standing = Standing(
+        stage=loaded.stage,
+        iteration=loaded.iteration,
+        iterations=planned[loaded.stage],
+        weights=chosen,
+        is_finished=checkpoint.iterations(checkpoint.stage_directory(run, last))[-1:] == [planned[last]],
+        wide=(read_ranges(run) or {}).get("target", FULL_RANGE),
+    )
+    return predictor.eval(), standing

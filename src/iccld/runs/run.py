@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext, suppress
 from itertools import count as numbers
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from iccld.assembly.objects import (
 from iccld.batch import DomainBatch
 from iccld.config import Config, comparable
 from iccld.data import FileDataset
-from iccld.data.check import class_statistics
+from iccld.data.check import class_shares, class_statistics
 from iccld.data.pairs import PairDataset, pair_loader
 from iccld.data.patience import shared_memory_shortage
 from iccld.errors import ConfigError
@@ -30,13 +30,15 @@ from iccld.measure.remedies import memory_explained, training_remedies
 from iccld.methods.common.protocol import SOURCE, Method, Stage
 from iccld.predictor import Predictor
 from iccld.progress import say, set_quiet
+from iccld.runs.data import data_digest, read_ranges, refuse_other_data, refuse_unlearnable, with_equal_sizes
+from iccld.runs.load import CONFIG
 from iccld.runs.scores import StageScorer
 from iccld.runs.source import TrainedSource, find_source, restored_source
 from iccld.runs.summary import Summary, open_folder, stages_told
 from iccld.training import checkpoint
 from iccld.training.allocator import keep_freed_memory
 from iccld.training.engine import Engine
-from iccld.training.lock import lock_run
+from iccld.training.lock import LOCK_NAME, lock_run
 from iccld.training.loop import StageResult
 from iccld.training.options import Hooks, LoopOptions
 from iccld.training.stages import run_stages
@@ -65,11 +67,27 @@ def _adapt_rank(engine: Engine, config: Config, on_stage: StageCallback | None) 
     if not engine.is_first:
         set_quiet(True)
     run = Path(config.runtime.out) / config.name
+    made = [folder for folder in (run, *run.parents) if not folder.exists()]
     if engine.is_first:
         run.mkdir(parents=True, exist_ok=True)
     engine.barrier()
     with lock_run(run) if engine.is_first else nullcontext():
-        return _Run(engine, config, run, on_stage).train()
+        try:
+            return _Run(engine, config, run, on_stage).train()
+        except BaseException:
+            if engine.is_first:
+                _leave_nothing(run, made)
+            raise
+
+
+def _leave_nothing(run: Path, made: Sequence[Path]) -> None:
+    """Take away what a refused start has made; a run that has begun has its config.yaml, and stays."""
+    if (run / CONFIG).exists():
+        return
+    with suppress(OSError):  # a folder that holds something else stays
+        (run / LOCK_NAME).unlink(missing_ok=True)
+        for folder in made:
+            folder.rmdir()
 
 
 class _Run:
@@ -77,11 +95,15 @@ class _Run:
 
     def __init__(self, engine: Engine, config: Config, run: Path, on_stage: StageCallback | None) -> None:
         self.engine, self.config, self.run, self.on_stage = engine, config, run, on_stage
+        skips = config.runtime.data_errors == "skip"
+        self.skipped: dict[str, set[str]] = {"source": set(), "target": set()}
+        ranges = read_ranges(run) if config.runtime.resume == "auto" else None
         if engine.is_first:
-            self.data = open_data(config)  # draws generated scenes once, for all ranks
+            self.data = with_equal_sizes(open_data(config, ranges), skips)  # draws generated scenes once, for all ranks
+            refuse_unlearnable(self.data)  # and counts their classes once
         engine.barrier()
         if not engine.is_first:
-            self.data = open_data(config)
+            self.data = with_equal_sizes(open_data(config, ranges), skips)
         space = self.data.label_space
         self.pairs = pair_dataset(config, self.data, engine.rank, engine.world_size)
         if shortage := shared_memory_shortage(self.pairs.batch_bytes * engine.world_size, config.runtime.workers):
@@ -93,12 +115,13 @@ class _Run:
         self.previous: Method | None = None
         if self.source is not None:
             self.previous = restored_source(self._take_source_stage(), self.source, engine)
-        self.fingerprint = fingerprint(config, space, self.source)
+        self.fingerprint = fingerprint(config, space, self.source) | {"data": data_digest(self.data)}
         self.scorer = StageScorer(config, engine, run, self.data, self.pairs)
         self.summary: Summary | None = None
         self.told_before: dict[str, Any] = {}
 
     def train(self) -> Path:
+        refuse_other_data(self.run, self.fingerprint["data"], len(self.stages) + (self.source is not None))
         checkpoint.refuse_other_configuration(self.run, self.fingerprint)
         if self.config.runtime.resume == "auto":
             self.told_before = stages_told(self.run)
@@ -108,6 +131,7 @@ class _Run:
             self.summary = open_folder(self.config, self.engine, self.run, self.data, self.source, is_trained)
         with memory_explained(lambda: training_remedies(self.config, self.engine)):
             self._run_stages()
+        self._tell_skipped()
         return self.run
 
     def _run_stages(self) -> None:
@@ -123,6 +147,7 @@ class _Run:
                 keep_last=config.runtime.keep_last,
                 resume=config.runtime.resume == "auto",
                 fingerprint=self.fingerprint,
+                class_shares=class_shares(self.data.source),
             ),
             Hooks(on_evaluate=self.scorer.evaluate, on_stage_end=self._finish_stage, describe_batch=self._describe),
             engine=engine,
@@ -146,7 +171,29 @@ class _Run:
             if name == stage:
                 break
             before += optimisation.iterations
-        return pair_loader(self.pairs, before + start, before + end, self.config.runtime.workers)
+        batches = pair_loader(self.pairs, before + start, before + end, self.config.runtime.workers)
+        return self._noting_skipped(batches, before + start) if self.pairs.skip_errors else batches
+
+    def _noting_skipped(self, batches: Iterable[DomainBatch], start: int) -> Iterator[DomainBatch]:
+        """The batches, remembering the pictures in whose place others came."""
+        for iteration, batch in enumerate(batches, start):
+            planned = self.pairs.indices(iteration)
+            for role, dataset, wanted, given in (
+                ("source", self.data.source, planned[0], batch.source_index),
+                ("target", self.data.target, planned[1], batch.target_index),
+            ):
+                self.skipped[role] |= {dataset.names[index] for index, taken in zip(wanted, given.tolist(), strict=True) if index != taken}
+            yield batch
+
+    def _tell_skipped(self) -> None:
+        """At the end: how many pictures could not be read, by domain, and the first of them."""
+        for role, names in self.skipped.items():
+            if names:
+                say(
+                    f"warning: {len(names)} {role} pictures could not be read and were left out, such as {min(names)}; see iccld data check"
+                )
+        if any(self.skipped.values()) and self.summary is not None:
+            self.summary.tell_skipped({role: sorted(names) for role, names in self.skipped.items() if names})
 
     def _describe(self, batch: DomainBatch) -> str:
         source = [str(self.data.source.image_paths[i]) for i in batch.source_index.tolist()]

@@ -9,8 +9,10 @@ from iccld.assembly.objects import Data, optimisations
 from iccld.assembly.scoring import scoring_of, scoring_predictor
 from iccld.config import Config, parse_size
 from iccld.data import FileDataset
+from iccld.data.joined import JoinedDataset
 from iccld.data.pairs import PairDataset
-from iccld.evaluation import Record, evaluate, own_means
+from iccld.evaluation import Confusion, Record, evaluate, own_means
+from iccld.evaluation.evaluate import spread
 from iccld.files import write_json
 from iccld.measure.alignment import alignment, identity_gap
 from iccld.measure.cost import milliseconds_per_image, num_parameters
@@ -18,6 +20,7 @@ from iccld.measure.remedies import memory_explained, scoring_remedies
 from iccld.methods.common.protocol import DiffusionMethod, Method
 from iccld.predictor import Predictor
 from iccld.progress import say
+from iccld.runs.data import fault
 from iccld.training.engine import Engine
 from iccld.training.loop import StageResult
 
@@ -38,7 +41,11 @@ class StageScorer:
     @property
     def shown(self) -> FileDataset:
         """The pictures that a stage is shown and timed on: the validation split, or the target where there is none."""
-        return self.data.target if self.data.val is None else self.data.val
+        target = self.data.target
+        if self.data.val is not None or not self.pairs.skip_errors:
+            return target if self.data.val is None else self.data.val
+        indices = spread(len(target), 2 * self.config.evaluation.num_pictures + 1)
+        return target.subset([index for index in indices if fault(target, index) is None] or indices)
 
     def predictor(self, method: Method, weights: str | None = None, sampler_steps: int | None = None) -> Predictor:
         """The predictor that is scored, with the weights that the method declares unless others are named."""
@@ -65,8 +72,22 @@ class StageScorer:
                 scores = evaluate(self.predictor(method, weights), dataset, self.data.label_space, title=title, observe=record.add)
             if is_end and (weights, split) == (headline, "val"):
                 record.save(self.run / "confusions" / f"{stage}.npz")
-            entries.append({"weights": weights, "split": split, "miou": scores.miou, "iou": scores.iou, "scoring": self.scoring})
+            by_domain = {"domains": self._by_domain(record, dataset)} if isinstance(dataset, JoinedDataset) else {}
+            told = {"weights": weights, "split": split, "miou": scores.miou, "iou": scores.iou, "scoring": self.scoring}
+            entries.append(told | by_domain)
         return entries
+
+    def _by_domain(self, record: Record, dataset: JoinedDataset) -> dict[str, Any]:
+        """Folder -> {"miou", "num_images"} of each of several data sets."""
+        found = {}
+        for number, part in enumerate(dataset.parts):
+            whole = Confusion(self.data.label_space.num_classes)
+            for name, single in zip(record.names, record.confusions, strict=True):
+                if name.startswith(f"{number}/"):
+                    whole.merge(single)
+            miou = whole.scores(self.data.label_space).miou if whole.matrix.any() else None
+            found[str(part.root)] = {"miou": miou, "num_images": whole.num_images}
+        return found
 
     def finish(self, stage: str, method: Method, result: StageResult) -> dict[str, Any]:
         """What summary.json says of a stage that has ended: the scores of its last evaluation, and what it costs."""
@@ -85,6 +106,8 @@ class StageScorer:
             "seconds": round(result.seconds, 1),
             "peak_memory_gib": round(result.peak_memory_gib, 3),
         }
+        if val and "domains" in val:
+            told["domains"] = val["domains"]
         if source_val:
             told["source_validation"] = {"miou": source_val["miou"], "num_images": len(self.data.source_val or ())}
         if isinstance(method, DiffusionMethod):

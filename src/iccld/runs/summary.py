@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from iccld.files import read_json, write_atomically, write_json
 from iccld.labels import LABEL_SPACES
 from iccld.methods.common.protocol import SOURCE
 from iccld.progress import say
+from iccld.runs.data import RANGES
 from iccld.runs.load import CONFIG, LABEL_SPACE
 from iccld.runs.provenance import environment
 from iccld.runs.source import TrainedSource
@@ -39,6 +40,11 @@ class Summary:
         elif "source_validation" in told:
             say(f"{stage}: {told['source_validation']['miou']:.2f} mIoU on held-out source pictures; the target has no labels")
 
+    def tell_skipped(self, names: Mapping[str, Sequence[str]]) -> None:
+        """Domain -> the pictures that could not be read and were left out."""
+        self.content["skipped_pictures"] = {role: list(listed) for role, listed in names.items()}
+        write_json(self.path, self.content, durable="folder")
+
 
 def stages_told(run: Path) -> dict[str, Any]:
     """What summary.json says of each stage that an earlier start of the run trained and scored."""
@@ -51,11 +57,13 @@ def open_folder(config: Config, engine: Engine, run: Path, data: Data, source: T
 
     is_trained: whether every stage was trained and scored before; where and how that was stays as it is told.
     """
+    before = read_json(run / SUMMARY) if is_trained else {}
+    protocol = before.get("protocol") or _protocol(config, data)  # before CONFIG: a refusal leaves nothing
     write_atomically(run / CONFIG, dump_config(config))
+    write_json(run / RANGES, {"source": data.source.wide, "target": data.target.wide}, indent=None)
     if config.label_space not in LABEL_SPACES:
         write_atomically(run / LABEL_SPACE, Path(config.label_space).read_bytes())
     keep_architecture(config.network, run)
-    before = read_json(run / SUMMARY) if is_trained else {}
     made = environment(engine.device.type, engine.precision)
     if before:
         made = read_json(run / ENVIRONMENT) or made
@@ -67,7 +75,7 @@ def open_folder(config: Config, engine: Engine, run: Path, data: Data, source: T
         "commit": made["commit"],
         "dirty": made["dirty"],
         "label_space": data.label_space.name,
-        "protocol": before.get("protocol") or _protocol(config, data),
+        "protocol": protocol,
         "headline": None,
         "stages": {},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import random
 import resource
@@ -244,6 +245,8 @@ def _peak_resident_kib() -> int:
 def _make_fabric(kind: str, devices: int, num_nodes: int, strategy: str) -> Any:
     from lightning_fabric import Fabric  # takes seconds to import, and one process does without
 
+    # A refusal on one rank ends the others, which torch tells in a line of its own; the error says what matters.
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     return Fabric(accelerator=kind, devices=devices, num_nodes=num_nodes, strategy=strategy, precision="32-true")
 
 

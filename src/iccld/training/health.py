@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 LEAST_ITERATIONS = 100
@@ -17,6 +17,9 @@ FEW, ALL = 0.01, 0.99
 ONE_CLASS = 0.95
 """Share of one class among the pseudo-labels above which the others are lost."""
 
+LOST = 0.25
+"""Part of the other classes' share in the source below which they are lost among the pseudo-labels."""
+
 SENTENCES = {
     "few": "fewer than 1 % of the target's pixels are confident, so they teach nothing; lower the threshold or train source longer",
     "all": "more than 99 % of the target's pixels are confident, so the threshold selects nothing; raise it",
@@ -25,9 +28,13 @@ SENTENCES = {
 
 
 class PseudoLabelWatch:
-    """Follows the logged means of a stage of `iterations` steps."""
+    """Follows the logged means of a stage of `iterations` steps.
 
-    def __init__(self, iterations: int) -> None:
+    class_shares: of the source's labelled pixels, 0..1, by train id; where one class fills nearly everything there, it may do so here.
+    """
+
+    def __init__(self, iterations: int, class_shares: Sequence[float] = ()) -> None:
+        self.class_shares = tuple(class_shares)
         self.patience = max(LEAST_ITERATIONS, LEAST_PART * iterations)
         self.since: dict[str, int] = {}
         self.told: list[str] = []
@@ -35,7 +42,7 @@ class PseudoLabelWatch:
     def due_warnings(self, means: Mapping[str, Any], start: int, end: int) -> list[str]:
         """Sentences that are due and new, from the means of the iterations `start` .. `end` - 1."""
         due = []
-        holds = _collapses(means)
+        holds = _collapses(means, self.class_shares)
         for kind in SENTENCES:
             if not holds[kind]:
                 self.since.pop(kind, None)
@@ -56,8 +63,11 @@ class PseudoLabelWatch:
         self.told = [str(kind) for kind in state["told"]]
 
 
-def _collapses(means: Mapping[str, Any]) -> dict[str, bool]:
+def _collapses(means: Mapping[str, Any], class_shares: Sequence[float]) -> dict[str, bool]:
     """Kind -> whether these means show it; comparisons with NaN are false."""
     share = means.get("pseudo_label_share", float("nan"))
     histogram = means.get("pseudo_label_histogram") or [float("nan")]
-    return {"few": share < FEW, "all": share > ALL, "one_class": max(histogram) > ONE_CLASS}
+    largest = max(range(len(histogram)), key=histogram.__getitem__)
+    others_in_source = 1 - class_shares[largest] if largest < len(class_shares) else 1.0
+    is_lost = 1 - histogram[largest] < LOST * others_in_source
+    return {"few": share < FEW, "all": share > ALL, "one_class": histogram[largest] > ONE_CLASS and is_lost}

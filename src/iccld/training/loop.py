@@ -86,7 +86,7 @@ class _StageLoop:
         self.run = run
         self.directory = checkpoint.stage_directory(run, stage.name)
         self.means = RunningMeans()
-        self.watch = PseudoLabelWatch(stage.iterations)
+        self.watch = PseudoLabelWatch(stage.iterations, options.class_shares)
         self.iteration = 0  # finished iterations
         self.evaluated = 0  # the last iteration whose evaluation is in metrics.jsonl
         self.saved = -1
@@ -127,14 +127,17 @@ class _StageLoop:
         return self._result()
 
     def _start_round(self, targets: Iterable[DomainBatch]) -> None:
-        self.method.start_round(islice(targets, self.method.round_batches))
+        try:
+            self.method.start_round(islice(targets, self.method.round_batches))
+        except DataError as error:
+            raise (self._saved_for(error) if self.iteration else error) from error  # before the first step there is nothing to save
 
     def _train(self, loader_factory: LoaderFactory, targets: Iterable[DomainBatch], stop: StopRequest) -> None:
         start, end = self.iteration, self.stage.iterations
         label = f"Training {self.stage.name}" + (f" from {start}" if start else "")
         shows = self.options.progress and self.engine.is_first
         with progress_bar(label, total=end - start) if shows else nullcontext(_Silent()) as bar:
-            for batch in loader_factory(self.stage.name, start, end):
+            for batch in self._saved_on_data_errors(loader_factory(self.stage.name, start, end)):
                 if self.iteration > 0 and self.method.starts_round(self.iteration):
                     self._start_round(targets)
                 self._step(self.engine.to_device(batch))
@@ -145,6 +148,23 @@ class _StageLoop:
                     break
         if self.iteration != end:
             raise DataError(f"stage {self.stage.name}: the loader gave {self.iteration - start} batches of {end - start}")
+
+    def _saved_on_data_errors(self, batches: Iterable[DomainBatch]) -> Iterator[DomainBatch]:
+        """The batches; what was trained is saved before the error of a file that cannot be read goes on its way."""
+        arriving = iter(batches)
+        while True:
+            try:
+                batch = next(arriving)
+            except StopIteration:
+                return
+            except DataError as error:
+                raise self._saved_for(error) from error
+            yield batch
+
+    def _saved_for(self, error: DataError) -> DataError:
+        self._save()
+        remedy = "mend the file and go on with --resume auto, or go on without it with --resume auto --runtime.data_errors skip"
+        return DataError(f"{error} (stage {self.stage.name} is saved after iteration {self.iteration}); {remedy}")
 
     def _step(self, batch: DomainBatch) -> None:
         engine, name, iteration = self.engine, self.stage.name, self.iteration
@@ -199,6 +219,8 @@ class _StageLoop:
                         answer = self.hooks.on_evaluate(self.stage.name, self.method, self.iteration)
                 except Stopped:
                     is_left = True
+                except DataError as error:
+                    raise self._saved_for(error) from error
         self.started += time.monotonic() - began  # training time stands still meanwhile
         if self.engine.any_rank(is_left):
             self._save()

@@ -37,6 +37,8 @@ class LoopOptions:
     """Newest checkpoints kept for each stage."""
     resume: bool = False
     """Whether to go on from the newest whole checkpoint; without it existing ones are a CheckpointError."""
+    class_shares: tuple[float, ...] = ()
+    """Of the source's labelled pixels, 0..1, by train id: what a collapse of the pseudo-labels is compared with."""
     progress: bool = True
     """Whether rank 0 shows a bar."""
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
