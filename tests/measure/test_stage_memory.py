@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 from transformers import Dinov2Config
 
 from iccld.adapting import memory_lines
 from iccld.assembly.networks import build_networks
+from iccld.batch import DomainBatch
 from iccld.config import Config, load_config, recipe_names
 from iccld.measure.memory import StageMemory, UnknownMemory, stage_memory
 from iccld.methods import METHODS
+from iccld.methods.common.supervised import Supervised
 
 SMALL = ("--size.crop", "64x64", "--batch_size", "2", "--network.denoiser_widths", "32,32")
 SOURCE = ("--stages.step1.iterations", "0", "--stages.step2.iterations", "0")
@@ -114,6 +118,27 @@ def test_the_meta_device_counts_what_the_same_step_takes_on_a_cpu(method: str) -
         fixed = stage.parameters + stage.average + stage.optimizer
         assert (stage.stage, fixed, stage.gradients) == (real.stage, real.parameters + real.average + real.optimizer, real.gradients)
         assert stage.peak - fixed == pytest.approx(real.peak - fixed, rel=STEP2_BOUND if stage.stage == "step2" else 0)
+
+
+def item_of_a_loss(method: Supervised, batch: DomainBatch) -> None:
+    batch.source_image.float().mean().item()
+
+
+def change_optimizer(method: Supervised, batch: DomainBatch) -> None:
+    method.optimizer = torch.optim.RMSprop(method.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("act", "reason"), [(item_of_a_loss, "depends on the values of its tensors"), (change_optimizer, "optimiser RMSprop is none of those")]
+)
+def test_a_step_that_cannot_be_counted_stops_no_run(
+    act: Callable[[Supervised, DomainBatch], None], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A method from outside the package may do what the package's do not."""
+    monkeypatch.setattr(Supervised, "step", lambda self, batch, iteration, draw: act(self, batch))
+    (told,) = stage_memory(config(*SOURCE))
+    assert isinstance(told, UnknownMemory)
+    assert reason in str(told)
 
 
 @pytest.mark.parametrize("method", list(METHODS))

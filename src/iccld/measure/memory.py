@@ -63,12 +63,13 @@ class StageMemory:
 
 @dataclass(frozen=True)
 class UnknownMemory:
-    """A stage whose step asks for the values of its tensors, which the meta device does not have."""
+    """A stage that cannot be counted, such as one whose step asks for the values of its tensors, which the meta device does not have."""
 
     stage: str
+    reason: str
 
     def __str__(self) -> str:
-        return f"memory of stage {self.stage}: not known, its step depends on the values of its tensors"
+        return f"memory of stage {self.stage}: not known, {self.reason}"
 
 
 def takes_bf16(config: Config) -> bool:
@@ -99,8 +100,13 @@ def _step_memory(stage: Stage, method: Method, batch: DomainBatch, bf16: bool) -
     try:
         with engine.memory, CudaAutocast(bf16):
             method.step(batch, stage.iterations - 1, engine.draw(torch.Generator().manual_seed(0)))
-    except NotImplementedError:  # what the meta device answers
-        return UnknownMemory(stage.name)
+    except (RuntimeError, TypeError):  # what the meta device answers; NotImplementedError is a RuntimeError
+        if engine.device.type != "meta":
+            raise
+        return UnknownMemory(stage.name, "its step depends on the values of its tensors")
+    for optimizer in method.optimizers().values():
+        if type(optimizer) not in MOMENTS:
+            return UnknownMemory(stage.name, f"its optimiser {type(optimizer).__name__} is none of those that are counted")
     parameters, average = (_size(networks.values()) for networks in (method.networks(), method.ema_networks()))
     moments = sum(MOMENTS[type(optimizer)] * _bytes(_trained(optimizer)) for optimizer in method.optimizers().values())
     return StageMemory(
