@@ -20,7 +20,7 @@ from iccld.measure.memory import StageMemory, UnknownMemory, stage_memory
 from iccld.methods import METHODS
 from iccld.methods.common.supervised import Supervised
 
-SMALL = ("--size.crop", "64x64", "--batch_size", "2", "--network.denoiser_widths", "32,32")
+SMALL = ("--network.encoder", "", "--size.crop", "64x64", "--batch_size", "2", "--network.denoiser_widths", "32,32")
 SOURCE = ("--stages.step1.iterations", "0", "--stages.step2.iterations", "0")
 DOCS = Path(__file__).parents[2] / "docs" / "memory.md"
 
@@ -213,7 +213,7 @@ def test_recipe_with_dinov2_takes_real_size_steps_and_fits_a_24_gb_gpu(training:
 @pytest.mark.parametrize("widths", ["128,256,384,512", "224,448,672,896"])
 def test_kl_f8_at_512_pixels_fits_24_gb_as_the_docs_tell(widths: str) -> None:
     size = [word for name in ("source", "target", "crop") for word in (f"--size.{name}", "512x512")]
-    flags = ["--network.preset", "ldm", "--network.widths", "[]", "--network.decoder_width", "0"]
+    flags = ["--network.preset", "ldm", "--network.encoder", "", "--network.widths", "[]", "--network.decoder_width", "0"]
     flags += ["--network.gradient_checkpointing", "true", "--network.denoiser_widths", widths]
     stages = known(load_config("demo", ["--batch_size", "2", *size, *flags]))
     assert max(stage.peak for stage in stages) < 24e9
