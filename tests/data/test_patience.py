@@ -17,7 +17,7 @@ from PIL import Image
 from iccld.batch import DomainBatch
 from iccld.data import open_dataset, patience
 from iccld.data import pairs as pairs_module
-from iccld.data.pairs import PairDataset, pair_loader
+from iccld.data.pairs import Order, PairDataset, Sizes, pair_loader
 from iccld.data.patience import patiently, shared_memory_shortage
 from iccld.errors import DataError
 from iccld.labels import LabelClass, LabelSpace
@@ -31,7 +31,7 @@ def pairs(tmp_path: Path) -> PairDataset:
         (tmp_path / name).mkdir()
         Image.fromarray(values).save(tmp_path / name / "0.png")
     domain = open_dataset(tmp_path, label_space=SPACE)
-    return PairDataset(domain, domain, batch_size=2, seed=0, source_size=(8, 12), target_size=(8, 12))
+    return PairDataset(domain, domain, order=Order(2, 0), sizes=Sizes((8, 12), (8, 12)))
 
 
 def still_reading() -> bool:

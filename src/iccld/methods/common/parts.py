@@ -11,7 +11,7 @@ from torch import Tensor
 from iccld.config.views import Views
 from iccld.labels import LabelSpace
 from iccld.models import Denoiser, DomainDiscriminator, Segmenter
-from iccld.predictor import Predictor
+from iccld.predictor import LatentNoise, Predictor
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -50,9 +50,7 @@ class Parts:
             size_multiple=self.size_multiple,
             mean=MEAN,
             std=STD,
-            noise_channels=noise_channels,
-            noise_stride=self.latent_stride,
-            seed=self.seed,
+            noise=LatentNoise(noise_channels, self.latent_stride, self.seed),
         )
 
 
