@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
 from iccld.data import FileDataset, open_dataset
-from iccld.data.pairs import PairDataset, pair_loader
+from iccld.data.pairs import Order, PairDataset, Sizes, pair_loader
 from iccld.geometry import SHORTEST_SIDE, largest_area, working_shape
 from iccld.labels import LabelClass, LabelSpace
 from iccld.predictor import Predictor
@@ -44,9 +44,16 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> FileDataset:
     return open_dataset(root, label_space=DISC)
 
 
+def arranged(settings: dict[str, Any]) -> dict[str, Any]:
+    """Flat settings -> the arguments of a PairDataset."""
+    order = Order(**{name: settings.pop(name) for name in Order._fields if name in settings})
+    keep_aspect = settings.pop("keep_aspect", True)
+    return {"order": order, "sizes": Sizes(settings.pop("source_size"), settings.pop("target_size"), keep_aspect), **settings}
+
+
 def pairs(discs: FileDataset, **options: object) -> PairDataset:
     settings = {"batch_size": len(SIZES), "seed": 3, "source_size": WORKING, "target_size": WORKING, **options}
-    return PairDataset(discs, discs, **settings)  # type: ignore[arg-type]
+    return PairDataset(discs, discs, **arranged(settings))
 
 
 def axes(weight: Tensor) -> tuple[float, float]:

@@ -108,10 +108,6 @@ def test_rooms_below_assembly_are_kept_from_the_configuration():
     assert set(kept["forbidden_modules"]) == {"iccld.config", *settings} - {"iccld.config.views", "iccld.config.optimisation"}
 
 
-MANY_ARGUMENTS = {"data/pairs.py": {"PairDataset.__init__"}, "predictor.py": {"Predictor.__init__"}}
-"""Functions that may take more than ten arguments, each by name: a data set and a predictor are told everything once, by keyword."""
-
-
 def num_arguments(function: ast.FunctionDef) -> int:
     arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
     return len([argument for argument in arguments if argument.arg not in ("self", "cls")])
@@ -131,7 +127,7 @@ def long_functions(tree: ast.AST, prefix: str = "") -> set[str]:
 def test_functions_take_at_most_ten_arguments():
     package = ROOT / "src" / "iccld"
     found = {str(path.relative_to(package)): long_functions(ast.parse(path.read_text(encoding="utf-8"))) for path in package.rglob("*.py")}
-    assert {path: names for path, names in found.items() if names} == MANY_ARGUMENTS
+    assert {path: names for path, names in found.items() if names} == {}
 
 
 def test_test_modules_have_names_of_their_own():

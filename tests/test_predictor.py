@@ -7,7 +7,7 @@ from torch import nn
 
 from iccld.errors import ConfigError
 from iccld.labels import CITYSCAPES19, LabelClass, LabelSpace
-from iccld.predictor import Predictor, positional_noise
+from iccld.predictor import LatentNoise, Predictor, positional_noise
 
 SPACE = LabelSpace("three", tuple(LabelClass(name, (i, i, i)) for i, name in enumerate("abc")))
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -36,7 +36,8 @@ class Noisy(nn.Module):
 
 def make(network=None, **settings):
     defaults = {"working_size": None, "size_multiple": 8, "mean": MEAN, "std": STD}
-    return Predictor(network or Echo(), SPACE, **(defaults | settings))
+    noise = LatentNoise(settings.pop("noise_channels", 0), seed=settings.pop("seed", 0))
+    return Predictor(network or Echo(), SPACE, noise=noise, **(defaults | settings))
 
 
 def picture(height, width, batch=1, seed=0):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as functional
@@ -19,6 +20,16 @@ PRECISIONS = ("fp32", "bf16")
 MASK32 = 0xFFFFFFFF
 
 
+class LatentNoise(NamedTuple):
+    """The noise that a network starts from, a function of (seed, position in the whole picture)."""
+
+    channels: int
+    """C of the latent noise; 0 for a network that takes none."""
+    stride: int = 8
+    """Pixels of the prepared picture per latent, per side."""
+    seed: int = 0
+
+
 class Predictor(nn.Module):
     """Owns weights, normalisation, label space, window, stride and size multiple.
 
@@ -26,7 +37,7 @@ class Predictor(nn.Module):
     working_size: (H, W) whose area pictures are resized to at their own aspect, or None for their own size.
     window: (H, W) in the resized picture, or None for the whole of it; stride: pixels between windows, half the window's shorter side
     by default.  mean, std: (R, G, B) in 0..1.
-    noise_channels: C of the latent noise that the network takes, 0 for none; noise_stride: s, pixels per latent; seed: of that noise.
+    noise: what the network starts from besides the picture, if anything.
 
     precision ("fp32" or "bf16" autocast) and windows_at_once are attributes: they change speed and memory.  So are scales and flip, the
     views of a picture: each scale of the working size, with flip mirrored too; several views answer with the mean of their probabilities
@@ -44,9 +55,7 @@ class Predictor(nn.Module):
         std: Sequence[float],
         window: tuple[int, int] | None = None,
         stride: int | None = None,
-        noise_channels: int = 0,
-        noise_stride: int = 8,
-        seed: int = 0,
+        noise: LatentNoise | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -56,9 +65,7 @@ class Predictor(nn.Module):
         self.mean, self.std = tuple(mean), tuple(std)
         self.window = window
         self.stride = stride
-        self.noise_channels = noise_channels
-        self.noise_stride = noise_stride
-        self.seed = seed
+        self.noise_channels, self.noise_stride, self.seed = noise or LatentNoise(0)
         self.precision = "fp32"
         self.windows_at_once = 1
         self.scales: tuple[float, ...] = (1.0,)

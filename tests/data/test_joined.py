@@ -13,7 +13,7 @@ from iccld.assembly.domains import held_out
 from iccld.config import load_config
 from iccld.data import FileDataset, open_dataset
 from iccld.data.joined import JoinedDataset, join
-from iccld.data.pairs import PairDataset
+from iccld.data.pairs import Order, PairDataset, Sizes
 from iccld.data.rare_class import rare_class_sampler
 from iccld.errors import ConfigError
 from iccld.labels import LabelClass, LabelSpace
@@ -55,7 +55,7 @@ def test_a_source_without_the_word_labelled_has_to_fill_the_space(tmp_path: Path
 
 def test_weights_decide_how_often_a_part_is_drawn(parts: tuple[FileDataset, FileDataset]) -> None:
     joined = join(parts, (1.0, 3.0))
-    pairs = PairDataset(joined, parts[0], batch_size=4, seed=0, source_size=(16, 24), target_size=(16, 24))
+    pairs = PairDataset(joined, parts[0], order=Order(4, 0), sizes=Sizes((16, 24), (16, 24)))
     drawn = [index for iteration in range(150) for index in pairs.indices(iteration)[0]]
     counts = Counter(0 if index < 6 else 1 for index in drawn)
     assert counts == {0: 150, 1: 450}
@@ -77,7 +77,7 @@ def test_weights_hold_for_rare_class_sampling_too(parts: tuple[FileDataset, File
 
 
 def test_without_weights_the_order_is_that_of_one_data_set(parts: tuple[FileDataset, FileDataset]) -> None:
-    plain = PairDataset(join(parts), parts[0], batch_size=4, seed=0, source_size=(16, 24), target_size=(16, 24))
+    plain = PairDataset(join(parts), parts[0], order=Order(4, 0), sizes=Sizes((16, 24), (16, 24)))
     assert sorted(index for iteration in (0, 1) for index in plain.indices(iteration)[0]) == list(range(8))
 
 

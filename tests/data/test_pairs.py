@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from PIL import Image
 
 from iccld.batch import DomainBatch
 from iccld.data import FileDataset, open_dataset
-from iccld.data.pairs import PairDataset, pair_loader
+from iccld.data.pairs import Order, PairDataset, Sizes, pair_loader
 from iccld.data.rare_class import class_probabilities, rare_class_sampler
 from iccld.errors import ConfigError, DataError
 from iccld.labels import LabelClass, LabelSpace
@@ -50,9 +51,16 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> FileDataset:
     return open_dataset(write_folder(tmp_path_factory.mktemp("target"), 3, masks=False), label_space=TWO)
 
 
+def arranged(settings: dict[str, Any]) -> dict[str, Any]:
+    """Flat settings -> the arguments of a PairDataset."""
+    order = Order(**{name: settings.pop(name) for name in Order._fields if name in settings})
+    keep_aspect = settings.pop("keep_aspect", True)
+    return {"order": order, "sizes": Sizes(settings.pop("source_size"), settings.pop("target_size"), keep_aspect), **settings}
+
+
 def pairs(source: FileDataset, target: FileDataset, **options: object) -> PairDataset:
     settings = {"batch_size": 2, "seed": 1, "source_size": SIZE, "target_size": (16, 24), **options}
-    return PairDataset(source, target, **settings)  # type: ignore[arg-type]
+    return PairDataset(source, target, **arranged(settings))
 
 
 def assert_equal(first: DomainBatch, second: DomainBatch) -> None:

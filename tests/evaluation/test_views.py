@@ -13,7 +13,7 @@ from iccld.evaluation.views import mean_log_probability, views_of
 from iccld.geometry import check_scales
 from iccld.labels import LabelClass, LabelSpace
 from iccld.predict.memory import label_pictures
-from iccld.predictor import Predictor
+from iccld.predictor import LatentNoise, Predictor
 
 SPACE = LabelSpace("three", tuple(LabelClass(name, (10 * i, 0, 0)) for i, name in enumerate(("a", "b", "c"))))
 OPTIONS = {"size_multiple": 8, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.25)}
@@ -43,7 +43,8 @@ def pictures(height: int = 40, width: int = 72, rows: int = 2) -> Tensor:
 
 def make(scales: tuple[float, ...] = (1.0,), flip: bool = False, **options: object) -> Predictor:
     network = options.pop("network", None) or Convolution()
-    predictor = Predictor(network, SPACE, **({"working_size": (32, 64)} | OPTIONS | options))  # type: ignore[arg-type]
+    noise = LatentNoise(options.pop("noise_channels", 0))  # type: ignore[arg-type]
+    predictor = Predictor(network, SPACE, noise=noise, **({"working_size": (32, 64)} | OPTIONS | options))  # type: ignore[arg-type]
     predictor.scales, predictor.flip = scales, flip
     return predictor
 

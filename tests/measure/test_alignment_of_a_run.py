@@ -12,7 +12,7 @@ from iccld.batch import DomainBatch
 from iccld.labels import CITYSCAPES19
 from iccld.measure.alignment import DOMAINS, alignment
 from iccld.models import CompactEncoder, Denoiser, DiffusionSegmenter, InterCoderDecoder, LatentScale
-from iccld.predictor import Predictor
+from iccld.predictor import LatentNoise, Predictor
 
 
 class Pairs:
@@ -35,7 +35,7 @@ def measured(num: int, gap: float, sampler: Any = lambda denoise, noise: denoise
     encoder = CompactEncoder((8, 8, 16, 16, 16), 4)
     decoder = InterCoderDecoder(4, encoder.pyramid_channels, 19, width=16)
     network = DiffusionSegmenter(encoder, decoder, Denoiser(4, (8, 16), 1, 8, residual=True), LatentScale(4), sampler)
-    options: dict[str, Any] = {"size_multiple": 16, "mean": (0, 0, 0), "std": (1, 1, 1), "noise_channels": 4, "noise_stride": 8}
+    options: dict[str, Any] = {"size_multiple": 16, "mean": (0, 0, 0), "std": (1, 1, 1), "noise": LatentNoise(4)}
     predictor = Predictor(network.eval(), CITYSCAPES19, working_size=(32, 32), **options)
     return SimpleNamespace(**dict(zip(("told", "projection"), alignment(predictor, Pairs(num, gap), (32, 32), 0), strict=True)))  # type: ignore[arg-type]
 

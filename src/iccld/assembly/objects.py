@@ -16,7 +16,7 @@ from iccld.config import Config, DomainConfig, Optimisation, parse_size
 from iccld.data import FileDataset
 from iccld.data.check import class_statistics
 from iccld.data.joined import JoinedDataset
-from iccld.data.pairs import PairDataset
+from iccld.data.pairs import Order, PairDataset, Sizes
 from iccld.data.rare_class import rare_class_sampler
 from iccld.data.wide import Range, chosen_range, narrow_warning
 from iccld.errors import ConfigError, UnmetNeedError
@@ -167,14 +167,9 @@ def pair_dataset(config: Config, data: Data, rank: int = 0, world_size: int = 1,
     return PairDataset(
         data.source,
         data.target,
-        batch_size=config.batch_size // world_size,
-        seed=config.seed,
-        source_size=parse_size(config.size.source),
-        target_size=parse_size(config.size.target),
-        keep_aspect=config.size.keep_aspect,
+        order=Order(config.batch_size // world_size, config.seed, rank, world_size),
+        sizes=Sizes(parse_size(config.size.source), parse_size(config.size.target), config.size.keep_aspect),
         rare_class=rare,
-        rank=rank,
-        world_size=world_size,
         cache_bytes=cache_bytes,
         with_depth="depth" in registered_method(config.method).needs,
         skip_errors=config.runtime.data_errors == "skip",

@@ -38,6 +38,24 @@ READ_TIMEOUT = 300.0
 Size = tuple[int, int]
 
 
+class Order(NamedTuple):
+    """What decides which pictures an iteration takes: it and its number, and nothing else."""
+
+    batch_size: int
+    """Pictures of each domain in a batch of this rank."""
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+
+
+class Sizes(NamedTuple):
+    """(H, W) to whose area pictures are resized at their own aspect, or to which they are stretched where keep_aspect is False."""
+
+    source: Size
+    target: Size
+    keep_aspect: bool = True
+
+
 class Maps(NamedTuple):
     """One picture at the working size."""
 
@@ -50,9 +68,8 @@ class Maps(NamedTuple):
 class PairDataset(TorchDataset[DomainBatch]):
     """`dataset[iteration]` is this rank's DomainBatch of that iteration, uint8 on the CPU, at the working sizes.
 
-    source needs labels; target is never asked for any.  source_size, target_size: (H, W) to whose area pictures are resized at their own
-    aspect (`working_shape`, as in prediction), or with keep_aspect False to which they are stretched; antialiased, labels and depth to the
-    nearest pixel.  Pictures of several aspects lie in a batch as `DomainBatch` tells.
+    source needs labels; target is never asked for any.  Pictures are resized as in prediction (`working_shape`), antialiased, labels and
+    depth to the nearest pixel.  Those of several aspects lie in a batch as `DomainBatch` tells.
     rare_class: replaces the source's order by draws from (seed, position).
     target_valid: (H, W) bool of any size, the target pixels that may teach, the same for every picture (bonnet, lens).
     cache_bytes: resized pictures kept in memory, shared by forked workers; 0 for none.  skip_errors: pictures that cannot be read are
@@ -65,19 +82,16 @@ class PairDataset(TorchDataset[DomainBatch]):
         source: Dataset,
         target: Dataset,
         *,
-        batch_size: int,
-        seed: int,
-        source_size: Size,
-        target_size: Size,
+        order: Order,
+        sizes: Sizes,
         rare_class: RareClassSampler | None = None,
-        rank: int = 0,
-        world_size: int = 1,
         with_depth: bool = False,
         target_valid: npt.NDArray[np.bool_] | None = None,
-        keep_aspect: bool = True,
         cache_bytes: int = 1 << 30,
         skip_errors: bool = False,
     ) -> None:
+        batch_size, seed, rank, world_size = order
+        source_size, target_size, keep_aspect = sizes
         if batch_size < 1 or seed < 0 or not 0 <= rank < world_size or min(source_size + target_size) < 1:
             asked = f"batch_size {batch_size}, seed {seed}, rank {rank} of {world_size}, sizes {source_size} and {target_size}"
             raise ConfigError(f"training batches need positive sizes, a seed of 0 or more and a rank below the world size, not {asked}")
@@ -226,15 +240,17 @@ class PairLoader(DataLoader[DomainBatch]):
 
     def __iter__(self) -> Iterator[DomainBatch]:  # type: ignore[override]
         batches = super().__iter__()
-        arriving = batches if self.num_workers else patiently(batches, READ_TIMEOUT)
+        patient = None if self.num_workers else patiently(batches, READ_TIMEOUT)
         try:
             while True:
-                batch = _next_batch(arriving)
+                batch = _next_batch(patient or batches)
                 if batch is None:
                     return
                 yield batch
         finally:
-            # Now, not when the garbage collector comes by: until then the workers of a failed run would linger.
+            # Now, not when the garbage collector comes by: until then the thread or the workers of a failed run would linger.
+            if patient is not None:
+                patient.close()
             if hasattr(batches, "_shutdown_workers"):
                 batches._shutdown_workers()
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from iccld.config.optimisation import Optimisation
 from iccld.config.views import Views
 from iccld.labels import LabelSpace
 from iccld.models import Denoiser, DomainDiscriminator, Segmenter
-from iccld.predictor import Predictor
+from iccld.predictor import LatentNoise, Predictor
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -51,9 +50,7 @@ class Parts:
             size_multiple=self.size_multiple,
             mean=MEAN,
             std=STD,
-            noise_channels=noise_channels,
-            noise_stride=self.latent_stride,
-            seed=self.seed,
+            noise=LatentNoise(noise_channels, self.latent_stride, self.seed),
         )
 
 
@@ -62,16 +59,3 @@ def normalise(image: Tensor) -> Tensor:
     mean = torch.tensor(MEAN, device=image.device)[:, None, None]
     std = torch.tensor(STD, device=image.device)[:, None, None]
     return (image - mean) / std
-
-
-def adamw(parameters: list[torch.nn.Parameter], optimisation: Optimisation) -> torch.optim.AdamW:
-    """AdamW (0.9, 0.999), fused, with decay on weights and none on biases and norms, all at the stage's learning rate."""
-    decayed = [p for p in parameters if p.ndim > 1]
-    plain = [p for p in parameters if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": optimisation.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=optimisation.learning_rate, fused=True)
-
-
-def adam(parameters: list[torch.nn.Parameter], optimisation: Optimisation) -> torch.optim.Adam:
-    """Adam (0.9, 0.999), fused, without weight decay, at the stage's learning rate: what the paper names."""
-    return torch.optim.Adam(parameters, lr=optimisation.learning_rate, fused=True)
