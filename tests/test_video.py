@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -57,7 +58,19 @@ def test_what_is_no_film_is_one_line(tmp_path: Path) -> None:
     pytest.importorskip("av")
     (tmp_path / "a.mp4").write_bytes(b"no film" * 100)
     with pytest.raises(DataError, match=r"a\.mp4: cannot be read as a film"):
-        extract_frames(tmp_path / "a.mp4", tmp_path / "frames")
+        extract_frames(tmp_path / "a.mp4", tmp_path / "frames" / "a")
+    assert not (tmp_path / "frames").exists()
+
+
+def test_frames_of_a_longer_film_of_that_name_do_not_stay(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    write_film(tmp_path / "clip.mp4")
+    folder = extract_frames(tmp_path / "clip.mp4", tmp_path / "clip")
+    assert len(list(folder.glob("*.png"))) == 5
+    (folder / "000009.png").write_bytes((folder / "000001.png").read_bytes())
+    os.utime(tmp_path / "clip.mp4", (1, 1))  # another film than before, as its time says
+    extract_frames(tmp_path / "clip.mp4", folder)
+    assert sorted(path.name for path in folder.glob("*.png")) == [f"{number:06d}.png" for number in range(1, 6)]
 
 
 def test_without_its_reader_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

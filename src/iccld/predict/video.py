@@ -37,15 +37,18 @@ def extract_frames(path: Path, folder: Path) -> Path:
     known = read_json(folder / NOTE)
     if known and all(known.get(key) == value for key, value in made_from.items()):
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
     count, rate = 0, Fraction(25)
     with progress(f"Reading {path.name}", total=_announced(path)) as bar:
         for told, pixels in _frames(path):
+            folder.mkdir(parents=True, exist_ok=True)  # a film that cannot be read leaves nothing
             count, rate = count + 1, told
             Image.fromarray(pixels).save(folder / f"{count:06d}.png", compress_level=1)
             bar.advance(1)
     if count == 0:
         raise DataError(f"{path}: holds no frame")
+    for left in folder.glob("[0-9]" * 6 + ".png"):  # of a longer film that lay there before under this name
+        if int(left.stem) > count:
+            left.unlink()
     write_json(folder / NOTE, {**made_from, "frames": count, "rate": [rate.numerator, rate.denominator]})
     say(f"{path}: {count} frames in {folder}")
     return folder
