@@ -63,5 +63,5 @@ def test_fault_39_sizes_that_ldms_networks_cannot_have_are_refused(settings: dic
 
 def test_another_preset_fills_in_its_own_sizes() -> None:
     open_sizes = ["--network.widths", "[]", "--network.decoder_width", "0"]
-    config = load_config("demo", ["--network.preset", "ldm", "--network.latent_stride", "4", *open_sizes])
+    config = load_config("demo_scratch", ["--network.preset", "ldm", "--network.latent_stride", "4", *open_sizes])
     assert (config.network.widths, config.network.latent_channels) == ((128, 256, 512), 3)

@@ -13,6 +13,7 @@ from iccld.assembly.networks import ARCHITECTURE
 from iccld.assembly.objects import make_parts, optimisations
 from iccld.batch import DomainBatch
 from iccld.config import Config, load_config, parse_size, recipe_names
+from iccld.config.network import EFFICIENTNETS
 from iccld.geometry import working_shape
 from iccld.labels import get_label_space
 from iccld.methods.common.protocol import Method
@@ -34,7 +35,7 @@ def backbone(config: Config, folder: Path) -> None:
         "facebook/dinov2-base": Dinov2Config(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14),
         "microsoft/resnet-101": ResNetConfig(embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1]),
     }
-    if config.network.encoder:
+    if config.network.encoder and config.network.encoder not in EFFICIENTNETS:
         kinds[config.network.encoder].save_pretrained(folder / ARCHITECTURE)
 
 

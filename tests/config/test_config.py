@@ -200,7 +200,7 @@ def test_fault_38_null_in_a_file_is_refused_where_a_value_is_needed(text, tmp_pa
         (["--target.path", "x"], "target.generate.num"),
         (["--batch_size", "3", "--runtime.devices", "2"], "runtime.devices"),
         (["--augmentation.scale_min", "3"], "scale_max"),
-        (["--augmentation.target_scale_max", "0.9"], "target_scale_min"),
+        (["--augmentation.target_scale_max", "0.5"], "target_scale_min"),
         (["--source.holdout", "100000"], "holdout"),
         ([f"--stages.{stage}.iterations=0" for stage in ("source", "step1", "step2")], "0 iterations"),
     ],
