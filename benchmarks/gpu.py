@@ -257,7 +257,7 @@ def ready(recipe: str, device: torch.device, tiny: bool) -> Iterator[tuple[Any, 
     from iccld.config import load_config
     from iccld.labels import get_label_space
     from iccld.measure.estimate import random_batch
-    from iccld.measure.memory import stage_memory
+    from iccld.measure.memory import StageMemory, stage_memory
     from iccld.training.engine import Engine
 
     with TemporaryDirectory() as folder:
@@ -274,7 +274,8 @@ def ready(recipe: str, device: torch.device, tiny: bool) -> Iterator[tuple[Any, 
         with device:
             parts = make_parts(config, space, run=Path(folder))
             stages = registered_method(config.method).stages(parts, method_settings(config), optimisations(config))
-        estimates = {} if tiny else {one.stage: one.peak / 2**30 for one in stage_memory(config, engine.precision == "bf16")}
+        counted = [] if tiny else stage_memory(config, engine.precision == "bf16")
+        estimates = {one.stage: one.peak / 2**30 for one in counted if isinstance(one, StageMemory)}
 
         def made() -> Iterator[tuple[str, Any, Any]]:
             batch = engine.to_device(random_batch(config, space.num_classes))

@@ -34,6 +34,14 @@ def pairs(tmp_path: Path) -> PairDataset:
     return PairDataset(domain, domain, batch_size=2, seed=0, source_size=(8, 12), target_size=(8, 12))
 
 
+def still_reading() -> bool:
+    """Whether a thread of `patiently` is left after a moment in which it may end."""
+    deadline = time.monotonic() + 5
+    while (reads := any(thread.name == "read" for thread in threading.enumerate())) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return reads
+
+
 def test_patience_changes_neither_items_nor_errors_and_leaves_no_thread() -> None:
     def items() -> Iterator[int]:
         yield from range(3)
@@ -44,10 +52,18 @@ def test_patience_changes_neither_items_nor_errors_and_leaves_no_thread() -> Non
     with pytest.raises(DataError, match="the fourth is damaged"):
         next(arriving)
     assert list(patiently(iter("ab"), 5.0)) == ["a", "b"]
-    deadline = time.monotonic() + 5
-    while any(thread.name == "read" for thread in threading.enumerate()) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not any(thread.name == "read" for thread in threading.enumerate())
+    assert not still_reading()
+
+
+def test_a_loader_that_fails_leaves_no_thread(pairs: PairDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: PairDataset, iteration: int) -> DomainBatch:
+        raise DataError("damaged")
+
+    monkeypatch.setattr(PairDataset, "__getitem__", fail)
+    with pytest.raises(DataError, match="damaged") as caught:
+        list(pair_loader(pairs, 0, 2, 0))
+    assert not still_reading()
+    assert caught.tb is not None  # what keeps the frames of the loader alive
 
 
 @pytest.mark.parametrize("workers", [0, 1])

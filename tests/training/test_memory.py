@@ -21,11 +21,10 @@ def test_bytes_are_counted_from_birth_to_death() -> None:
         assert memory.now == 8 * MIB
         del first
         assert memory.now == 4 * MIB
-        with memory.section("kept"):
-            third = second * 2
-            del second
-        assert memory.kept["kept"] == 0
-        del third
+        memory.maker = "named"
+        third = second * 2
+        assert memory.by_maker() == {"rest": 4 * MIB, "named": 4 * MIB}
+        del second, third
     assert (memory.now, memory.peak) == (0, 8 * MIB)
 
 

@@ -19,7 +19,8 @@ from iccld.city.ground import Ground, make_palette
 from iccld.city.layout import Street, make_street
 from iccld.city.light import Light, sun
 from iccld.city.markings import draw_markings
-from iccld.city.plots import Plan, plan_plots
+from iccld.city.plan import Plan
+from iccld.city.plots import plan_plots
 from iccld.city.sky import Sky, draw_sky, make_sky
 from iccld.city.traffic import Traffic
 from iccld.city.vegetation import draw_tree_line, make_season

@@ -22,7 +22,7 @@ from iccld.city.furniture import (
 )
 from iccld.city.layout import Side
 from iccld.city.people import draw_person, draw_rider
-from iccld.city.plots import Plan
+from iccld.city.plan import Plan
 from iccld.city.posters import draw_advertising_column, draw_banner, draw_billboard, draw_hanging_sign, draw_totem
 from iccld.city.street_life import draw_animal, draw_cart, draw_trolley
 from iccld.city.vehicles import draw_vehicle

@@ -226,15 +226,17 @@ class PairLoader(DataLoader[DomainBatch]):
 
     def __iter__(self) -> Iterator[DomainBatch]:  # type: ignore[override]
         batches = super().__iter__()
-        arriving = batches if self.num_workers else patiently(batches, READ_TIMEOUT)
+        patient = None if self.num_workers else patiently(batches, READ_TIMEOUT)
         try:
             while True:
-                batch = _next_batch(arriving)
+                batch = _next_batch(patient or batches)
                 if batch is None:
                     return
                 yield batch
         finally:
-            # Now, not when the garbage collector comes by: until then the workers of a failed run would linger.
+            # Now, not when the garbage collector comes by: until then the thread or the workers of a failed run would linger.
+            if patient is not None:
+                patient.close()
             if hasattr(batches, "_shutdown_workers"):
                 batches._shutdown_workers()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -22,10 +22,11 @@ PREFETCH = 2
 _END = object()
 
 
-def patiently(items: Iterator[Item], seconds: float) -> Iterator[Item]:
+def patiently(items: Iterator[Item], seconds: float) -> Generator[Item, None, None]:
     """The items, read in a thread beside the caller one at a time; DataError when one takes longer than `seconds`.
 
     A read that hangs in the kernel (a network folder that went away) cannot be interrupted, only be left behind.
+    The thread ends with the items, or when the generator is closed: whoever stops before the end closes it.
     """
     asked: SimpleQueue[bool] = SimpleQueue()
     answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()

@@ -1,16 +1,19 @@
 """GPU memory of a training by component, from networks on the meta device: nothing is allocated, computed or fetched.
 
-Parameters, their average and the optimiser's moments are counted.  Activations and gradients are those of a rehearsal: the stage's own
-forward and backward passes at the real crop and batch, whose live bytes are followed tensor by tensor (`iccld.training.memory`).
-Not in it: the CUDA context, workspaces of kernels, an allocator's fragments, augmentation.
+Parameters, their average and the optimiser's moments are counted.  Activations and gradients are those of the stage's own step, run at the
+real sizes on tensors without values, whose live bytes are followed one by one (`iccld.training.memory`).
+Not in it: the CUDA context, workspaces of kernels, an allocator's fragments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,17 +21,19 @@ from torch import Tensor, nn
 from iccld.assembly.chosen import method_settings, registered_method
 from iccld.assembly.networks import keep_architecture
 from iccld.assembly.objects import make_engine, make_parts, optimisations
-from iccld.config import Config, parse_size
+from iccld.batch import DomainBatch
+from iccld.config import Config
 from iccld.labels import get_label_space
-from iccld.losses import confusion_to_uniform, cross_entropy, domain_cross_entropy
-from iccld.methods import iccld, iccld_paper
-from iccld.methods.common.protocol import Method
-from iccld.methods.common.pseudo_label import pseudo_label
-from iccld.methods.common.supervised import Supervised
+from iccld.measure.estimate import random_batch
+from iccld.methods.common.protocol import Method, Schedule, Stage, Update
 from iccld.training.memory import CudaAutocast, LiveMemory, backward
+from iccld.transforms import Draw
 
 MOMENTS: dict[type[torch.optim.Optimizer], int] = {torch.optim.AdamW: 2, torch.optim.Adam: 2, torch.optim.SGD: 1}
 """Tensors of a parameter's size that an optimiser keeps (SGD: with momentum)."""
+
+ENTRANCES = ("forward", "features", "logits")
+"""Methods of a network that steps call."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +50,26 @@ class StageMemory:
     gradients: int
     """The largest set of gradients that is there at once: an optimiser's is freed by its update."""
     activations: dict[str, int]
-    """By network: what its forward pass leaves for the backward pass, outputs included."""
+    """By network: what its passes made and is there when a backward pass begins; "rest": pictures, labels, losses, averages' passes."""
     peak: int
     """The most at once.  Less than the sum where gradients come as activations go, more by what passes are making and recomputing."""
 
     def __str__(self) -> str:
         parts = {"parameters": self.parameters, "average": self.average, "optimiser": self.optimizer, "gradients": self.gradients}
-        parts |= {f"{name} activations": size for name, size in self.activations.items()}
+        parts |= {name if name == "rest" else f"{name} activations": size for name, size in self.activations.items()}
         told = ", ".join(f"{name} {size / 2**30:.2f}" for name, size in parts.items())
         return f"memory of stage {self.stage}: {self.peak / 2**30:.1f} GiB at its peak ({told})"
+
+
+@dataclass(frozen=True)
+class UnknownMemory:
+    """A stage that cannot be counted, such as one whose step asks for the values of its tensors, which the meta device does not have."""
+
+    stage: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"memory of stage {self.stage}: not known, {self.reason}"
 
 
 def takes_bf16(config: Config) -> bool:
@@ -61,153 +77,116 @@ def takes_bf16(config: Config) -> bool:
     return make_engine(config).precision == "bf16"
 
 
-def stage_memory(config: Config, bf16: bool = True) -> list[StageMemory]:
-    """Memory of each stage of `config` on one of its devices.  Empty where a stage's passes are not known here (see REHEARSALS)."""
+def stage_memory(config: Config, bf16: bool = True, device: str = "meta") -> list[StageMemory | UnknownMemory]:
+    """Memory of each stage of `config` on one of its devices.  On the device "cpu" the same is counted on real tensors, in fp32 only."""
     space = get_label_space(config.label_space)
-    with TemporaryDirectory() as folder, torch.device("meta"):
+    with TemporaryDirectory() as folder, torch.device(device):
         keep_architecture(config.network, Path(folder))
         parts = make_parts(config, space, run=Path(folder))
         stages = registered_method(config.method).stages(parts, method_settings(config), optimisations(config))
         if config.source_checkpoint is not None:
             stages = stages[1:]
-        methods = {stage.name: stage.make_method(None) for stage in stages}
-    rows, crop = config.batch_size // config.runtime.devices, parse_size(config.size.crop)
-    return [_rehearse(name, method, rows, crop, bf16) for name, method in methods.items() if _is_rehearsed(method)]
+        methods = [(stage, stage.make_method(None)) for stage in stages]
+    batch = DomainBatch(*(None if tensor is None else tensor.to(device) for tensor in random_batch(config, space.num_classes)))  # type: ignore[arg-type]
+    return [_step_memory(stage, method, batch, bf16) for stage, method in methods]
 
 
-def _rehearse(name: str, method: Method, rows: int, crop: tuple[int, int], bf16: bool) -> StageMemory:
-    memory = LiveMemory()
-    stage = _Stage(method, rows, crop, memory)
-    with memory, CudaAutocast(bf16):
-        REHEARSALS[type(method)](stage)
+def _step_memory(stage: Stage, method: Method, batch: DomainBatch, bf16: bool) -> StageMemory | UnknownMemory:
+    """Memory of the stage's last step, which sees crops at full resolution."""
+    engine = _CountingEngine(LiveMemory(), batch.source_image.device)
+    method.setup(engine)
+    for name, part in _parts(method.networks()).items():
+        engine.count(name, part)
+    try:
+        with engine.memory, CudaAutocast(bf16):
+            method.step(batch, stage.iterations - 1, engine.draw(torch.Generator().manual_seed(0)))
+    except (RuntimeError, TypeError):  # what the meta device answers; NotImplementedError is a RuntimeError
+        if engine.device.type != "meta":
+            raise
+        return UnknownMemory(stage.name, "its step depends on the values of its tensors")
+    for optimizer in method.optimizers().values():
+        if type(optimizer) not in MOMENTS:
+            return UnknownMemory(stage.name, f"its optimiser {type(optimizer).__name__} is none of those that are counted")
     parameters, average = (_size(networks.values()) for networks in (method.networks(), method.ema_networks()))
     moments = sum(MOMENTS[type(optimizer)] * _bytes(_trained(optimizer)) for optimizer in method.optimizers().values())
     return StageMemory(
-        stage=name,
+        stage=stage.name,
         parameters=parameters,
         average=average,
         optimizer=moments,
-        gradients=stage.gradients,
-        activations=dict(memory.kept),
-        peak=parameters + average + moments + memory.peak,
+        gradients=engine.gradients,
+        activations=engine.activations,
+        peak=parameters + average + moments + engine.memory.peak,
     )
 
 
-class _Stage:
-    """What the passes of a stage need: pictures, labels, sections, backward."""
+class _CountingEngine:
+    """The training engine as far as a step uses it: it updates nothing, but runs backward and counts what is there when it begins."""
 
-    def __init__(self, method: Method, rows: int, crop: tuple[int, int], memory: LiveMemory) -> None:
-        self.method, self.rows, self.crop, self.memory = method, rows, crop, memory
-        self.section = memory.section
+    rank = 0
+    world_size = 1
+
+    def __init__(self, memory: LiveMemory, device: torch.device) -> None:
+        self.memory = memory
+        self.device = device
         self.gradients = 0
+        self.activations: dict[str, int] = {}
+        self._optimizers: Mapping[str, torch.optim.Optimizer] = {}
 
-    def images(self, count: int) -> Tensor:
-        return torch.empty(count * self.rows, 3, *self.crop, device="meta")
+    @property
+    def update(self) -> Update:
+        return self._update
 
-    def cross_entropy(self, logits: Tensor, count: int) -> Tensor:
-        """Of source, and of mixed pictures with their weights."""
-        label = torch.empty(self.rows, *self.crop, dtype=torch.long, device="meta")
-        source, *mixed = logits.chunk(count)
-        return sum((cross_entropy(part, label, label.float()) for part in mixed), cross_entropy(source, label))
+    def bind(self, optimizers: Mapping[str, torch.optim.Optimizer], schedules: Mapping[str, Schedule]) -> None:
+        self._optimizers = optimizers
 
-    def backward(self, optimizer: str, loss: Tensor) -> None:
-        parameters = _trained(self.method.optimizers()[optimizer])
-        backward(loss, parameters)
+    def place(self, network: nn.Module) -> None:
+        return None
+
+    def draw(self, generator: torch.Generator) -> Draw:
+        return Draw(generator, device=self.device)
+
+    def all_reduce(self, tensor: Tensor, reduction: str = "mean") -> Tensor:
+        return tensor
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def count(self, name: str, network: nn.Module) -> None:
+        """Count under this name, from now on, what the network's passes make."""
+
+        def counted(run: Callable[..., Any]) -> Callable[..., Any]:
+            def run_and_count(*arguments: Any, **options: Any) -> Any:
+                outer, self.memory.maker = self.memory.maker, name
+                try:
+                    return run(*arguments, **options)
+                finally:
+                    self.memory.maker = outer
+
+            return run_and_count
+
+        for entrance in ENTRANCES:
+            if inspect.ismethod(getattr(network, entrance, None)):
+                setattr(network, entrance, counted(getattr(network, entrance)))
+
+    def _update(self, optimizer: str | torch.optim.Optimizer, loss: Tensor, *, retain_graph: bool = False) -> None:
+        sizes = self.memory.by_maker()
+        rest = sizes.pop("rest", 0)
+        for name, size in [*sizes.items(), ("rest", rest)]:
+            self.activations[name] = max(size, self.activations.pop(name, 0))
+        parameters = _trained(self._optimizers[optimizer] if isinstance(optimizer, str) else optimizer)
+        backward(loss, parameters, retain_graph)
         self.gradients = max(self.gradients, _bytes(p.grad for p in parameters if p.grad is not None))
         for parameter in parameters:
             parameter.grad = None
 
 
-def _supervised(stage: _Stage, count: int = 1) -> None:
-    """One batch of source pictures; with 2, the mixed ones behind them."""
-    method = stage.method
-    assert isinstance(method, Supervised | iccld.Step1 | iccld_paper.Step1)
-    model = method.model
-    with stage.section("encoder"):
-        features = model.encoder(stage.images(count))
-    with stage.section("decoder"):
-        logits = model.decoder(features.latent, features.pyramid)
-    with stage.section("loss"):
-        loss = stage.cross_entropy(logits, count)
-    del features, logits
-    stage.backward("segmenter", loss)
-
-
-def _step1(stage: _Stage) -> None:
-    """The average labels the target, then the model learns from source and mixed pictures."""
-    method = stage.method
-    assert isinstance(method, iccld.Step1 | iccld_paper.Step1)
-    with torch.no_grad():
-        pseudo_label(method.ema.module(stage.images(1)))
-    _supervised(stage, 2)
-
-
-def _step2(stage: _Stage) -> None:
-    """Encode three domains, denoise, discriminate, decode; then the discriminator's own update."""
-    method = stage.method
-    assert isinstance(method, iccld.Step2)
-    model, rows, uses_task = method.model, stage.rows, method.settings.task_weight > 0
-    with torch.no_grad(), stage.section("encoder"):
-        features = model.encoder(stage.images(3))
-        latent = model.scale.normalise(features.latent)
-    timestep = torch.empty(3 * rows, dtype=torch.long, device="meta")
-    with stage.section("denoiser"):
-        output = model.denoiser(torch.empty_like(latent), timestep, latent)
-    with stage.section("discriminator"):
-        loss = confusion_to_uniform(method.discriminator(output, timestep)) + (output - latent).square().mean()
-    if uses_task:
-        with torch.no_grad():
-            _label_targets(method, features.pyramid, latent, rows)
-        with stage.section("decoder"):
-            logits = model.decoder(model.scale.restore(output[: 2 * rows]), tuple(level[: 2 * rows] for level in features.pyramid))
-        with stage.section("loss"):
-            loss = loss + stage.cross_entropy(logits, 2)
-        del logits
-    stage.backward("denoiser", loss)
-    loss = domain_cross_entropy(method.discriminator(output.detach(), timestep), timestep)
-    stage.backward("discriminator", loss)
-
-
-def _label_targets(method: iccld.Step2, pyramid: tuple[Tensor, ...], latent: Tensor, rows: int) -> None:
-    average = method.ema.module
-    timestep = torch.empty(rows, dtype=torch.long, device="meta")
-    clean = average.denoiser(latent[2 * rows :], timestep, latent[2 * rows :])  # type: ignore[operator]
-    pseudo_label(average.decoder(clean, tuple(level[2 * rows :] for level in pyramid)))  # type: ignore[operator]
-
-
-def _paper_step2(stage: _Stage) -> None:
-    """The letter: encode three domains without gradients, denoise, discriminate; then the discriminator's own update."""
-    method = stage.method
-    assert isinstance(method, iccld_paper.Step2)
-    model, rows = method.model, stage.rows
-    with torch.no_grad(), stage.section("encoder"):
-        latent = model.scale.normalise(model.encoder(stage.images(3)).latent)
-    timestep = torch.empty(3 * rows, dtype=torch.long, device="meta")
-    with stage.section("denoiser"):
-        output = model.denoiser(torch.empty_like(latent), timestep, latent)
-    with stage.section("discriminator"):
-        loss = confusion_to_uniform(method.discriminator(output, timestep)) + (output - latent).square().mean()
-    stage.backward("denoiser", loss)
-    stage.backward("discriminator", domain_cross_entropy(method.discriminator(output.detach(), timestep), timestep))
-
-
-REHEARSALS: dict[type[Method], Callable[[_Stage], None]] = {
-    Supervised: _supervised,
-    iccld.Step1: _step1,
-    iccld.Step2: _step2,
-    iccld_paper.Step1: _step1,
-    iccld_paper.Step2: _paper_step2,
-}
-"""The passes of each kind of stage, as its `step` makes them."""
-
-
-def _is_rehearsed(method: Method) -> bool:
-    """Whether the passes are known; those of the letter's step 2 only where no reading adds others."""
-    if isinstance(method, iccld_paper.Step2):
-        read = method.settings
-        is_denoising_alone = read.task_weight == 0 and read.diffuse == "image" and read.condition != "view"
-        return is_denoising_alone and read.discriminate != "features" and read.adversarial_condition
-    return type(method) in REHEARSALS
+def _parts(networks: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Each network by its name; of a segmenter its encoder, its decoder and what else it has, also inside a larger network."""
+    found = dict(networks)
+    while "segmenter" in found:
+        found |= dict(found.pop("segmenter").named_children())
+    return found
 
 
 def _trained(optimizer: torch.optim.Optimizer) -> list[Tensor]:

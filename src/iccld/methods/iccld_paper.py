@@ -24,8 +24,8 @@ from iccld.losses import confusion_to_uniform, cross_entropy, denoising_error, d
 from iccld.methods.common.average import Ema
 from iccld.methods.common.conditioning import corrupt
 from iccld.methods.common.mixing import at_size, crop_pair, label_weight, mixed_view, paint, plain_domains
-from iccld.methods.common.optimizers import Make, segmenter_optimizer, two_rates
-from iccld.methods.common.parts import Parts, adam, adamw, normalise
+from iccld.methods.common.optimizers import Make, adam, adamw, segmenter_optimizer, two_rates
+from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import segmenter_of
 from iccld.methods.common.protocol import DiffusionMethod, Method, Schedule, Stage
 from iccld.methods.common.pseudo_label import label_statistics, pseudo_label, pseudo_label_weight

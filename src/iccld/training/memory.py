@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,37 +31,41 @@ class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.live: dict[int, int] = {}
+        self.live: dict[int, tuple[int, str]] = {}
+        """Bytes and maker of each living storage."""
         self.now = 0
         self.peak = 0
-        self.kept: dict[str, int] = defaultdict(int)
-        """Bytes by section: what its tensors, outputs included, still held at its end."""
+        self.maker = "rest"
+        """Under whose name the bytes made from now on are counted."""
+
+    def by_maker(self) -> dict[str, int]:
+        """What lives now, by who made it."""
+        sizes: Counter[str] = Counter()
+        for size, maker in self.live.values():
+            sizes[maker] += size
+        return dict(sizes)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
-        outputs = function(*args, **(kwargs or {}))
+        if function is torch.ops.aten.bincount.default and args[0].device.type == "meta":  # its length depends on values, but for ours
+            outputs = torch.empty((kwargs or {}).get("minlength", args[2] if len(args) > 2 else 0), dtype=torch.int64, device="meta")
+        else:
+            outputs = function(*args, **(kwargs or {}))
         given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
         for output in tree_leaves(outputs):
             if isinstance(output, Tensor) and output.untyped_storage()._cdata not in given:
                 self._add(output.untyped_storage())
         return outputs
 
-    @contextmanager
-    def section(self, name: str) -> Iterator[None]:
-        """What is made inside and outlives it counts under `name`."""
-        before = self.now
-        yield
-        self.kept[name] += self.now - before
-
     def _add(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata
         if key not in self.live:
-            self.live[key] = storage.nbytes()
+            self.live[key] = storage.nbytes(), self.maker
             self.now += storage.nbytes()
             self.peak = max(self.peak, self.now)
             weakref.finalize(storage, self._drop, key)
 
     def _drop(self, key: int) -> None:
-        self.now -= self.live.pop(key)
+        self.now -= self.live.pop(key)[0]
 
 
 class CudaAutocast(TorchFunctionMode):
@@ -92,19 +95,21 @@ class CudaAutocast(TorchFunctionMode):
         if torch.is_autocast_enabled("cpu") and (name in IN_BF16 or name in IN_FP32):
             dtype = torch.bfloat16 if name in IN_BF16 else torch.float32
             args, kwargs = tree_map(lambda x: _cast(x, dtype), (args, kwargs))
-        if name == "scaled_dot_product_attention":
+        if name == "scaled_dot_product_attention" and args[0].device.type == "meta":
             return _efficient_attention(*args, **kwargs)
         return function(*args, **kwargs)
 
 
-def backward(loss: Tensor, parameters: Sequence[Tensor]) -> None:
+def backward(loss: Tensor, parameters: Sequence[Tensor], retain_graph: bool = False) -> None:
     """`loss.backward(inputs=parameters)` under a `CudaAutocast` that stays on.
 
     Tensor.backward is itself a torch function, inside which the mode would be off and recomputed blocks be run without it; the engine
     behind it is none.
     """
     engine = torch.autograd.Variable._execution_engine
-    engine.run_backward((loss,), (torch.ones_like(loss),), False, False, tuple(parameters), allow_unreachable=True, accumulate_grad=True)
+    engine.run_backward(
+        (loss,), (torch.ones_like(loss),), retain_graph, False, tuple(parameters), allow_unreachable=True, accumulate_grad=True
+    )
 
 
 def _cast(value: Any, dtype: torch.dtype) -> Any:

@@ -10,8 +10,7 @@ import torch
 from transformers import Dinov2Backbone, Dinov2Config
 
 from iccld.methods import METHODS
-from iccld.methods.common.optimizers import segmenter_optimizer
-from iccld.methods.common.parts import adamw
+from iccld.methods.common.optimizers import adamw, segmenter_optimizer
 from iccld.methods.common.protocol import Method
 from iccld.methods.common.schedule import warmup_poly
 from iccld.models import Backbone, BackboneEncoder, EfficientNetEncoder, EfficientNetLite, InterCoderDecoder, Segmenter

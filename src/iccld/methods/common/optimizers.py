@@ -9,7 +9,6 @@ from torch import nn
 
 from iccld.config.optimisation import Optimisation
 from iccld.errors import ConfigError
-from iccld.methods.common.parts import adamw
 from iccld.models import Segmenter
 from iccld.models.decoder import Decoder
 
@@ -71,6 +70,19 @@ def _rated(rated: list[tuple[list[nn.Parameter], float]], optimisation: Optimisa
             made = made or part
     assert made is not None, "an optimiser of nothing"
     return made
+
+
+def adamw(parameters: list[nn.Parameter], optimisation: Optimisation) -> torch.optim.AdamW:
+    """AdamW (0.9, 0.999), fused, with decay on weights and none on biases and norms, all at the stage's learning rate."""
+    decayed = [p for p in parameters if p.ndim > 1]
+    plain = [p for p in parameters if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": optimisation.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=optimisation.learning_rate, fused=True)
+
+
+def adam(parameters: list[nn.Parameter], optimisation: Optimisation) -> torch.optim.Adam:
+    """Adam (0.9, 0.999), fused, without weight decay, at the stage's learning rate: what the paper names."""
+    return torch.optim.Adam(parameters, lr=optimisation.learning_rate, fused=True)
 
 
 def _sgd(parameters: list[nn.Parameter], optimisation: Optimisation) -> torch.optim.SGD:

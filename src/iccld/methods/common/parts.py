@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from iccld.config.optimisation import Optimisation
 from iccld.config.views import Views
 from iccld.labels import LabelSpace
 from iccld.models import Denoiser, DomainDiscriminator, Segmenter
@@ -62,16 +61,3 @@ def normalise(image: Tensor) -> Tensor:
     mean = torch.tensor(MEAN, device=image.device)[:, None, None]
     std = torch.tensor(STD, device=image.device)[:, None, None]
     return (image - mean) / std
-
-
-def adamw(parameters: list[torch.nn.Parameter], optimisation: Optimisation) -> torch.optim.AdamW:
-    """AdamW (0.9, 0.999), fused, with decay on weights and none on biases and norms, all at the stage's learning rate."""
-    decayed = [p for p in parameters if p.ndim > 1]
-    plain = [p for p in parameters if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": optimisation.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=optimisation.learning_rate, fused=True)
-
-
-def adam(parameters: list[torch.nn.Parameter], optimisation: Optimisation) -> torch.optim.Adam:
-    """Adam (0.9, 0.999), fused, without weight decay, at the stage's learning rate: what the paper names."""
-    return torch.optim.Adam(parameters, lr=optimisation.learning_rate, fused=True)
