@@ -12,6 +12,7 @@ small, so that a test can run it on a CPU.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import platform
 import signal
@@ -94,6 +95,7 @@ class Bench:
         except Exception as error:  # a benchmark of many items reports every failure and goes on
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             self.told["stages"].append({"recipe": name, "note": reason})
+        gc.collect()  # networks and optimisers hold each other, and what is left of one item would count in the next one's peak
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         (self.given.out / "gpu.json").write_text(json.dumps(self.told, indent=1), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Errors a user can act on.  Each message is one line: what, where, what to do; each class has its exit code (FAULTS.md)."""
+"""Errors a user can act on.  Each message is one line: what, where, what to do; each class has its exit code (docs/index.md)."""
 
 import difflib
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""The front door for Python: docs/python.md runs as it stands, pictures of every kind, and refusals in one line."""
+"""The front door for Python: docs/python.md and README.md run as they stand, pictures of every kind, refusals in one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from iccld.runs import load_predictor
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+BLOCKS, README = (
+    re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    for page in (PAGE, (ROOT / "README.md").read_text(encoding="utf-8"))
+)
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
 TINY = [
@@ -73,6 +76,11 @@ def test_the_page_runs_as_it_stands(
     assert "runs/mine_too/report.html" in told
     assert "nowhere.jpg: no such file" in told
     assert str(sorted(iccld.METHODS)) in told
+    Path("mask.png").unlink()
+    assert len(README) == 1
+    exec(compile(README[0], "README.md", "exec"), names := {})
+    assert names["run"].report.is_file()
+    assert Path("mask.png").is_file()
 
 
 def test_every_public_name_stands_on_the_page_with_a_docstring_and_types() -> None:

@@ -50,7 +50,7 @@ StageCallback = Callable[[Path, str, Predictor, FileDataset, LabelSpace], None]
 def adapt(config: Config, on_stage: StageCallback | None = None) -> Path:
     """Train all stages of `config`, score them, write the run directory; returns it.
 
-    Resumes when `runtime.resume` is "auto" and something is there.  Raises the package's own errors only (exit codes of FAULTS.md).
+    Resumes when `runtime.resume` is "auto" and something is there.  Raises the package's own errors only (exit codes: docs/index.md).
     """
     engine = make_engine(
         config,
