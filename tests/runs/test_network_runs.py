@@ -97,7 +97,7 @@ def test_every_stage_trains_with_a_connection_a_block_and_attention(method: str)
     ]
     switches = ["--network.inter_coder_at", "block", "--network.conditioning", "attention", "--network.denoiser_widths", "32,32"]
     flags = ["--network.preset", "ldm", *sizes, *switches, "--method", method, "--size.crop", "16x24", "--batch_size", "1"]
-    made = load_config("demo", flags)
+    made = load_config("demo_scratch", flags)
     stages = registered_method(method).stages(make_parts(made, CITYSCAPES19), method_settings(made), optimisations(made))
     pictures = torch.randint(0, 256, (2, 1, 3, 192, 384), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     label, index = torch.randint(0, 19, (1, 192, 384), generator=torch.Generator().manual_seed(1)).to(torch.uint8), torch.arange(1)
@@ -162,7 +162,7 @@ def test_a_run_with_an_efficientnet_trains_all_stages_and_is_read_without_its_pa
 
 def test_latents_are_measured_over_all_three_domains() -> None:
     sizes = ["--network.widths", "32,32,64,64", "--network.decoder_width", "0", "--network.denoiser_widths", "32,32"]
-    made = load_config("demo", ["--network.preset", "ldm", *sizes])
+    made = load_config("demo_scratch", ["--network.preset", "ldm", *sizes])
     parts = make_parts(made, CITYSCAPES19)
     method = registered_method("iccld").stages(parts, method_settings(made), optimisations(made))[2].make_method(None)
     assert isinstance(method, Step2)
