@@ -145,14 +145,21 @@ class Toy:
         return {"weights": "ema", "split": "val", "miou": 50.0 - iteration, "iou": {"road": None}}
 
     def run(
-        self, resume: bool = False, *, target_loader: Iterable[Any] = (), checkpoint_every: int = 4, seed: int = SEED, **hooks: Any
+        self,
+        resume: bool = False,
+        *,
+        target_loader: Iterable[Any] = (),
+        checkpoint_every: int = 4,
+        evaluate_every: int = 4,
+        seed: int = SEED,
+        **hooks: Any,
     ) -> RunResult:
         stages = [Stage(name, self.iterations, self.make(name)) for name in ("source", "step1")]
         options = LoopOptions(
             seed=seed,
             log_every=self.log_every,
             checkpoint_every=checkpoint_every,
-            evaluate_every=4,
+            evaluate_every=evaluate_every,
             keep_last=self.keep_last,
             resume=resume,
             progress=False,
