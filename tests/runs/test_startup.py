@@ -13,7 +13,7 @@ from PIL import Image
 
 import iccld
 
-HEAVY = ("torch", "diffusers", "transformers", "kornia", "lightning_fabric", "torch._dynamo", "huggingface_hub", "cv2", "scipy", "sympy")
+HEAVY = ("torch", "diffusers", "transformers", "lightning_fabric", "torch._dynamo", "huggingface_hub", "cv2", "scipy", "sympy")
 """What takes long to import."""
 
 PROGRAM = """
@@ -54,12 +54,11 @@ def test_what_is_heavy_is_heavy() -> None:
     import cv2
     import diffusers
     import huggingface_hub
-    import kornia
     import lightning_fabric
     import torch._dynamo
     import transformers
 
-    assert {cv2, diffusers, huggingface_hub, kornia, lightning_fabric, torch._dynamo, transformers} <= set(sys.modules.values())
+    assert {cv2, diffusers, huggingface_hub, lightning_fabric, torch._dynamo, transformers} <= set(sys.modules.values())
 
 
 @pytest.mark.parametrize(
