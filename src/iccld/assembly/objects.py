@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from iccld.data.wide import Range, chosen_range, narrow_warning
 from iccld.errors import ConfigError, UnmetNeedError
 from iccld.labels import LabelSpace, get_label_space
 from iccld.methods.common.parts import Parts
+from iccld.methods.common.protocol import Stage
 from iccld.progress import say
 from iccld.training.engine import Engine
 
@@ -116,6 +117,20 @@ def optimisations(config: Config) -> Mapping[str, Optimisation]:
         budget = sum(stage.iterations for stage in others)
         own = {name: replace((others or [own[name]])[0], iterations=round(share * budget)) for name, share in shares.items()}
     return {"source": given["source"], **own}
+
+
+def stages_to_train(config: Config, stages: Sequence[Stage]) -> list[Stage]:
+    """Of a method's stages, those that the run trains itself: all, or those after the one that it starts from.
+
+    ConfigError where the method has no such stage here, or none after it.
+    """
+    if config.source_checkpoint is None:
+        return list(stages)
+    names = [stage.name for stage in stages]
+    last = config.checkpoint_stage
+    if last not in names[:-1]:
+        raise ConfigError(f"source_checkpoint replaces a stage {last} before others; method {config.method} has {', '.join(names)} here")
+    return list(stages[names.index(last) + 1 :])
 
 
 def make_parts(config: Config, label_space: LabelSpace, class_weight: torch.Tensor | None = None, run: Path | None = None) -> Parts:

@@ -190,6 +190,9 @@ class Config:
     source_checkpoint: str | None = None
     """Run (or one checkpoint) whose stage `source` is started from, instead of training it here; None trains it."""
 
+    checkpoint_stage: str = "source"
+    """Stage of `source_checkpoint` that is started from; a later one, such as step1, stands for all stages up to it."""
+
     label_space: str = "cityscapes19"
     """Classes to predict: cityscapes19, cityscapes16, cityscapes13, camvid11 or a YAML file."""
 
@@ -274,6 +277,8 @@ def comparable(config: Config) -> dict[str, Any]:
     """Every setting, as nested dictionaries, so that earlier runs still compare equal: what is in `LATER` only where it differs, and
     `EARLIER_STAGES` always."""
     kept = asdict(config)
+    if config.checkpoint_stage == "source":  # what earlier runs were, before there was a choice
+        kept.pop("checkpoint_stage")
     kept["stages"] = {name: asdict(Optimisation()) for name in EARLIER_STAGES} | kept["stages"]
     for group, later in LATER_VIEWS.items():
         kept[group] = {name: value for name, value in kept[group].items() if name not in later or value != later[name]}
