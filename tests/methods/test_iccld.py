@@ -110,7 +110,7 @@ def test_what_a_crop_has_beyond_its_picture_teaches_nothing(tiny: ModuleType, mo
     [
         ({}, {"segmenter.denoiser", "segmenter.decoder", "discriminator"}),
         ({"train_decoder": False}, {"segmenter.denoiser", "discriminator"}),
-        ({"denoise_weight": 0.0, "adversarial_weight": 0.0}, {"segmenter.denoiser", "segmenter.decoder", "discriminator"}),
+        ({"denoise_weight": 0.0}, {"segmenter.denoiser", "segmenter.decoder", "discriminator"}),
         ({"task_weight": 0.0, "train_decoder": False}, {"segmenter.denoiser", "discriminator"}),
         ({"task_weight": 0.0, "train_decoder": False, "denoise_weight": 0.0}, {"segmenter.denoiser", "discriminator"}),
         (
@@ -120,7 +120,7 @@ def test_what_a_crop_has_beyond_its_picture_teaches_nothing(tiny: ModuleType, mo
     ],
 )
 def test_step2_moves_exactly_the_intended_networks(tiny: ModuleType, settings: dict[str, Any], expected: set[str]) -> None:
-    method = tiny.step2(settings=Settings(threshold=0.3, **settings))
+    method = tiny.step2(settings=Settings(threshold=0.3, adversarial_weight=1e-3, **settings))
     assert whole(moved(tiny, method, steps(tiny, method))) == expected
 
 
@@ -254,7 +254,7 @@ def test_step1_losses_fall_on_a_fixed_batch(tiny: ModuleType) -> None:
     [
         ({}, ("source", "mixed", "denoise")),
         (
-            {"task_weight": 0.0, "prediction": "epsilon", "train_at": "uniform", "discriminate": "noise", "condition_mask": 0.0},
+            {"task_weight": 0.0, "prediction": "epsilon", "train_at": "uniform", "discriminate": "noise", "mask_ratio": 0.0},
             ("denoise",),
         ),
     ],
@@ -271,7 +271,7 @@ def test_step2_losses_fall_on_a_fixed_batch(tiny: ModuleType, settings: dict[str
 
 
 def test_the_discriminator_learns_to_name_domains(tiny: ModuleType) -> None:
-    settings = Settings(adversarial_weight=0.0, task_weight=0.0, discriminator_learning_rate=3e-3)
+    settings = Settings(task_weight=0.0, discriminator_learning_rate=3e-3)
     method, data = tiny.step2(settings=settings, views=tiny.STILL), tiny.batch(rows=4, size=(32, 32))
     losses = [float(tiny.step(method, i, data, seed=3)["domain"]) for i in range(15)]
     assert losses[-1] < 0.9 * losses[0], losses
@@ -421,8 +421,8 @@ def test_the_step_count_of_a_prediction_can_be_overridden(tiny: ModuleType, monk
         ({"sampler_steps": 3}, "sampler_steps is 3"),
         ({"train_at": "first"}, "settings.train_at is 'first'"),
         ({"discriminate": "features"}, "settings.discriminate is 'features'"),
-        ({"condition_mask": 1.0}, "settings.condition_mask is 1.0"),
-        ({"condition_mask": -0.1}, "settings.condition_mask is -0.1"),
+        ({"mask_ratio": 1.0}, "settings.mask_ratio is 1.0"),
+        ({"mask_ratio": -0.1}, "settings.mask_ratio is -0.1"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:

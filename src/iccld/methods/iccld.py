@@ -7,7 +7,6 @@ Where this departs from the letter, the switch and its row of docs/readings.md a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, cast
 
@@ -16,13 +15,12 @@ from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
 from iccld.config.optimisation import Optimisation
-from iccld.diffusion import DdimSampler, Diffusion, check_steps
-from iccld.errors import ConfigError
+from iccld.diffusion import DdimSampler, Diffusion
 from iccld.evaluation import teacher_logits
-from iccld.geometry import check_scales
 from iccld.losses import confusion_to_uniform, cross_entropy, denoising_error, domain_cross_entropy, relative_gap
 from iccld.methods.common.average import Ema
-from iccld.methods.common.mixing import STYLE_SHARE, at_size, crop_source, crop_target, in_style, label_weight, mixed_view, plain_domains
+from iccld.methods.common.iccld_settings import Settings
+from iccld.methods.common.mixing import at_size, crop_source, crop_target, in_style, label_weight, mixed_view, plain_domains
 from iccld.methods.common.optimizers import two_rates
 from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
@@ -47,65 +45,6 @@ from iccld.transforms import (
 
 AGREEMENT_EVERY = 10
 """Steps between two measurements of how far model and EMA agree: it costs a forward pass."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """ICCLD's own settings; numbers in brackets are rows of the paper's table of readings."""
-
-    threshold: float = 0.968
-    """Confidence a pseudo-label must reach to count in its image's weight (10; DACS, DAFormer)."""
-    style_probability: float = 0.5
-    """Probability that a source image takes the colour moments of its target image, and, drawn apart, its Fourier amplitude.
-    `augmentation.style_probability`, where it is given, takes its place."""
-    teacher_scales: tuple[float, ...] = (1.0,)
-    """Step 1: scales at which the averaged model sees a target window; the mean of the views' probabilities gives the pseudo-labels."""
-    teacher_flip: bool = False
-    """Step 1: whether it sees each of them mirrored too, which doubles its time."""
-    style_share: tuple[float, float] = STYLE_SHARE
-    """Range of the exchanged low-frequency square, over the image's shorter side."""
-    prediction: str = "sample"
-    """Step 2: what the denoiser predicts: "epsilon" (the paper) or "sample", the clean latent."""
-    noise_scale: str = "alpha_bar"
-    """Step 2: "alpha_bar" or, as Eq. 6 prints, "alpha" (1)."""
-    train_at: str = "last"
-    """Step 2: timesteps drawn "uniform" (the paper) or always the "last", which one-step inference uses."""
-    condition_mask: float = 0.5
-    """Step 2: largest share of the condition's blocks hidden from the denoiser, drawn from 0 up; 0 is the same clean view (3)."""
-    condition_block: int = 4
-    """Step 2: side of a hidden block, latent cells."""
-    train_decoder: bool = True
-    """Step 2: whether the decoder learns by cross-entropy on the denoised latent (5)."""
-    task_weight: float = 1.0
-    """Step 2: weight of that cross-entropy; 0 leaves Eq. 6 and 7 alone."""
-    denoise_weight: float = 0.1
-    """Step 2: weight of Eq. 6."""
-    adversarial_weight: float = 1e-3
-    """Step 2: weight of the denoiser's term of Eq. 7 (6)."""
-    discriminator_learning_rate: float = 1e-4
-    """Step 2: learning rate of the discriminator (6)."""
-    discriminate: str = "clean"
-    """Step 2: what the discriminator sees, the predicted "noise" (the paper) or the predicted "clean" latent (7)."""
-    sampler_steps: int = 1
-    """DDIM steps at inference (13)."""
-
-    def __post_init__(self) -> None:
-        check_steps(self.sampler_steps)
-        try:
-            check_scales(self.teacher_scales)
-        except ConfigError as error:
-            raise ConfigError(f"settings.teacher_{error}") from None
-        choices = {
-            "prediction": ("epsilon", "sample"),
-            "noise_scale": ("alpha_bar", "alpha"),
-            "train_at": ("uniform", "last"),
-            "discriminate": ("noise", "clean"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"settings.{name} is {getattr(self, name)!r}: use {' or '.join(allowed)}")
-        if not 0 <= self.condition_mask < 1:
-            raise ConfigError(f"settings.condition_mask is {self.condition_mask}: use a share of at least 0 and below 1")
 
 
 def stages(parts: Parts, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
@@ -257,7 +196,7 @@ class Step2(DiffusionMethod):
         noise = draw.normal(3 * rows, tuple(latent.shape[1:]))
         timestep = self._timestep(3 * rows, draw)
         noised = self.diffusion.add_noise(latent, noise, timestep)
-        kept = block_mask(draw.uniform(3 * rows, high=settings.condition_mask), size, draw, block=settings.condition_block)
+        kept = block_mask(draw.uniform(3 * rows, high=settings.mask_ratio), size, draw, block=settings.mask_block)
         output = self.model.denoiser(noised, timestep, latent * kept)  # (3B, C, h, w)
         clean = self.diffusion.clean(output, noised, timestep)
         loss_denoise = denoising_error(output, self.diffusion.target(latent, noise))
