@@ -47,13 +47,14 @@ class Outcome:
         return Record.load(self.run / "confusions" / f"{self.stage}.npz")
 
 
-def read_outcome(run: Path, stage: str) -> Outcome:
-    """The figures of a run's stage, with what led to it; CheckpointError where the summary lacks it."""
+def read_outcome(run: Path, stage: str, after: str = "source") -> Outcome:
+    """The figures of a run's stage, with what led to it since the stage `after`; CheckpointError where the summary lacks it."""
     try:
         summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
         stages: dict[str, Any] = summary["stages"]
         told = stages[stage]
-        upto = [stages[name] for name in list(stages)[: list(stages).index(stage) + 1] if name != "source"] or [told]
+        names = list(stages)[: list(stages).index(stage) + 1]
+        upto = [stages[name] for name in names[names.index(after) + 1 if after in names else 0 :]] or [told]
         is_source = stage == "source"
         return Outcome(
             run=run,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["measured", "reported", "missing"]
+Kind = Literal["measured", "reported", "missing", "ceiling"]
 NOTHING = "–"
 
 
@@ -55,7 +55,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """kind: `measured` here, `reported` by a paper, or `missing` (failed, n/a).  group: rows of one heading stand together."""
+    """kind: `measured` here, `reported` by a paper, `missing` (failed, n/a), or a `ceiling`, no rival.  group: rows of one heading."""
 
     key: str
     title: str
@@ -149,8 +149,8 @@ def grouped(rows: Sequence[Row]) -> list[tuple[str, list[int]]]:
 
 
 def row_title(row: Row) -> str:
-    """The title with its mark: reported figures never look measured."""
-    return f"{row.title} (reported)" if row.kind == "reported" else row.title
+    """The title with its mark: reported figures never look measured, nor a ceiling like a method."""
+    return f"{row.title} ({row.kind})" if row.kind in ("reported", "ceiling") else row.title
 
 
 # --- formats -------------------------------------------------------------------------------------------------------------
