@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from iccld.assembly.chosen import check_method
+from iccld.assembly.chosen import method_settings
 from iccld.config import Config, read_config
-from iccld.errors import ConfigError
+from iccld.errors import ConfigError, nearest
 from iccld.experiments.ablate import variants
 from iccld.experiments.document import Document
 from iccld.experiments.experiment import READING, Finished, Options, carry_out, require_experiment
@@ -61,8 +61,8 @@ def grid(config: Config, options: Options, asked: Asked) -> Finished | None:
     chosen = variants(config, asked.networks)
     missing = _missing_ceilings(config, asked.rows)
     trained = {name: row for name, row in asked.rows.items() if name != START and name not in missing}
-    for row in trained.values():  # a mistake in a row's settings is told before anything is trained
-        check_method(_row_config(config, row, asked.iterations))
+    for name, row in trained.items():  # a mistake in a row is told before anything is trained
+        _require_row(config, name, row)
     starts = _given_starts(asked.starts, chosen, options.seeds)
     jobs = at_a_time(options.jobs, config)
     with lock_run(options.out):
@@ -79,6 +79,20 @@ def _require_steps(config: Config) -> None:
         raise ConfigError(f"method is {config.method}; the grid's rows are settings of {METHOD}: leave --method out")
     if not config.stages[STEP1].iterations:
         raise ConfigError(f"recipe {config.recipe} has no step 1, from which every row starts: add --stages.step1.iterations N")
+
+
+def _require_row(config: Config, name: str, row: Formulation) -> None:
+    """ConfigError where the method takes no such settings, or a stage no such schedule."""
+    usual = config.stages[STEP1]
+    for key, value in row.stage.items():
+        if not hasattr(usual, key) or key == "iterations":
+            raise ConfigError(f"row {name}: unknown key stage.{key}{nearest(key, asdict(usual))}; --iterations sets those of all rows")
+        if isinstance(value, str) != isinstance(getattr(usual, key), str) or not isinstance(value, str | int | float):
+            raise ConfigError(f"row {name}: stage.{key} is {value!r}; give a value such as {getattr(usual, key)!r}")
+    try:
+        method_settings(_row_config(config, row, ITERATIONS))
+    except ConfigError as error:
+        raise ConfigError(f"row {name}: {error}") from error
 
 
 def _missing_ceilings(config: Config, rows: Mapping[str, Formulation]) -> dict[str, str]:
