@@ -30,7 +30,7 @@ def words(recipe: Path, out: Path, *more: str) -> list[str]:
 
 
 def table(out: Path) -> dict[str, Any]:
-    return {row["row"]: row for row in json.loads((out / "grid.json").read_text())["rows"]}
+    return {row["row"]: row for row in json.loads((out / "step2.json").read_text())["rows"]}
 
 
 def sha256(run: Path, stage: str, name: str) -> str:
@@ -206,3 +206,92 @@ def test_the_plan_shares_source_and_step_1(recipe: Path, here: list[str], tmp_pa
     assert "  Decoder alone, without connection, seed 3: step2 2 iterations" in lines
     assert "  step 1, with connection, seed 3: step1 2 iterations" in lines
     assert not here
+
+
+@pytest.fixture(scope="module")
+def rows() -> str:
+    return "continued,continued_views,decoder,r1a,encoder,ceiling_decoder"
+
+
+def test_a_grid_starts_every_row_alike_and_goes_on(recipe: Path, here: list[str], tmp_path: Path, rows: str, capsys: Any) -> None:
+    out, seen = tmp_path / "grid", {}
+    step = _StageLoop._step
+
+    def noted(loop: _StageLoop, batch: Any) -> None:
+        """Which pictures a step of stage step2 was given, and the first of its draws."""
+        if loop.stage.name == "step2":
+            draw = loop.engine.generator(loop.options.seed, loop.stage.name, loop.iteration)
+            given = (batch.source_index.tolist(), batch.target_index.tolist(), torch.rand(3, generator=draw).tolist())
+            seen.setdefault(loop.run.name, []).append(given)
+        step(loop, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_StageLoop, "_step", noted)
+        assert main(words(recipe, out, "--rows", rows)) == 0
+    names = [f"{row}-with-3" for row in rows.split(",")]
+    assert here[1:] == ["step1-with-3", *names]
+    # The same pictures in the same order, and the same first draws.
+    assert list(seen) == names
+    assert len(seen[names[0]]) == 2
+    assert all(given == seen[names[0]] for given in seen.values())
+    # The same start, which is step 1's average.
+    start = {name: sha256(out / "runs" / "step1-with-3", "step1", name) for name in ("model.safetensors", "ema.safetensors")}
+    for name in names:
+        told = json.loads((out / "runs" / name / "summary.json").read_text())
+        assert told["source_checkpoint"]["sha256"] == start
+        assert list(told["stages"]) == ["source", "step1", "step2"]
+    # Ceilings alone are given labels of the target.
+    truth = {name: read_config(out / "runs" / name / "config.yaml").target.truth for name in names}
+    assert [name for name, is_given in truth.items() if is_given] == ["ceiling_decoder-with-3"]
+    told = table(out)
+    assert told["with/ceiling_decoder"]["kind"] == "ceiling"
+    assert told["with/r1a"]["cells"]["over_continued"]["mean"] == pytest.approx(
+        told["with/r1a"]["cells"]["miou"]["mean"] - told["with/continued"]["cells"]["miou"]["mean"]
+    )
+    assert told["with/r1a"]["cells"]["processor_seconds"]["mean"] > 0
+    for ending in ("csv", "md", "tex", "html"):
+        assert (out / f"step2.{ending}").is_file()
+    assert (out / "figures" / "mended-with.png").is_file()
+    # Another call trains nothing and writes the same; one with a row more trains that alone.
+    before = {path.name: path.read_bytes() for path in out.glob("step2.*")}
+    here.clear()
+    assert main(words(recipe, out, "--rows", rows)) == 0
+    assert here == []
+    assert {path.name: path.read_bytes() for path in out.glob("step2.*")} == before
+    file = tmp_path / "half.yaml"
+    file.write_text("settings: {mask_ratio: 0.2}\n")
+    assert main(words(recipe, out, "--rows", "decoder", "--row", f"half={file}")) == 0
+    assert here == ["half-with-3"]
+    # What would make another table of it is refused, and named.
+    file.write_text("settings: {mask_ratio: 0.3}\n")
+    for more, says in (
+        (["--row", f"half={file}"], "row half with other settings"),
+        (["--iterations", "3"], "iterations: 2 there, 3 now"),
+        (["--from", str(out / "runs" / "r1a-with-3")], "step1"),
+    ):
+        capsys.readouterr()
+        assert main(words(recipe, out, "--rows", "decoder", *more)) in (2, 4)
+        assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_finished_run_is_the_start_of_its_seed(recipe: Path, here: list[str], tmp_path: Path, capsys: Any) -> None:
+    assert main(["adapt", "--config", str(recipe), "--runtime.out", str(tmp_path), "--name", "mine", "--seed", "3", "--no_estimate"]) == 0
+    out, start = tmp_path / "grid", str(tmp_path / "mine")
+    assert main(words(recipe, out, "--rows", "decoder", "--from", start)) == 0
+    assert here == ["decoder-with-3"]
+    told = table(out)
+    assert (
+        told["with/start"]["cells"]["miou"]["mean"]
+        == json.loads((tmp_path / "mine" / "summary.json").read_text())["stages"]["step1"]["miou"]
+    )
+    here.clear()
+    assert main(words(recipe, out, "--rows", "decoder,mean")) == 0  # the folder knows where it began
+    assert here == ["mean-with-3"]
+    for more, says in (
+        (["--from", start, "--seeds", "4"], "is of seed 3"),
+        (["--from", start, "--networks", "without"], "another network"),
+        (["--from", f"{start},{start}"], "one run for each"),
+    ):
+        capsys.readouterr()
+        assert main(words(recipe, tmp_path / "other", "--rows", "decoder", *more)) == 2
+        assert says in capsys.readouterr().err.splitlines()[-1]

@@ -51,7 +51,7 @@ class Asked:
 
 
 def grid(config: Config, options: Options, asked: Asked) -> Finished | None:
-    """Plan, train what is left, write grid.* and a figure into `options.out`; None where only the plan was asked for.
+    """Plan, train what is left, write step2.* and a figure into `options.out`; None where only the plan was asked for.
 
     ConfigError or CheckpointError, before anything is computed, for what cannot be a grid; a run that fails is told in its row and in
     `Finished.failures`.
@@ -197,7 +197,7 @@ def _document(options: Options, grid: Grid, cells: Mapping[tuple[str, str, int],
         shown = {name: own for (of, name), own in outcomes.items() if of == network}
         figures += _mended(options, grid, network, shown)
     return Document(
-        NAME,
+        STAGE,
         "Step 2: formulations, controls and ceilings",
         [LEAD, CEILINGS] if has_ceiling else [LEAD],
         tables(grid, outcomes, failures, options.block),

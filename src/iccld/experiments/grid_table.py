@@ -15,7 +15,7 @@ from iccld.experiments.table1 import NETWORKS
 from iccld.files import read_json
 
 NAME, STAGE = "grid", "step2"
-"""Of the files, and of the stage that a row trains."""
+"""Of the experiment, and of the stage that a row trains; the table has the name of the stage."""
 
 BASES = {
     "over_start": (START, "Δ start"),
