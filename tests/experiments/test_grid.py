@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from iccld.assembly.chosen import method_settings
 from iccld.cli import main
-from iccld.config import load_config
+from iccld.config import load_config, read_config
 from iccld.errors import ConfigError, DataError
 from iccld.experiments.formulations import FORMULATIONS, START, Formulation, chosen_rows
 from iccld.experiments.grid_table import Cell, Grid, read_cells, tables
 from iccld.experiments.mended import MENDED, SPOILED, mended_map, shares
 from iccld.experiments.table import as_markdown, is_best
+from iccld.training.loop import _StageLoop
 
 HITS = {"start": [(6, 6), (8, 8)], "continued": [(7, 7), (8, 8)], "decoder": [(7, 8), (9, 8)], "ceiling_decoder": [(10, 10), (10, 10)]}
 
@@ -42,7 +44,9 @@ def sha256(run: Path, stage: str, name: str) -> str:
 
 @pytest.mark.parametrize("name", FORMULATIONS)
 def test_every_row_is_settings_that_iccld_takes(name: str) -> None:
-    config = replace(load_config("demo"), settings={**load_config("demo").settings, **FORMULATIONS[name].settings})
+    demo, row = load_config("demo"), FORMULATIONS[name]
+    target = replace(demo.target, truth=row.kind == "ceiling")
+    config = replace(demo, settings={**demo.settings, **row.settings}, target=target)
     assert method_settings(config).threshold == 0.8  # what a row does not name is the recipe's
 
 

@@ -16,7 +16,7 @@ from iccld.config import Config, DomainConfig, Optimisation, parse_size
 from iccld.data import FileDataset
 from iccld.data.check import class_statistics
 from iccld.data.joined import JoinedDataset
-from iccld.data.pairs import Order, PairDataset, Sizes
+from iccld.data.pairs import CeilingPairs, Order, PairDataset, Sizes
 from iccld.data.rare_class import rare_class_sampler
 from iccld.data.wide import Range, chosen_range, narrow_warning
 from iccld.errors import ConfigError, UnmetNeedError
@@ -58,7 +58,7 @@ def open_data(config: Config, ranges: Mapping[str, Range] | None = None, tells: 
             say(note)
         return dataset
 
-    source, target = opened(config.source, True), opened(config.target, False)
+    source, target = opened(config.source, True), opened(config.target, config.target.truth)
     if source is None or target is None:
         raise ConfigError("source and target both need a path (or generate.num scenes)")
     ranges = ranges or {
@@ -179,7 +179,8 @@ def pair_dataset(config: Config, data: Data, rank: int = 0, world_size: int = 1,
         rare = rare_class_sampler(counts, config.sampling.temperature, min_share=config.sampling.min_share)
         if isinstance(data.source, JoinedDataset) and data.source.weights:
             rare = replace(rare, weights=data.source.picture_weights())
-    return PairDataset(
+    pairs = CeilingPairs if config.target.truth else PairDataset
+    return pairs(
         data.source,
         data.target,
         order=Order(config.batch_size // world_size, config.seed, rank, world_size),

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from iccld.assembly.chosen import method_settings
+from iccld.assembly.domains import open_domain
 from iccld.config import Config, read_config
-from iccld.errors import ConfigError, nearest
+from iccld.errors import ConfigError, IccldError, nearest
 from iccld.experiments.ablate import variants
 from iccld.experiments.document import Document
 from iccld.experiments.experiment import READING, Finished, Options, carry_out, require_experiment
@@ -97,10 +98,15 @@ def _require_row(config: Config, name: str, row: Formulation) -> None:
 
 def _missing_ceilings(config: Config, rows: Mapping[str, Formulation]) -> dict[str, str]:
     """The rows that need the target's labels where there are none, with that reason."""
-    if config.target.path is None and config.target.generate.num:
+    ceilings = [name for name, row in rows.items() if row.kind == "ceiling"]
+    if not ceilings or config.target.path is None:  # generated scenes have labels
         return {}
-    reason = "the target's labels are neither generated nor given"
-    return {name: reason for name, row in rows.items() if row.kind == "ceiling"}
+    try:
+        target = open_domain(config.target, get_label_space(config.label_space), True, "train")
+    except IccldError as error:
+        return dict.fromkeys(ceilings, f"the target's labels are neither generated nor given ({error})")
+    reason = "the target's pictures have no labels beside them, and none are generated"
+    return {} if target is not None and target.has_labels else dict.fromkeys(ceilings, reason)
 
 
 def _given_starts(runs: Sequence[Path], chosen: Mapping[str, Config], seeds: Sequence[int]) -> dict[str, str]:
@@ -155,6 +161,7 @@ def _row_config(config: Config, row: Formulation, iterations: int) -> Config:
         longer,
         stages={**longer.stages, STAGE: stage},
         settings={**config.settings, **row.settings},
+        target=replace(config.target, truth=row.kind == "ceiling"),
         evaluation=replace(config.evaluation, compare_images=0),
         runtime=replace(config.runtime, evaluate_every=0, keep_last=1),
     )

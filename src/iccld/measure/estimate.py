@@ -143,6 +143,8 @@ def random_batch(config: Config, num_classes: int) -> DomainBatch:
     index = torch.arange(rows)
     source = pixels(config.size.source, (3,), 256), pixels(config.size.source, (), num_classes)
     batch = DomainBatch(*source, pixels(config.size.target, (3,), 256), index, index)
+    if config.target.truth:
+        batch = batch._replace(target_label=pixels(config.size.target, (), num_classes))
     if "depth" not in registered_method(config.method).needs:
         return batch
     depths = (pixels(size, (), 100).float() + 1 for size in (config.size.source, config.size.target))
