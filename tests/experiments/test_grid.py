@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from iccld.experiments.formulations import FORMULATIONS, START, Formulation, cho
 from iccld.experiments.grid_table import Cell, Grid, read_cells, tables
 from iccld.experiments.mended import MENDED, SPOILED, mended_map, shares
 from iccld.experiments.table import as_markdown, is_best
+from iccld.methods.common import iccld_views
 from iccld.training.loop import _StageLoop
 
 HITS = {"start": [(6, 6), (8, 8)], "continued": [(7, 7), (8, 8)], "decoder": [(7, 8), (9, 8)], "ceiling_decoder": [(10, 10), (10, 10)]}
@@ -212,72 +213,114 @@ def test_the_plan_shares_source_and_step_1(recipe: Path, here: list[str], tmp_pa
     assert not here
 
 
-@pytest.fixture(scope="module")
-def rows() -> str:
-    return "continued,continued_views,decoder,r1a,encoder,ceiling_decoder"
+def first_of(tensor: torch.Tensor) -> str:
+    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()[:12]
 
 
-def test_a_grid_starts_every_row_alike_and_goes_on(recipe: Path, here: list[str], tmp_path: Path, rows: str, capsys: Any) -> None:
-    out, seen = tmp_path / "grid", {}
-    step = _StageLoop._step
+class Witness:
+    """What every step of a stage step2 was given: its pictures, and the windows that it cut from them, by run."""
 
-    def noted(loop: _StageLoop, batch: Any) -> None:
-        """Which pictures a step of stage step2 was given, and the first of its draws."""
-        if loop.stage.name == "step2":
-            draw = loop.engine.generator(loop.options.seed, loop.stage.name, loop.iteration)
-            given = (batch.source_index.tolist(), batch.target_index.tolist(), torch.rand(3, generator=draw).tolist())
-            seen.setdefault(loop.run.name, []).append(given)
-        step(loop, batch)
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.given: dict[str, list[Any]] = {}
+        step, source, target = _StageLoop._step, iccld_views.crop_source, iccld_views.crop_target
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_StageLoop, "_step", noted)
-        assert main(words(recipe, out, "--rows", rows)) == 0
-    names = [f"{row}-with-3" for row in rows.split(",")]
-    assert here[1:] == ["step1-with-3", *names]
-    # The same pictures in the same order, and the same first draws.
-    assert list(seen) == names
-    assert len(seen[names[0]]) == 2
-    assert all(given == seen[names[0]] for given in seen.values())
-    # The same start, which is step 1's average.
-    start = {name: sha256(out / "runs" / "step1-with-3", "step1", name) for name in ("model.safetensors", "ema.safetensors")}
-    for name in names:
-        told = json.loads((out / "runs" / name / "summary.json").read_text())
+        def stepped(loop: _StageLoop, batch: Any) -> None:
+            if loop.stage.name == "step2":
+                self.now = self.given.setdefault(loop.run.name, [])
+                self.now.append((batch.source_index.tolist(), batch.target_index.tolist()))
+            step(loop, batch)
+            self.now = []
+
+        def cut(crop: Any) -> Any:
+            def noted(*arguments: Any) -> Any:
+                made = crop(*arguments)
+                self.now.append(first_of(made.image))
+                return made
+
+            return noted
+
+        self.now: list[Any] = []
+        patch.setattr(_StageLoop, "_step", stepped)
+        patch.setattr(iccld_views, "crop_source", cut(source))
+        patch.setattr(iccld_views, "crop_target", cut(target))
+
+
+def require_one_start(out: Path, rows: Sequence[str], seed: int = 3) -> None:
+    """Every row's summary names the weights of its seed's step 1, as they lie on the disk."""
+    run = out / "runs" / f"step1-with-{seed}"
+    start = {name: sha256(run, "step1", name) for name in ("model.safetensors", "ema.safetensors")}
+    for row in rows:
+        told = json.loads((out / "runs" / f"{row}-with-{seed}" / "summary.json").read_text())
         assert told["source_checkpoint"]["sha256"] == start
         assert list(told["stages"]) == ["source", "step1", "step2"]
+
+
+def test_a_grid_trains_every_row_alike(recipe: Path, here: list[str], tmp_path: Path) -> None:
+    rows = ["continued", "r1a", "ceiling_decoder"]
+    with pytest.MonkeyPatch.context() as patch:
+        witness = Witness(patch)
+        assert main(words(recipe, tmp_path, "--rows", ",".join(rows), "--iterations", "1")) == 0
+    assert here[1:] == ["step1-with-3", *(f"{row}-with-3" for row in rows)]
+    # The same pictures in the same order, and the same windows of them.
+    assert list(witness.given) == here[2:]
+    first = witness.given["continued-with-3"]
+    assert len(first) == 3  # one iteration: pictures, a window of the source's, one of the target's
+    assert all(given == first for given in witness.given.values())
+    require_one_start(tmp_path, rows)
     # Ceilings alone are given labels of the target.
-    truth = {name: read_config(out / "runs" / name / "config.yaml").target.truth for name in names}
-    assert [name for name, is_given in truth.items() if is_given] == ["ceiling_decoder-with-3"]
-    told = table(out)
-    assert told["with/ceiling_decoder"]["kind"] == "ceiling"
-    assert told["with/r1a"]["cells"]["over_continued"]["mean"] == pytest.approx(
-        told["with/r1a"]["cells"]["miou"]["mean"] - told["with/continued"]["cells"]["miou"]["mean"]
-    )
+    truth = {row: read_config(tmp_path / "runs" / f"{row}-with-3" / "config.yaml").target.truth for row in rows}
+    assert truth == {"continued": False, "r1a": False, "ceiling_decoder": True}
+    told = table(tmp_path)
+    assert [told[f"with/{row}"]["kind"] for row in rows] == ["measured", "measured", "ceiling"]
+    assert told["with/ceiling_decoder"]["group"].startswith("Ceilings")
+    score = {row: told[f"with/{row}"]["cells"]["miou"]["mean"] for row in rows}
+    assert told["with/r1a"]["cells"]["over_continued"]["mean"] == pytest.approx(score["r1a"] - score["continued"])
     assert told["with/r1a"]["cells"]["processor_seconds"]["mean"] > 0
-    for ending in ("csv", "md", "tex", "html"):
-        assert (out / f"step2.{ending}").is_file()
-    assert (out / "figures" / "mended-with.png").is_file()
-    # Another call trains nothing and writes the same; one with a row more trains that alone.
+    for name in ("step2.csv", "step2.md", "step2.tex", "step2.html", "figures/mended-with.png"):
+        assert (tmp_path / name).is_file()
+
+
+@pytest.mark.slow
+def test_a_grid_goes_on_and_takes_rows_and_seeds(recipe: Path, here: list[str], tmp_path: Path, capsys: Any) -> None:
+    names = [name for name in FORMULATIONS if name != START]
+    out = tmp_path / "grid"
+    with pytest.MonkeyPatch.context() as patch:
+        witness = Witness(patch)
+        assert main(words(recipe, out)) == 0
+    first = witness.given["continued-with-3"]
+    assert list(witness.given) == [f"{name}-with-3" for name in names]
+    assert all(given == first for given in witness.given.values())
+    require_one_start(out, names)
+    # Another call trains nothing and writes the same bytes; one with a row or a seed more trains that alone.
     before = {path.name: path.read_bytes() for path in out.glob("step2.*")}
     here.clear()
-    assert main(words(recipe, out, "--rows", rows)) == 0
+    assert main(words(recipe, out)) == 0
     assert here == []
     assert {path.name: path.read_bytes() for path in out.glob("step2.*")} == before
     file = tmp_path / "half.yaml"
     file.write_text("settings: {mask_ratio: 0.2}\n")
     assert main(words(recipe, out, "--rows", "decoder", "--row", f"half={file}")) == 0
     assert here == ["half-with-3"]
+    here.clear()
+    assert main(words(recipe, out, "--rows", "decoder,half", "--row", f"half={file}", "--seeds", "3,4")) == 0
+    assert here[1:] == ["step1-with-4", "decoder-with-4", "half-with-4"]
+    require_one_start(out, ["decoder", "half"], seed=4)
+    told = table(out)["with/half"]["cells"]
+    assert told["over_decoder"]["count"] == 2
+    assert told["over_decoder"]["seeds_low"] <= told["over_decoder"]["mean"] <= told["over_decoder"]["seeds_high"]
     # What would make another table of it is refused, and named.
     file.write_text("settings: {mask_ratio: 0.3}\n")
     for more, says in (
         (["--row", f"half={file}"], "row half with other settings"),
         (["--iterations", "3"], "iterations: 2 there, 3 now"),
-        (["--from", str(out / "runs" / "r1a-with-3")], "step1"),
+        (["--from", str(out / "runs" / "step1-with-4")], "is of seed 4"),
     ):
         capsys.readouterr()
-        assert main(words(recipe, out, "--rows", "decoder", *more)) in (2, 4)
+        assert main(words(recipe, out, "--rows", "decoder", *more)) == 2
         assert says in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_the_start_of_its_seed(recipe: Path, here: list[str], tmp_path: Path, capsys: Any) -> None:
     assert main(["adapt", "--config", str(recipe), "--runtime.out", str(tmp_path), "--name", "mine", "--seed", "3", "--no_estimate"]) == 0
     out, start = tmp_path / "grid", str(tmp_path / "mine")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iccld.errors import CheckpointError, DataError
 from iccld.experiments.formulations import START, Formulation
-from iccld.experiments.outcome import Outcome, Outcomes, class_spreads, miou_of, paired_gain, read_outcome
+from iccld.experiments.outcome import Outcome, Outcomes, class_spreads, last_loss, miou_of, paired_gain, read_outcome
 from iccld.experiments.table import Column, Row, Table, Value, spread
 from iccld.experiments.table1 import NETWORKS
 from iccld.files import read_json
@@ -25,12 +25,21 @@ BASES = {
 }
 """Column -> the row that the others are held against, and the column's title."""
 
+GROUPS = {
+    "start": "",
+    "control": "Controls",
+    "method": "Formulations",
+    "ceiling": "Ceilings: true labels of the target, never a method",
+}
+"""Headings of the rows by kind."""
+
 COSTS = (
     Column("iterations", "iterations"),
     Column("seconds", "training seconds", 0, best="lowest"),
     Column("processor_seconds", "processor seconds", 0, best="lowest"),
     Column("step_milliseconds", "processor ms an iteration", 0, best="lowest"),
     Column("of_continued", "of step 1's", 2, best="lowest"),
+    Column("domain", "discriminator's loss, nats", 2),
     Column("peak_memory_gib", "peak GiB", 2, best="lowest"),
     Column("parameters", "M parameters", 2),
     Column("milliseconds", "ms an image", 0),
@@ -95,20 +104,25 @@ def tables(grid: Grid, outcomes: Mapping[tuple[str, str], Outcomes], failures: M
     found = [
         Table("mIoU and paired differences", scores, made, "after step 1"),
         Table("IoU by class, %", classes, there, "after step 1"),
-        Table("Cost", COSTS, there, "after step 1"),
+        Table("Cost", [column for column in COSTS if any(row.cells.get(column.key) is not None for row in there)], there, "after step 1"),
     ]
     if len(grid.seeds) > 1:
         each = [Column(f"gain_{seed}", f"seed {seed}", 2) for seed in grid.seeds]
-        found.insert(1, Table("Gain over the start, of every seed", each, there, "after step 1"))
+        trained = [row for row in there if not row.key.endswith(f"/{START}")]
+        wider = [replace(column, over="seeds") for column in scores if column.key in BASES]
+        found[1:1] = [
+            Table("Gain over the start, of every seed", each, trained, "after step 1"),
+            Table("The same differences over draws of pictures and seeds", wider, trained, "after step 1"),
+        ]
     return found
 
 
 def _row(grid: Grid, outcomes: Mapping[tuple[str, str], Outcomes], network: str, name: str, failures: Mapping[str, str], block: int) -> Row:
     row, own = grid.rows[name], outcomes.get((network, name), {})
-    group = NETWORKS[network].title if len(grid.networks) > 1 else ""
+    group = ": ".join(part for part in (NETWORKS[network].title if len(grid.networks) > 1 else "", GROUPS[row.kind]) if part)
     key = f"{network}/{name}"
     if name in grid.missing:
-        return Row(key, row.title, {"miou": "n/a"}, "missing", group, f"{row.kind}: {grid.missing[name]}")
+        return Row(key, row.title, {"miou": "n/a"}, "missing", group, grid.missing[name])
     note = "; ".join(f"seed {seed}: {failures.get(f'{name}-{network}-{seed}', 'not finished')}" for seed in grid.seeds if seed not in own)
     if not own:
         return Row(key, row.title, {"miou": "failed"}, "missing", group, note)
@@ -145,5 +159,6 @@ def _costs(own: Outcomes, continued: Outcomes) -> dict[str, Value]:
         "processor_seconds": spread(one.processor_seconds for one in each),
         "step_milliseconds": spread(1000 * one.processor_seconds / one.iterations for one in each if one.processor_seconds is not None),
         "of_continued": sum(one for one, _ in known) / sum(other for _, other in known) if known else None,
+        "domain": spread(last_loss(one.run, STAGE, "domain") for one in each),
         "peak_memory_gib": max(one.peak_memory_gib for one in each),
     }

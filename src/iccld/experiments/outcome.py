@@ -13,7 +13,7 @@ from typing import Any
 from iccld.errors import CheckpointError, DataError
 from iccld.evaluation import Record, bootstrap_over_seeds
 from iccld.experiments.table import Gain, Spread, spread
-from iccld.report.run import number, read_run
+from iccld.report.run import mapping, number, read_run
 
 BOOTSTRAP_SEED = 0
 
@@ -78,6 +78,12 @@ def read_outcome(run: Path, stage: str, after: str = "source") -> Outcome:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{run}: its summary.json tells nothing of stage {stage!r} ({error!r}); train the run again") from error
+
+
+def last_loss(run: Path, stage: str, name: str) -> float | None:
+    """The last logged mean of one of a stage's losses; None where it has none of that name."""
+    told = next((one for one in read_run(run).stages if one.name == stage), None)
+    return None if told is None or not told.training else number(mapping(told.training[-1].get("losses")).get(name))
 
 
 def _sum(values: Iterable[float | None]) -> float | None:
