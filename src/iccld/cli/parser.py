@@ -79,6 +79,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     _add_runs(command, commands, leaves)
     _add_experiments(command, commands, leaves)
     _add_scores(command, commands, leaves)
+    _add_sharing(command, commands, leaves)
     _add_serve(command, commands, leaves)
     data = commands.add_parser("data", help="generate scenes, check a dataset", allow_abbrev=False)
     _add_data(command, data.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser), leaves)
@@ -210,6 +211,16 @@ def _add_scores(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     )
     leaf.add_argument("--video", action="store_true", help="write the overlays of each film as a film too")
     leaf.add_argument("--expect", type=_count, metavar="N", help="pictures of the submission (default: 1525, the test split)")
+    _add_model(leaf)
+
+
+def _add_sharing(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
+    leaf = leaves["share"] = command(commands, "share", "share:share", "write a run's model as a folder that others can load")
+    leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    leaf.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for weights, config and model card")
+    leaf.add_argument("--push", metavar="OWNER/MODEL", help="upload it to the hub too, as this model")
+    leaf.add_argument("--private", action="store_true", help="only the owner sees the model on the hub, where it is new")
+    leaf.add_argument("--licence", metavar="L", help="licence in the card, such as cc-by-4.0 (default: what data and encoder leave)")
     _add_model(leaf)
 
 
