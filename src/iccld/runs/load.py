@@ -83,7 +83,7 @@ def load_with_standing(
     config = read_config(run / CONFIG)
     space = get_label_space(run / LABEL_SPACE if (run / LABEL_SPACE).is_file() else config.label_space)
     parts = make_parts(config, space, run=run)
-    stages = registered_method(config.method).stages(parts, method_settings(config), optimisations(config))
+    stages = registered_method(config.method).stages(parts, method_settings(config, of_earlier_run=True), optimisations(config))
     made = {each.name: each for each in stages}
     if loaded.stage not in made:
         raise CheckpointError(f"{run}: has a checkpoint of stage {loaded.stage!r}, but {CONFIG} names the stages {sorted(made)}")
