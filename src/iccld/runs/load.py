@@ -74,7 +74,7 @@ class Standing:
 def stages_of(config: Config, space: LabelSpace, folder: Path) -> dict[str, Stage]:
     """The stages of a run by name, in order.  folder: of the run, or one that holds what `keep_architecture` writes."""
     parts = make_parts(config, space, run=folder)
-    stages = registered_method(config.method).stages(parts, method_settings(config), optimisations(config))
+    stages = registered_method(config.method).stages(parts, method_settings(config, of_earlier_run=True), optimisations(config))
     return {each.name: each for each in stages}
 
 
