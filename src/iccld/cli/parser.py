@@ -140,10 +140,15 @@ def _add_experiments(command: Any, commands: Any, leaves: dict[str, Parser]) -> 
         )
     ablate.add_argument(
         "--networks",
-        default="without,matched,with",
         metavar="N,N",
-        help="without the connection, without it but with as many parameters (matched), with it (default: %(default)s)",
+        help="without the connection, without it but with as many parameters (matched), with it (default: all; of a grid: with)",
     )
+    grid = ablate.add_argument_group("grid", "what may follow step 1: formulations, controls, ceilings (docs/experiments.md)")
+    grid.add_argument("--grid", choices=("step2",), help="every row from the same step 1, on the same batches, instead of Table 1")
+    grid.add_argument("--rows", type=_words, metavar="R,R", help="rows to train (default: all)")
+    grid.add_argument("--row", action="append", metavar="NAME=FILE", help="a row more: a YAML file of its settings (may be given again)")
+    grid.add_argument("--iterations", type=_count, metavar="N", help="of every row (default: 400)")
+    grid.add_argument("--from", type=_words, metavar="RUN,RUN", help="finished runs whose step 1 is the start of their seed")
     compare.add_argument("--methods", default="all", metavar="M,M", help="methods to train (default: %(default)s)")
     compare.add_argument(
         "--lend", choices=("style",), help="style: every method sees its source pictures in their target's colours, as iccld does"
