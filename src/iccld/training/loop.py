@@ -15,6 +15,7 @@ from torch import nn
 from iccld.batch import DomainBatch
 from iccld.errors import CheckpointError, DataError, Preempted
 from iccld.methods.common.protocol import STATISTICS, Method, Stage
+from iccld.methods.common.written import WrittenBuffers
 from iccld.progress import progress as progress_bar
 from iccld.progress import say
 from iccld.training import checkpoint, snapshot
@@ -87,6 +88,7 @@ class _StageLoop:
         self.run = run
         self.directory = checkpoint.stage_directory(run, stage.name)
         self.means = RunningMeans()
+        self.written = WrittenBuffers()
         self.watch = PseudoLabelWatch(stage.iterations, options.class_shares)
         self.iteration = 0  # finished iterations
         self.evaluated = 0  # the last iteration whose evaluation is in metrics.jsonl
@@ -202,8 +204,9 @@ class _StageLoop:
             self._warn(notice)
         engine.update.notices.clear()
         if engine.world_size > 1:  # as DistributedDataParallel does with running statistics
-            networks = (*self.method.networks().values(), *self.method.ema_networks().values())
-            engine.broadcast(buffer for network in networks for buffer in network.buffers())
+            buffers = self.written.take((*self.method.networks().values(), *self.method.ema_networks().values()))
+            engine.broadcast(buffers)
+            self.written.forget(buffers)
         self.iteration += 1
 
     def _finish_iteration(self, stop: StopRequest) -> None:
