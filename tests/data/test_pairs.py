@@ -121,6 +121,20 @@ def test_two_ranks_see_what_one_sees_at_twice_the_batch(source: FileDataset, tar
             assert_equal(batch, DomainBatch(*(None if maps is None else maps[rank::2] for maps in reference)))
 
 
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="this system has no memory without a name")
+def test_a_rank_does_not_read_again_what_another_has_read(
+    source: FileDataset, target: FileDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = [pairs(source, target, rank=rank, world_size=2)[3] for rank in (0, 1)]
+    first, second = (pairs(source, target, rank=rank, world_size=2) for rank in (0, 1))
+    assert second.share_cache(first.cache_places())
+    for iteration in range(20):  # in that many epochs rank 0 comes by every picture
+        first[iteration]
+    monkeypatch.setattr(FileDataset, "read_image", lambda self, index: pytest.fail("read again"))
+    assert_equal(first[3], alone[0])
+    assert_equal(second[3], alone[1])
+
+
 @pytest.mark.parametrize("cache_bytes", [0, 1000, 1 << 20])
 def test_workers_and_cache_change_nothing(source: FileDataset, target: FileDataset, cache_bytes: int) -> None:
     reference = pairs(source, target, cache_bytes=0)

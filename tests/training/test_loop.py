@@ -19,7 +19,8 @@ import pytest
 import torch
 
 from iccld.errors import CheckpointError, DataError, NumericError
-from iccld.training import checkpoint, lock, tracking
+from iccld.methods.common.protocol import Method
+from iccld.training import checkpoint, lock, loop, tracking
 from iccld.training.lock import lock_run
 from iccld.training.signals import stop_on_signals
 from iccld.training.tracking import Metrics, RunningMeans
@@ -238,3 +239,24 @@ def test_fault_04_forked_workers_ignore_the_signal() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
             os._exit(7 if not stop else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_batches_that_no_step_reads_are_not_loaded(toy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method that trains again on what it kept of iterations 0 and 1, and wants 4 to 6 fresh."""
+    run, asked, again = toy(), [], []
+    loader = run.loader
+    monkeypatch.setattr(run, "loader", lambda stage, start, end: asked.append((stage, start, end)) or loader(stage, start, end))
+    monkeypatch.setattr(Method, "batch_of", lambda self, iteration: None if iteration in (2, 3, 7) else iteration)
+
+    monkeypatch.setattr(Method, "step_again", lambda self, iteration, draw: again.append(iteration) or {"again": torch.ones(())})
+    run.run()
+    assert asked == [(stage, start, end) for stage in ("source", "step1") for start, end in ((0, 2), (4, 7))]
+    assert again == [2, 3, 7] * 2
+
+
+def test_a_loader_that_gives_too_few_batches_is_told(toy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = toy()
+    loader = run.loader
+    monkeypatch.setattr(run, "loader", lambda stage, start, end: loader(stage, start, end - 1))
+    with pytest.raises(DataError, match="the loader gave 7 batches of 8"):
+        run.run()

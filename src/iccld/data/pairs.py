@@ -7,7 +7,6 @@ takes rows r, r + n, r + 2n, ...: two ranks at batch b see together what one ran
 
 from __future__ import annotations
 
-import mmap
 import os
 import signal
 import threading
@@ -27,6 +26,7 @@ from iccld.data.dataset import Dataset, size_mismatch
 from iccld.data.joined import JoinedDataset
 from iccld.data.patience import PREFETCH, patiently
 from iccld.data.rare_class import RareClassSampler
+from iccld.data.sample_cache import Maps, SampleCache
 from iccld.errors import ConfigError, DataError
 from iccld.geometry import largest_area, working_shape
 from iccld.labels import IGNORE
@@ -54,15 +54,6 @@ class Sizes(NamedTuple):
     source: Size
     target: Size
     keep_aspect: bool = True
-
-
-class Maps(NamedTuple):
-    """One picture at the working size."""
-
-    image: npt.NDArray[np.uint8]
-    """(H, W, 3) RGB."""
-    label: npt.NDArray[np.uint8] | None
-    depth: npt.NDArray[np.float32] | None
 
 
 class PairDataset(TorchDataset[DomainBatch]):
@@ -118,9 +109,18 @@ class PairDataset(TorchDataset[DomainBatch]):
         needed = sum(len(dataset) * area * size for (dataset, _, _), area, size in zip(kinds, areas, pixel_bytes, strict=True))
         share = min(1.0, cache_bytes / needed)
         self._caches = {
-            domain: _SampleCache(int(len(dataset) * share), area, has_label, with_depth)
+            domain: SampleCache(int(len(dataset) * share), area, has_label, with_depth)
             for domain, (dataset, _, has_label), area in zip((SOURCE, TARGET), kinds, areas, strict=True)
         }
+
+    def cache_places(self) -> str:
+        """Where `share_cache` of another process of this machine finds the pictures that this one has read; a line of text for each domain."""
+        return "\n".join(self._caches[domain].place for domain in (SOURCE, TARGET))
+
+    def share_cache(self, places: str) -> bool:
+        """Keep pictures where another rank keeps its own, so that one of them reads each; whether both domains' were found."""
+        parts = zip((SOURCE, TARGET), places.split("\n"), strict=True)
+        return all([self._caches[domain].share(place) for domain, place in parts])
 
     def indices(self, iteration: int) -> tuple[list[int], list[int]]:
         """Dataset positions (source, target) of this rank's rows at `iteration` >= 0."""
@@ -301,57 +301,6 @@ class _Guarded(TorchDataset[Any]):
             return self.dataset[iteration]
         except DataError as error:
             return _Failure(str(error))
-
-
-class _SampleCache:
-    """The first `slots` pictures of a dataset at the working size, in anonymous memory that forked workers share.
-
-    Not /dev/shm, which containers keep small.  Memory is used only as pictures arrive.  Two workers may write one slot: they write the
-    same bytes, and mark it as full afterwards.  area: pixels of the largest picture; a slot holds one of any shape.
-    """
-
-    def __init__(self, slots: int, area: int, has_label: bool, has_depth: bool) -> None:
-        self.slots, self.area, self.has_label, self.has_depth = slots, area, has_label, has_depth
-        if slots == 0:
-            return
-        self._full = np.frombuffer(mmap.mmap(-1, slots), dtype=np.uint8)
-        self._shape = np.frombuffer(mmap.mmap(-1, slots * 8), dtype=np.int32).reshape(slots, 2)
-        self._image = np.frombuffer(mmap.mmap(-1, slots * area * 3), dtype=np.uint8).reshape(slots, area, 3)
-        if has_label:
-            self._label = np.frombuffer(mmap.mmap(-1, slots * area), dtype=np.uint8).reshape(slots, area)
-        if has_depth:
-            self._depth = np.frombuffer(mmap.mmap(-1, slots * area * 4), dtype=np.float32).reshape(slots, area)
-
-    def get(self, index: int) -> Maps | None:
-        if index >= self.slots or not self._full[index]:
-            return None
-        height, width = self._shape[index].tolist()
-        pixels = height * width
-        return Maps(
-            self._image[index, :pixels].reshape(height, width, 3),
-            self._label[index, :pixels].reshape(height, width) if self.has_label else None,
-            self._depth[index, :pixels].reshape(height, width) if self.has_depth else None,
-        )
-
-    def put(self, index: int, maps: Maps) -> None:
-        if index >= self.slots:
-            return
-        height, width = maps.image.shape[:2]
-        pixels = height * width
-        self._shape[index] = height, width
-        self._image[index, :pixels] = maps.image.reshape(pixels, 3)
-        if maps.label is not None:
-            self._label[index, :pixels] = maps.label.reshape(pixels)
-        if maps.depth is not None:
-            self._depth[index, :pixels] = maps.depth.reshape(pixels)
-        self._full[index] = 1
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A spawned process starts with an empty cache of the same kind: copying gigabytes would take longer than reading again.
-        return {"slots": self.slots, "area": self.area, "has_label": self.has_label, "has_depth": self.has_depth}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
 
 
 def _refuse_missing_maps(source: Dataset, target: Dataset, with_depth: bool) -> None:

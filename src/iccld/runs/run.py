@@ -106,6 +106,7 @@ class _Run:
             self.data = with_equal_sizes(open_data(config, ranges), skips)
         space = self.data.label_space
         self.pairs = pair_dataset(config, self.data, engine.rank, engine.world_size)
+        self.pairs.share_cache(engine.share(self.pairs.cache_places()))  # ranks of one machine read each picture once, together
         if shortage := shared_memory_shortage(self.pairs.batch_bytes * engine.world_size, config.runtime.workers):
             say(shortage)
         weight = class_weights(class_statistics(self.data.source), config.sampling.class_balance) if config.sampling.class_balance else None

@@ -10,9 +10,6 @@ from iccld.errors import ConfigError
 from iccld.geometry import check_scales
 from iccld.methods.common.mixing import STYLE_SHARE
 
-RENAMED = {"condition_mask": "mask_ratio", "condition_block": "mask_block"}
-"""Settings of earlier releases and what took their place; what they asked for is not quite the same, so that none is translated."""
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -128,6 +125,10 @@ class Settings:
             raise ConfigError(
                 "settings.mask_ratio 0 hides nothing that the denoiser could fill: use --settings.fill mean for the decoder alone, "
                 "or --settings.decode denoised"
+            )
+        if self.noise != "everywhere" and (self.prediction == "epsilon" or self.discriminate == "noise"):
+            raise ConfigError(
+                "settings.prediction epsilon and discriminate noise go with noise in every cell: use --settings.noise everywhere"
             )
         if self.kept_views and self.train_encoder:
             raise ConfigError("settings.kept_views keeps features of a frozen encoder: use --settings.train_encoder false, or kept_views 0")
