@@ -55,8 +55,11 @@ def write_mended(path: Path, start: Shown, rows: Sequence[Shown], count: int = 3
         return None
     palette = mapping(record.pictures.get("label_space")).get("palette") or []
     columns = [_Column(start, i, palette, width) for i in places]
-    lines = [("Image", [column.photo for column in columns]), ("Truth", [column.named(column.truth) for column in columns])]
-    lines.append((start.title, [column.named(column.before) for column in columns]))
+    lines: list[tuple[str, list[Image.Image | None]]] = [
+        ("Image", [column.photo for column in columns]),
+        ("Truth", [column.named(column.truth) for column in columns]),
+        (start.title, [column.named(column.before) for column in columns]),
+    ]
     for row in rows:
         masks = [column.mask(row) for column in columns]
         parts = [(column, mask) for column, mask in zip(columns, masks, strict=True) if mask is not None]
