@@ -20,7 +20,7 @@ import torch
 
 from iccld.errors import CheckpointError, DataError, NumericError
 from iccld.methods.common.protocol import Method
-from iccld.training import checkpoint, lock, loop, tracking
+from iccld.training import checkpoint, lock, tracking
 from iccld.training.lock import lock_run
 from iccld.training.signals import stop_on_signals
 from iccld.training.tracking import Metrics, RunningMeans

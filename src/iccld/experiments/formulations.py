@@ -14,6 +14,7 @@ from iccld.errors import ConfigError, nearest
 Kind = Literal["start", "control", "method", "ceiling"]
 
 R1A: Mapping[str, Any] = {
+    "second": "step2",
     "mask_ratio": 0.4,
     "mask_block": 2,
     "mask_levels": "all",
@@ -39,7 +40,11 @@ Named in full, so that neither a recipe nor a later default makes another row of
 DECODER: Mapping[str, Any] = {**R1A, "mask_ratio": 0.0, "fill": "mean"}
 """The same decoder, losses and labels: nothing is hidden, and no denoiser is there."""
 
-CONTINUED: Mapping[str, Any] = {**DECODER, "labels": "own", "train_encoder": True, "target_weight": 0.0}
+UNMASKED: Mapping[str, Any] = {**R1A, "mask_ratio": 0.0, "noise": "none", "decode": "denoised", "denoise_at_inference": True}
+"""R1a's parameters; the decoder reads the denoiser's answer everywhere, so that it has to when it predicts."""
+
+CONTINUED: Mapping[str, Any] = {**R1A, "second": "step1", "labels": "own"}
+"""Step 1's own code in the place of step 2."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,7 @@ FORMULATIONS: dict[str, Formulation] = {
     "continued": Formulation("Step 1 continued, own labels", "control", CONTINUED),
     "continued_views": Formulation("Step 1 continued, labels of views", "control", {**CONTINUED, "labels": "views"}),
     "decoder": Formulation("Decoder alone", "method", DECODER),
-    "unmasked": Formulation(
-        "Denoiser and decoder, no noise, no mask", "method", {**R1A, "mask_ratio": 0.0, "decode": "denoised", "noise": "none"}
-    ),
+    "unmasked": Formulation("Denoiser and decoder, no noise, no mask", "method", UNMASKED),
     "latent": Formulation("Mask on the latent alone", "method", {**R1A, "mask_levels": "latent"}),
     "mean": Formulation("Mask at all levels, no denoiser", "method", {**R1A, "fill": "mean"}),
     "r1a": Formulation("R1a: mask at all levels, denoiser", "method", R1A),
