@@ -79,7 +79,7 @@ class _Column:
 
     def __init__(self, start: Shown, number: int, palette: Sequence[Sequence[int]], width: int) -> None:
         folder = start.run / "pictures"
-        self.number, self.palette = number, palette
+        self.name, self.palette = _names(start.run)[number], palette
         with Image.open(folder / f"{number}_image.jpg") as opened:
             photo = opened.convert("RGB")
         self.size = (width, max(1, round(photo.height * width / photo.width)))
@@ -94,7 +94,10 @@ class _Column:
 
     def mask(self, row: Shown) -> Mask | None:
         """What a row predicts; None where it kept no such picture."""
-        return read_mask(row.run / "pictures" / f"{self.number}_{row.stage}.png", self.size)
+        names = _names(row.run)
+        if self.name not in names:
+            return None
+        return read_mask(row.run / "pictures" / f"{names.index(self.name)}_{row.stage}.png", self.size)
 
     def changed(self, after: Mask) -> Image.Image:
         """What was mended and spoiled."""
@@ -121,6 +124,11 @@ def _sheet(
         top += height + GAP
     sheet.paste(legend, (0, top))
     return sheet
+
+
+def _names(run: Path) -> list[str]:
+    """Of the pictures that a run kept, in the order of their numbers."""
+    return [str(name) for name in read_run(run).pictures.get("names") or []]
 
 
 def _spread(places: Sequence[int], count: int) -> list[int]:
