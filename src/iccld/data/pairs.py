@@ -68,7 +68,7 @@ class PairDataset(TorchDataset[DomainBatch]):
     DataError: a source without labels, a domain without depth when with_depth, and whatever reading a file raises.
     """
 
-    labelled = (SOURCE,)
+    labelled: tuple[int, ...] = (SOURCE,)
     """The domains whose labels are read."""
 
     def __init__(
