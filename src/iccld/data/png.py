@@ -112,7 +112,7 @@ def encode(pixels: npt.NDArray[np.uint8], palette: npt.NDArray[np.uint8] | None 
     filtered[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
     compressor = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
-    data = compressor.compress(filtered) + compressor.flush()
+    data = compressor.compress(filtered.data) + compressor.flush()
     color_type = 3 if palette is not None else (0 if pixels.ndim == 2 else 2)
     header = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0)
     colors = b"" if palette is None else _chunk(b"PLTE", palette.tobytes())
@@ -125,9 +125,9 @@ def _packed(indices: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
     beyond = -indices.shape[1] % a_byte
     if beyond:
         indices = np.pad(indices, ((0, 0), (0, beyond)))
-    packed = indices[:, 0::a_byte] << (8 - bits)
-    for place in range(1, a_byte):
-        packed |= indices[:, place::a_byte] << (8 - bits * (place + 1))
+    packed = np.zeros((len(indices), indices.shape[1] // a_byte), np.uint8)
+    for place in range(a_byte):
+        packed |= indices[:, place::a_byte] << np.uint8(8 - bits * (place + 1))
     return packed
 
 

@@ -37,6 +37,10 @@ class Axis(NamedTuple):
     weight: Floats
     """(n,) weight of the one behind."""
 
+    def at(self, places: Places) -> Axis:
+        """Some of the new positions."""
+        return Axis(self.lower.take(places), self.upper.take(places), self.weight.take(places))
+
 
 @lru_cache(maxsize=64)
 def axis(length: int, new_length: int, kept: int) -> Axis:
@@ -106,7 +110,8 @@ def _win(label: Classes, wins: npt.NDArray[np.bool_], number: int) -> None:
 
 def _unless(label: Classes, is_sure: npt.NDArray[np.bool_]) -> Classes:
     """The label where it is sure, UNDECIDED elsewhere."""
-    return np.bitwise_or(label, is_sure.view(np.uint8) - np.uint8(1), out=label)
+    np.bitwise_or(label, is_sure.view(np.uint8) - np.uint8(1), out=label)
+    return label
 
 
 def _settled(leaders: Classes, content: Shape, first: tuple[Axis, Axis] | None) -> Classes:
@@ -147,12 +152,12 @@ def _corners(
         values = flat.take(points, 1)  # (K, m)
     else:
         rows, columns = np.divmod(points, width)
-        low, high, sink = (part.take(rows) for part in first[0])
-        left, right, shift = (part.take(columns) for part in first[1])
-        low, high = low * stride, high * stride
-        before = _between(flat.take(low + left, 1), flat.take(high + left, 1), sink)
-        behind = _between(flat.take(low + right, 1), flat.take(high + right, 1), sink)
-        values = _between(before, behind, shift)
+        vertical, horizontal = first[0].at(rows), first[1].at(columns)
+        low, high = vertical.lower * stride, vertical.upper * stride
+        before, behind = (
+            _between(flat.take(low + side, 1), flat.take(high + side, 1), vertical.weight) for side in (horizontal.lower, horizontal.upper)
+        )
+        values = _between(before, behind, horizontal.weight)
     place = np.empty(height * width, np.int64)
     place[points] = np.arange(len(points))
     four = place.take(four)
@@ -201,7 +206,7 @@ def _compare(labels: Classes, corners: Floats, row: Places, column: Places, seco
 
 def _pixels(lower: Places, cell: Places) -> Places:
     """Pixels that lie in each cell along one side: the cell of each pixel (n,), cells (m,) -> (most, m), a cell's last pixel repeated."""
-    count = np.bincount(lower, minlength=int(cell.max()) + 1)
-    end = count.cumsum()[cell]
-    begin = end - count[cell]
-    return np.minimum(begin + np.arange(count[cell].max())[:, None], end - 1)
+    in_each: Places = np.bincount(lower, minlength=int(cell.max()) + 1)
+    count, end = in_each.take(cell), in_each.cumsum().take(cell)
+    pixels: Places = np.minimum(end - count + np.arange(count.max())[:, None], end - 1)
+    return pixels

@@ -85,6 +85,8 @@ class Line:
         self.report = report
         self.wide = wide
         self.is_stopped = False
+        self.broken: BaseException | None = None
+        """What ended a worker, told though an earlier picture's worker has given up because of it."""
         self.saving: Future[None] | None = None
 
     def run(self, jobs: Sequence[Job], batch: int, bar: Bar) -> None:
@@ -108,8 +110,10 @@ class Line:
                         self._settle(flying, bar)
                 while flying:
                     self._settle(flying, bar)
-            except BaseException:
+            except BaseException as error:
                 self._stop(flying)
+                if isinstance(error, StoppedError) and self.broken is not None:
+                    raise self.broken from None
                 raise
             finally:
                 torch.set_num_threads(threads)
@@ -161,6 +165,10 @@ class Line:
                 outcomes |= self._label(group)
             except DataError as error:
                 outcomes |= dict.fromkeys((job for job, _ in group), error)
+            except BaseException as error:  # nobody's picture alone: the others need not go on
+                self.broken = self.broken or (None if isinstance(error, StoppedError) else error)
+                self.is_stopped = True
+                raise
         return outcomes
 
     def _label(self, group: Group) -> dict[Job, Outcome]:
