@@ -31,7 +31,7 @@ def test_torchvision_is_absent():
     assert find_spec("torchvision") is None
 
 
-CONFIGURED = {"adapting", "front", "config", "assembly", "measure", "runs", "experiments", "cli", "__main__"}
+CONFIGURED = {"adapting", "front", "config", "assembly", "measure", "runs", "share", "experiments", "cli", "__main__"}
 """Rooms that may read the run's configuration."""
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from iccld.cli.run_folder import open_predictor, refuse_other_than_run
+from iccld.cli.run_folder import local_folder, open_predictor, refuse_other_than_run
 from iccld.progress import say
 
 
 def serve(arguments: Namespace, _: list[str]) -> int:
     """Serve until Ctrl-C or SIGTERM; prints the address.  Everything that may be refused is, before the network is read."""
+    arguments.run = local_folder(arguments.run)
     refuse_other_than_run(arguments.run, arguments.stage)
     from iccld.serve.limits import Limits
     from iccld.serve.server import address_of, is_loopback, open_socket, require_extra
