@@ -156,12 +156,13 @@ def load(
     weights: str | None = None,
     device: str = "auto",
     precision: str | None = None,
+    adapter: str | None = None,
 ) -> Model:
     """The model of a run, from the newest whole checkpoint of its last stage; it predicts as the run was scored.
 
     stage: another stage, for example "step1".  weights: "ema" or "model", the average or the trained ones; by default what the method
-    declares.  device: auto, cpu or cuda.  precision: fp32, bf16 or auto, by default the run's own.  CheckpointError when the folder is no
-    run or has no such checkpoint, ConfigError for a choice that there is not.
+    declares.  device: auto, cpu or cuda.  precision: fp32, bf16 or auto, by default the run's own.  adapter: the name of
+    one of the run's adapters, for its target.  CheckpointError when the folder is no run or has no such checkpoint or adapter, ConfigError for a choice that there is not.
     """
     path = Path(run)
     if not path.is_dir():
@@ -179,7 +180,7 @@ def load(
     from iccld.assembly.scoring import Asked
     from iccld.runs import load_with_standing
 
-    predictor, standing = load_with_standing(path, stage, weights, device=device, asked=Asked(precision=precision))
+    predictor, standing = load_with_standing(path, stage, weights, device=device, asked=Asked(precision=precision), adapter=adapter)
     return Model(path, predictor, standing.wide)
 
 

@@ -35,7 +35,7 @@ def evaluate(arguments: Namespace, _: list[str]) -> int:
 
 def _score_run(arguments: Namespace) -> dict[str, Any]:
     run: Path = arguments.run
-    refuse_other_than_run(run, arguments.stage)
+    refuse_other_than_run(run, arguments.stage, arguments.adapter)
     config = read_config(run / "config.yaml")
     _refuse_missing(arguments.data)
     if arguments.label_space is not None:
@@ -94,7 +94,7 @@ def fold(confusion: Confusion, finer: LabelSpace, coarser: LabelSpace) -> Confus
 
 
 def _score_masks(arguments: Namespace) -> dict[str, Any]:
-    belonging = ("stage", "weights", "sampler_steps", "precision", "size", "window", "stride", "scales", "flip")
+    belonging = ("stage", "adapter", "weights", "sampler_steps", "precision", "size", "window", "stride", "scales", "flip")
     refused = [name for name in belonging if getattr(arguments, name) is not None]
     if refused:
         raise ConfigError(f"--{refused[0]} belongs to a run, and --predictions are already predicted; leave it out")

@@ -20,7 +20,7 @@ def predict(arguments: Namespace, _: list[str]) -> int:
         raise ConfigError("--write chooses among masks, and a submission is labelIds alone; leave it out")
     write = USUAL if arguments.write is None else arguments.write
     refuse_unknown_outputs(write)
-    refuse_other_than_run(arguments.run, arguments.stage)
+    refuse_other_than_run(arguments.run, arguments.stage, arguments.adapter)
     if not any(os.path.exists(path) for path in arguments.paths):  # as the others are predicted, one that is missing is told at the end
         raise DataError(f"{arguments.paths[0]}: no such file or folder")
     from iccld.predict import Wanted, predict_paths, predict_submission
@@ -33,7 +33,7 @@ def predict(arguments: Namespace, _: list[str]) -> int:
     settings: tuple[object, ...] = (predictor.precision, predictor.working_size, predictor.window, predictor.stride)
     if predictor.scales != (1.0,) or predictor.flip:
         settings += (predictor.scales, predictor.flip)
-    model = " ".join([weights_identity(arguments.run), *(str(value) for value in (*choices, *settings))])
+    model = " ".join([weights_identity(arguments.run, arguments.adapter), *(str(value) for value in (*choices, *settings))])
     if arguments.format == "submission":
         num = NUM_TEST if arguments.expect is None else arguments.expect
         report = predict_submission(predictor, arguments.paths, arguments.out, num=num, model=model, origin=origin, wide=standing.wide)

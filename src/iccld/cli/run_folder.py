@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 from iccld.errors import CheckpointError, nearest
 from iccld.progress import say
+from iccld.runs.adapter_folder import find_adapter
 
 if TYPE_CHECKING:
     from iccld.predictor import Predictor
     from iccld.runs import Standing
 
 
-def refuse_other_than_run(run: Path, stage: str | None = None) -> None:
-    """CheckpointError when the folder is no run, or has saved nothing yet, or nothing of the stage."""
+def refuse_other_than_run(run: Path, stage: str | None = None, adapter: str | None = None) -> None:
+    """CheckpointError when the folder is no run, or has saved nothing yet, or nothing of the stage, or has no such adapter."""
     if not run.is_dir():
         raise CheckpointError(f"{run} is no folder; name a run such as runs/demo")
     if not (run / "config.yaml").is_file():
@@ -27,13 +28,17 @@ def refuse_other_than_run(run: Path, stage: str | None = None) -> None:
     saved = sorted({path.parts[-3] for path in (run / "checkpoints").glob("*/*/manifest.json")})
     if stage is not None and stage not in saved:
         raise CheckpointError(f"{run} has no checkpoint of stage {stage!r}{nearest(stage, saved)}; it has {', '.join(saved)}")
+    if adapter is not None:
+        find_adapter(run, adapter)
 
 
-def weights_identity(run: Path) -> str:
-    """A short digest of every complete checkpoint's manifest: it changes when the run is trained further or again."""
+def weights_identity(run: Path, adapter: str | None = None) -> str:
+    """A short digest of every complete checkpoint's manifest, and of the adapter: it changes when either is trained further or again."""
     digest = hashlib.sha256()
     for manifest in sorted((run / "checkpoints").glob("*/*/manifest.json")):
         digest.update(manifest.relative_to(run).as_posix().encode() + manifest.read_bytes())
+    if adapter is not None:
+        digest.update(str(find_adapter(run, adapter).about["sha256"]).encode())
     return digest.hexdigest()[:16]
 
 
@@ -56,7 +61,9 @@ def open_predictor(arguments: Namespace) -> tuple[Predictor, Standing]:
         scales=arguments.scales,
         flip=arguments.flip,
     )
-    predictor, standing = load_with_standing(arguments.run, arguments.stage, arguments.weights, arguments.sampler_steps, asked=asked)
+    predictor, standing = load_with_standing(
+        arguments.run, arguments.stage, arguments.weights, arguments.sampler_steps, asked=asked, adapter=arguments.adapter
+    )
     if not standing.is_finished:
         where = f"these are the weights of stage {standing.stage} after iteration {standing.iteration} of {standing.iterations}"
         say(f"warning: {arguments.run} is not finished: {where}")

@@ -1,0 +1,102 @@
+"""A run as others start from it: its configuration, its stages, and the plain encoder and decoder that an adapter sits on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from iccld.assembly.chosen import method_settings, registered_method
+from iccld.assembly.objects import make_parts, optimisations
+from iccld.config import Config, read_config
+from iccld.errors import CheckpointError
+from iccld.labels import LabelSpace, get_label_space
+from iccld.methods.common.parts import Parts
+from iccld.methods.common.protocol import Stage
+from iccld.models import Segmenter
+from iccld.predictor import Predictor
+from iccld.training import checkpoint, snapshot
+
+CONFIG = "config.yaml"
+LABEL_SPACE = "label_space.yaml"
+"""A copy of the user's own label space, so that a run is read without the file it was trained with."""
+
+
+class Opened(NamedTuple):
+    """What a run's folder says before any weights are read."""
+
+    config: Config
+    space: LabelSpace
+    parts: Parts
+    stages: dict[str, Stage]
+
+
+def open_run(run: Path) -> Opened:
+    """CheckpointError when the folder is no run."""
+    if not (run / CONFIG).is_file():
+        raise CheckpointError(f"{run} is not a run: no {CONFIG} there; give the folder that `iccld adapt` wrote")
+    config = read_config(run / CONFIG)
+    space = get_label_space(run / LABEL_SPACE if (run / LABEL_SPACE).is_file() else config.label_space)
+    parts = make_parts(config, space, run=run)
+    stages = registered_method(config.method).stages(parts, method_settings(config), optimisations(config))
+    return Opened(config, space, parts, {each.name: each for each in stages})
+
+
+@dataclass(frozen=True)
+class Base:
+    """The stage of a run that an adapter belongs to."""
+
+    segmenter: Segmenter
+    parts: Parts
+    stage: str
+    iteration: int
+    weights: str
+    """ema or model: those that the stage's method declares."""
+    sha256: str
+    """Of the checkpoint's file of these weights."""
+
+    @property
+    def reference(self) -> dict[str, Any]:
+        """What adapter.json says of it."""
+        return {"stage": self.stage, "iteration": self.iteration, "weights": self.weights, "sha256": self.sha256}
+
+    def predictor(self) -> Predictor:
+        """The run's own answer, as an adapter starts from it."""
+        return self.parts.predictor(self.segmenter)
+
+
+def open_base(run: Path, stage: str | None = None) -> Base:
+    """The weights of a stage, by default of the last one trained that has a plain encoder and decoder (`Segmenter`).
+
+    CheckpointError when the folder is no run, has no such checkpoint, or no stage with such a network.
+    """
+    opened = open_run(run)
+    saved = checkpoint.saved_stages(run) if stage is None else [checkpoint.find(run, stage).parent.name]
+    unfit = []
+    for name in reversed(saved):
+        if name not in opened.stages:
+            raise CheckpointError(f"{run}: has a checkpoint of stage {name!r}, but {CONFIG} names the stages {sorted(opened.stages)}")
+        method = opened.stages[name].make_method(None)
+        network = method.predictor(method.headline_weights).network
+        if not isinstance(network, Segmenter):
+            unfit.append(f"{name} a {type(network).__name__}")
+            continue
+        loaded = checkpoint.load(checkpoint.find(run, name))
+        snapshot.restore_networks(method, loaded)
+        weights = method.headline_weights
+        sha256 = checkpoint.verify(loaded.path, read_all=False)["files"][f"{weights}.safetensors"]["sha256"]
+        return Base(network.requires_grad_(False).eval(), opened.parts, name, loaded.iteration, weights, sha256)
+    what = f"{', '.join(unfit)}" if unfit else "nothing saved"
+    raise CheckpointError(f"{run}: an adapter needs a stage with a plain encoder and decoder, and it has {what}; choose another run or --stage")
+
+
+def digest_of(network: nn.Module) -> str:
+    """SHA-256 of every parameter and buffer of a network, in order."""
+    digest = hashlib.sha256()
+    for key, tensor in network.state_dict().items():
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().contiguous().float().numpy().tobytes())
+    return digest.hexdigest()
