@@ -19,6 +19,9 @@ SCHEDULE: Mapping[str, Any] = {"iterations": 400, "learning_rate": 1e-3}
 SETTINGS: Mapping[str, Any] = {}
 """Of step 2, where no others are asked for."""
 
+KEPT = ("threshold", "style_probability", "style_share")
+"""Settings that a run of `iccld` hands on: how its pictures are seen."""
+
 OWN = ("denoiser_widths", "conditioning", "gradient_checkpointing")
 """Settings of the networks that an adapter may have otherwise than its run: the denoiser is its own."""
 
@@ -31,7 +34,7 @@ def adapter_config(run: Path, name: str, overrides: Sequence[str] = ()) -> Confi
     check_name(name)
     own = read_config(run / "config.yaml")
     space = run / "label_space.yaml"
-    kept = own.settings if own.method == METHOD else {}
+    kept = {key: value for key, value in own.settings.items() if key in KEPT} if own.method == METHOD else {}
     replaced: dict[str, Any] = {
         "recipe": own.recipe,
         "name": name,
