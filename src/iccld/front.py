@@ -144,6 +144,35 @@ class Run:
         """The page that tells the run's story."""
         return self.path / "report.html"
 
+    @property
+    def adapters(self) -> list[str]:
+        """Names of the run's adapters to other targets."""
+        from iccld.runs.adapter_folder import adapter_names
+
+        return adapter_names(self.path)
+
+    def adapt(
+        self,
+        adapter: str,
+        target: str | os.PathLike[str] | Mapping[str, Any],
+        *,
+        val: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+        stage: str | None = None,
+        overwrite: bool = False,
+        **overrides: Any,
+    ) -> Model:
+        """Train an adapter to another target beside the run, which stays as it is, and load it (docs/adapters.md).
+
+        adapter: its name.  target, val: as for `iccld.adapt`.  stage: of the run, to start from.  overwrite: replace an adapter of that
+        name.  overrides: settings, for example `stages={"step2": {"iterations": 200}}` or `runtime={"resume": "auto"}`.
+        """
+        from iccld.adapting import train_adapter
+        from iccld.runs.adapter_config import adapter_config
+
+        given = {"target": target, **({} if val is None else {"val": val}), **overrides}
+        train_adapter(self.path, adapter_config(self.path, adapter, _settings_words(given)), stage, overwrite)
+        return self.load(adapter=adapter)
+
     def load(self, **choices: Any) -> Model:
         """Its model; choices: the keywords of `iccld.load`."""
         return load(self.path, **choices)
@@ -206,11 +235,16 @@ def adapt(
     from iccld.config import load_config
 
     given = {"source": source, "target": target, "val": val, **overrides}
-    named = {key: {"path": value} if key in DOMAINS and isinstance(value, str | os.PathLike) else value for key, value in given.items()}
-    words = [word for key, value in named.items() if value is not None or key not in LEFT_OUT for word in _words(key, value)]
+    words = _settings_words({key: value for key, value in given.items() if value is not None or key not in LEFT_OUT})
     words += [] if resume is None else ["--runtime.resume", resume]
     name = recipe if isinstance(recipe, str) else Path(recipe)
     return Run(train(load_config(name, words), estimate))
+
+
+def _settings_words(given: Mapping[str, Any]) -> list[str]:
+    """Settings as the command's words, a domain that is a folder as its path."""
+    named = {key: {"path": value} if key in DOMAINS and isinstance(value, str | os.PathLike) else value for key, value in given.items()}
+    return [word for key, value in named.items() for word in _words(key, value)]
 
 
 def _words(key: str, value: Any) -> list[str]:

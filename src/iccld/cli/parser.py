@@ -103,7 +103,9 @@ def _add_runs(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     origin.add_argument("--from", type=Path, dest="base", metavar="RUN", help="a run, which stays as it is and gets an adapter beside it")
     leaf.add_argument("--adapter", metavar="NAME", help="with --from: name of the adapter for the new --target.path")
     leaf.add_argument("--stages", metavar="S,S", help="with --from: the stages to train, step2 (default)")
-    leaf.add_argument("--stage", metavar="NAME", help="with --from: stage of the run to start from (default: the last with a plain decoder)")
+    leaf.add_argument(
+        "--stage", metavar="NAME", help="with --from: stage of the run to start from (default: the last with a plain decoder)"
+    )
     leaf.add_argument("--overwrite", action="store_true", help="with --from: replace an adapter of that name once the new one is whole")
     leaf.add_argument("--encoder.name", dest="encoder", metavar="NAME", help="short for --network.encoder: a pre-trained network")
     leaf.add_argument("--name", metavar="RUN", help="name of the run (default: the recipe's); it lies in runtime.out")

@@ -128,7 +128,13 @@ class _Training:
         stage = adapter_stage(self.config, self.parts, self.base)
         with memory_explained(lambda: training_remedies(self.config, self.engine)):
             trained = run_stages(
-                [stage], self._loader, self._options(), Hooks(), engine=self.engine, run=self.work, target_loader=Batches(self.pairs, self.engine)
+                [stage],
+                self._loader,
+                self._options(),
+                Hooks(),
+                engine=self.engine,
+                run=self.work,
+                target_loader=Batches(self.pairs, self.engine),
             )
         method = trained.method
         assert isinstance(method, WithoutEncoder)
@@ -175,6 +181,7 @@ class _Training:
         predictor = scoring.apply(method.predictor(method.headline_weights))
         state = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in head_state(predictor.network).items()}
         save_file(state, folder / WEIGHTS)
+        (folder / WEIGHTS).chmod(0o644)  # safetensors' 0600 would hide it from colleagues
         sync(folder / WEIGHTS)
         for name in (CONFIG, RANGES, "metrics.jsonl"):
             if (self.work / name).is_file():
@@ -223,7 +230,11 @@ class _Training:
         }
         write_json(folder / SUMMARY, summary)
         write_json(folder / ABOUT, about)
-        gained = f": {after.miou:.2f} mIoU on {len(self.data.val or ())} validation pictures, {before.miou:.2f} without it" if before and after else ""
+        gained = (
+            f": {after.miou:.2f} mIoU on {len(self.data.val or ())} validation pictures, {before.miou:.2f} without it"
+            if before and after
+            else ""
+        )
         say(f"adapter {self.config.name}{gained} ({about['parameters']:,} numbers, {about['seconds']:.0f} s of training)")
 
     def _score(self, predictor: Predictor, who: str) -> _Score | None:

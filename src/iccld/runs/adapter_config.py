@@ -59,6 +59,8 @@ def _refuse_unfit(config: Config, own: Config, run: Path, replaced: Mapping[str,
     changed = [key for key, value in asdict(config.network).items() if key not in OWN and value != getattr(own.network, key)]
     if changed:
         raise ConfigError(f"network.{changed[0]} belongs to the weights of {run}; an adapter cannot change it, leave it out")
+    if config.settings.get("train_encoder"):
+        raise ConfigError(f"settings.train_encoder changes the encoder, which {run} and its other adapters share; leave it out")
     for key in ("method", "label_space", "source_checkpoint", "name"):
         if getattr(config, key) != replaced[key]:
             raise ConfigError(f"{key} belongs to {run} and its adapter; leave --{key} out")
@@ -67,5 +69,3 @@ def _refuse_unfit(config: Config, own: Config, run: Path, replaced: Mapping[str,
         raise ConfigError(f"an adapter is trained by stage {STAGE} alone, not by {', '.join(trained)}; leave the others' iterations out")
     if config.runtime.devices > 1:
         raise ConfigError(f"runtime.devices is {config.runtime.devices}; an adapter is trained on one device, leave it out")
-
-

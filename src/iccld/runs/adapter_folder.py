@@ -1,7 +1,7 @@
 """The adapters beside a run, RUN/adapters/NAME: found, listed, put in place and removed.  Nothing here needs PyTorch.
 
-    RUN/adapters/NAME/{adapter.safetensors, adapter.json, summary.json, config.yaml, ranges.json, metrics.jsonl}
-    RUN/adapters/.NAME/       one that is being trained; nobody else sees it
+RUN/adapters/NAME/{adapter.safetensors, adapter.json, summary.json, config.yaml, ranges.json, metrics.jsonl}
+RUN/adapters/.NAME/       one that is being trained; nobody else sees it
 """
 
 from __future__ import annotations

@@ -16,8 +16,9 @@ from iccld.errors import CheckpointError
 from iccld.labels import LabelSpace, get_label_space
 from iccld.methods.common.parts import Parts
 from iccld.methods.common.protocol import Stage
-from iccld.models import Segmenter
+from iccld.models import DiffusionSegmenter, Segmenter
 from iccld.predictor import Predictor
+from iccld.progress import say
 from iccld.training import checkpoint, snapshot
 
 CONFIG = "config.yaml"
@@ -81,16 +82,23 @@ def open_base(run: Path, stage: str | None = None) -> Base:
             raise CheckpointError(f"{run}: has a checkpoint of stage {name!r}, but {CONFIG} names the stages {sorted(opened.stages)}")
         method = opened.stages[name].make_method(None)
         network = method.predictor(method.headline_weights).network
+        if not isinstance(network, Segmenter) and (stage is not None or not isinstance(network, DiffusionSegmenter)):
+            what = f"stage {name} has a {type(network).__name__}, no plain encoder and decoder, so that no adapter fits it"
+            others = [each for each in saved if each != name]
+            raise CheckpointError(
+                f"{run}: {what}; --stage starts from another{' of ' + ', '.join(others) if others else ', and it has none'}"
+            )
         if not isinstance(network, Segmenter):
-            unfit.append(f"{name} a {type(network).__name__}")
+            unfit.append(f"stage {name} ({type(network).__name__})")
             continue
+        if unfit:
+            say(f"{run}: starting from stage {name}, since an adapter needs a plain encoder and decoder and {', '.join(unfit)} has neither")
         loaded = checkpoint.load(checkpoint.find(run, name))
         snapshot.restore_networks(method, loaded)
         weights = method.headline_weights
         sha256 = checkpoint.verify(loaded.path, read_all=False)["files"][f"{weights}.safetensors"]["sha256"]
         return Base(network.requires_grad_(False).eval(), opened.parts, name, loaded.iteration, weights, sha256)
-    what = f"{', '.join(unfit)}" if unfit else "nothing saved"
-    raise CheckpointError(f"{run}: an adapter needs a stage with a plain encoder and decoder, and it has {what}; choose another run or --stage")
+    raise CheckpointError(f"{run}: an adapter needs a stage with a plain encoder and decoder, and it has {', '.join(unfit)}; use another")
 
 
 def digest_of(network: nn.Module) -> str:

@@ -102,7 +102,10 @@ def without_encoder(networks: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
         loose = [key for key in network.state_dict() if key.partition(".")[0] not in parts]
         if loose:
             raise TypeError(f"{name} holds {loose[0]} outside of its parts {', '.join(parts)}")
-        found |= {part: module for part, module in parts.items() if part != ENCODER}
+        found |= {part: module for part, module in parts.items() if part != ENCODER and part not in networks}
+    expected = sum(1 if ENCODER not in parts else len(parts) - 1 for parts in (dict(n.named_children()) for n in networks.values()))
+    if len(found) != expected:
+        raise TypeError(f"two of the parts of {', '.join(networks)} share a name")
     return found
 
 
