@@ -190,8 +190,9 @@ def load(
     """The model of a run, from the newest whole checkpoint of its last stage; it predicts as the run was scored.
 
     stage: another stage, for example "step1".  weights: "ema" or "model", the average or the trained ones; by default what the method
-    declares.  device: auto, cpu or cuda.  precision: fp32, bf16 or auto, by default the run's own.  adapter: the name of
-    one of the run's adapters, for its target.  CheckpointError when the folder is no run or has no such checkpoint or adapter, ConfigError for a choice that there is not.
+    declares.  device: auto, cpu or cuda.  precision: fp32, bf16 or auto, by default the run's own.  adapter: one of the run's adapters to
+    other targets, by name.  CheckpointError when the folder is no run or has no such checkpoint or adapter, ConfigError for a choice that
+    there is not.
     """
     path = Path(run)
     if not path.is_dir():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 import iccld
-from iccld.cli import main
 from iccld.city import generate
+from iccld.cli import main
 from iccld.errors import CheckpointError, IccldError
 from iccld.methods.common.without_encoder import WithoutEncoder, without_encoder
 from iccld.runs import load_predictor, load_with_standing

@@ -73,7 +73,8 @@ def recipe_text(name: str) -> str:
 def load_config(recipe: str | Path, overrides: Sequence[str] = (), replaced: Mapping[str, Any] | None = None) -> Config:
     """A shipped recipe's name, or a YAML file, with dotted overrides (`["--seed", "1"]`) -> `Config`.
 
-    replaced: whole sections that take the place of the file's, before the overrides.  A file's `settings` belong to the file's method: an override of `method` leaves them behind.
+    replaced: whole sections that take the place of the file's, before the overrides.
+    A file's `settings` belong to the file's method: an override of `method` leaves them behind.
     A `Path`, and a text that ends in .yaml or .yml, is read as a file.  ConfigError is one line with the key, the value and the remedy.
     """
     is_file = isinstance(recipe, Path) or str(recipe).endswith((".yaml", ".yml"))

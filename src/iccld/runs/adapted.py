@@ -39,9 +39,10 @@ def base_of(run: Path, adapter: Adapter) -> Base:
     told = adapter.about["base"]
     base = open_base(run, told["stage"])
     if base.sha256 != told["sha256"]:
+        trained = f"stage {told['stage']} after iteration {told['iteration']} with SHA-256 {told['sha256'][:12]}"
         raise CheckpointError(
-            f"adapter {adapter.name!r} of {run} belongs to other weights (stage {told['stage']} after iteration {told['iteration']}, sha256 "
-            f"{told['sha256'][:12]}; the run has {base.iteration}, {base.sha256[:12]}): it was trained again; train the adapter with --overwrite"
+            f"adapter {adapter.name!r} of {run} belongs to other weights ({trained}; now iteration {base.iteration} with "
+            f"{base.sha256[:12]}); the run was trained again, so train the adapter again with --overwrite"
         )
     return base
 

@@ -31,9 +31,8 @@ from iccld.progress import say
 from iccld.runs.adapted import adapter_stage
 from iccld.runs.adapter_config import METHOD, STAGE
 from iccld.runs.adapter_folder import ABOUT, FORMAT, SUMMARY, WEIGHTS, find_adapter, place_of, put_in_place, workplace_of
-from iccld.runs.base import digest_of, open_base
+from iccld.runs.base import CONFIG, digest_of, open_base
 from iccld.runs.data import RANGES, data_digest, read_ranges, refuse_other_data, refuse_unlearnable, with_equal_sizes
-from iccld.runs.base import CONFIG
 from iccld.runs.provenance import environment
 from iccld.runs.run import Batches, fingerprint
 from iccld.runs.summary import protocol_of

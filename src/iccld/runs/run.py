@@ -30,8 +30,8 @@ from iccld.measure.remedies import memory_explained, training_remedies
 from iccld.methods.common.protocol import SOURCE, Method, Stage
 from iccld.predictor import Predictor
 from iccld.progress import say, set_quiet
-from iccld.runs.data import data_digest, read_ranges, refuse_other_data, refuse_unlearnable, with_equal_sizes
 from iccld.runs.base import CONFIG
+from iccld.runs.data import data_digest, read_ranges, refuse_other_data, refuse_unlearnable, with_equal_sizes
 from iccld.runs.scores import StageScorer
 from iccld.runs.source import TrainedSource, find_source, restored_source
 from iccld.runs.summary import Summary, open_folder, stages_told

@@ -14,8 +14,8 @@ from iccld.files import read_json, write_atomically, write_json
 from iccld.labels import LABEL_SPACES
 from iccld.methods.common.protocol import SOURCE
 from iccld.progress import say
-from iccld.runs.data import RANGES
 from iccld.runs.base import CONFIG, LABEL_SPACE
+from iccld.runs.data import RANGES
 from iccld.runs.provenance import environment
 from iccld.runs.source import TrainedSource
 from iccld.training.engine import Engine
