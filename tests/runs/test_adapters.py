@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from transformers import Dinov2Config, Dinov2Model
 
 import iccld
 from iccld.city import generate
@@ -269,6 +270,30 @@ def test_runs_of_other_methods_take_adapters_and_two_resolutions_do_not(
     capsys.readouterr()
     assert adapt(workshop.runs / "from_hrda", "night", night) == 4
     assert "TwoResolutions, no plain encoder and decoder" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_estimate")
+def test_a_foundation_encoder_stays_as_it_came_and_is_read_without_its_folder(workshop: Any, night: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "dino"
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2}
+    Dinov2Model(Dinov2Config(**sizes, image_size=56, patch_size=14)).save_pretrained(folder)
+    changes = {
+        "method": "source_only",
+        "network": {**workshop.settings["network"], "encoder": str(folder), "encoder_training": "frozen"},
+        "stages": {"source": {"iterations": 2}},
+        "evaluation": {"num_pictures": 0},
+        "val": {},
+    }
+    assert workshop.adapt("foundation", changes) == 0
+    given = load_file(folder / "model.safetensors")
+    shutil.rmtree(folder)
+    run = workshop.runs / "foundation"
+    assert adapt(run, "night", night) == 0
+    state = iccld.load(run, adapter="night", device="cpu").predictor.network.state_dict()
+    key = "encoder.layer.1.mlp.fc1.weight"
+    assert torch.equal(state[f"encoder.backbone.model.{key}"], given[key])
+    assert find_adapter(run, "night").num_bytes < 500e3
 
 
 def test_from_python(run: Path, night: Path) -> None:

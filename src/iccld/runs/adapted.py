@@ -37,7 +37,7 @@ def adapter_stage(config: Config, parts: Parts, base: Base) -> Stage:
 def base_of(run: Path, adapter: Adapter) -> Base:
     """The weights that the adapter belongs to; CheckpointError where the run has others by now."""
     told = adapter.about["base"]
-    base = open_base(run, told["stage"])
+    base = open_base(run, told["stage"], told["iteration"])
     if base.sha256 != told["sha256"]:
         trained = f"stage {told['stage']} after iteration {told['iteration']} with SHA-256 {told['sha256'][:12]}"
         raise CheckpointError(

@@ -69,9 +69,10 @@ class Base:
         return self.parts.predictor(self.segmenter)
 
 
-def open_base(run: Path, stage: str | None = None) -> Base:
+def open_base(run: Path, stage: str | None = None, iteration: int | None = None) -> Base:
     """The weights of a stage, by default of the last one trained that has a plain encoder and decoder (`Segmenter`).
 
+    iteration: of which they are wanted, where its checkpoint is still there; by default the newest whole one.
     CheckpointError when the folder is no run, has no such checkpoint, or no stage with such a network.
     """
     opened = open_run(run)
@@ -93,7 +94,8 @@ def open_base(run: Path, stage: str | None = None) -> Base:
             continue
         if unfit:
             say(f"{run}: starting from stage {name}, since an adapter needs a plain encoder and decoder and {', '.join(unfit)} has neither")
-        loaded = checkpoint.load(checkpoint.find(run, name))
+        wanted = checkpoint.stage_directory(run, name) / f"{iteration or 0:08d}"
+        loaded = checkpoint.load(wanted if iteration is not None and wanted.is_dir() else checkpoint.find(run, name))
         snapshot.restore_networks(method, loaded)
         weights = method.headline_weights
         sha256 = checkpoint.verify(loaded.path, read_all=False)["files"][f"{weights}.safetensors"]["sha256"]
