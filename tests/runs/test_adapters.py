@@ -269,7 +269,7 @@ def test_runs_of_other_methods_take_adapters_and_two_resolutions_do_not(
         assert iccld.load(run, adapter="night").predictor(picture()).shape == (1, 19, 64, 96)
     capsys.readouterr()
     assert adapt(workshop.runs / "from_hrda", "night", night) == 4
-    assert "TwoResolutions, no plain encoder and decoder" in capsys.readouterr().err
+    assert "which stage adapt (TwoResolutions) lacks; start from another with --stage, of source" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("no_estimate")

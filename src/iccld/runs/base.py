@@ -81,26 +81,23 @@ def open_base(run: Path, stage: str | None = None, iteration: int | None = None)
     for name in reversed(saved):
         if name not in opened.stages:
             raise CheckpointError(f"{run}: has a checkpoint of stage {name!r}, but {CONFIG} names the stages {sorted(opened.stages)}")
-        method = opened.stages[name].make_method(None)
-        network = method.predictor(method.headline_weights).network
-        if not isinstance(network, Segmenter) and (stage is not None or not isinstance(network, DiffusionSegmenter)):
-            what = f"stage {name} has a {type(network).__name__}, no plain encoder and decoder, so that no adapter fits it"
-            others = [each for each in saved if each != name]
-            raise CheckpointError(
-                f"{run}: {what}; --stage starts from another{' of ' + ', '.join(others) if others else ', and it has none'}"
-            )
-        if not isinstance(network, Segmenter):
-            unfit.append(f"stage {name} ({type(network).__name__})")
-            continue
-        if unfit:
-            say(f"{run}: starting from stage {name}, since an adapter needs a plain encoder and decoder and {', '.join(unfit)} has neither")
         wanted = checkpoint.stage_directory(run, name) / f"{iteration or 0:08d}"
         loaded = checkpoint.load(wanted if iteration is not None and wanted.is_dir() else checkpoint.find(run, name))
+        method = opened.stages[name].make_method(None)
         snapshot.restore_networks(method, loaded)
         weights = method.headline_weights
-        sha256 = checkpoint.verify(loaded.path, read_all=False)["files"][f"{weights}.safetensors"]["sha256"]
-        return Base(network.requires_grad_(False).eval(), opened.parts, name, loaded.iteration, weights, sha256)
-    raise CheckpointError(f"{run}: an adapter needs a stage with a plain encoder and decoder, and it has {', '.join(unfit)}; use another")
+        network = method.predictor(weights).network
+        if isinstance(network, Segmenter):
+            if unfit:
+                say(f"{run}: starting from stage {name}; an adapter needs a plain encoder and decoder, which {', '.join(unfit)} lacks")
+            sha256 = checkpoint.verify(loaded.path, read_all=False)["files"][f"{weights}.safetensors"]["sha256"]
+            return Base(network.requires_grad_(False).eval(), opened.parts, name, loaded.iteration, weights, sha256)
+        unfit.append(f"stage {name} ({type(network).__name__})")
+        if not isinstance(network, DiffusionSegmenter):  # an earlier stage of it is another network, which has to be asked for
+            break
+    others = [each for each in checkpoint.saved_stages(run) if not any(each in words.split() for words in unfit)]
+    remedy = f"start from another with --stage, of {', '.join(others)}" if others else "choose another run"
+    raise CheckpointError(f"{run}: an adapter needs a plain encoder and decoder, which {', '.join(unfit)} lacks; {remedy}")
 
 
 def digest_of(network: nn.Module) -> str:
