@@ -113,10 +113,10 @@ def _scoring_seconds(
     at_end = {"val": 2 if method.ema_networks() else 1, "source_val": 1}
     pictures = {name: num * (between + at_end[name]) for name, (num, _) in splits.items()}
     seconds = sum(pictures[name] * seconds_per_picture(predictor, size) for name, (_, size) in splits.items())
-    if isinstance(method, DiffusionMethod):
+    if isinstance(method, DiffusionMethod) and method.samples:
         seconds += (GAP_ROWS + 2 * PICTURES) * seconds_per_picture(predictor, parse_size(config.size.target))
         compared = min(splits["val"][0], config.evaluation.compare_images) if "val" in splits else 0
-        for steps in config.evaluation.compare_steps if compared else ():
+        for steps in config.evaluation.compare_steps if compared and method.is_stepwise else ():
             sampler = scoring_predictor(config, method, method.headline_weights, engine, steps)
             seconds += compared * seconds_per_picture(sampler, splits["val"][1])
     return seconds
@@ -153,7 +153,11 @@ def random_batch(config: Config, num_classes: int) -> DomainBatch:
 def one_step(method: Method, batch: DomainBatch, engine: Engine, iteration: int) -> None:
     """The method's step as the loop takes it, drawn from a seed of its own."""
     with engine.autocast():
-        method.step(batch, iteration, engine.draw(engine.generator(0, "estimate", iteration)))
+        draw = engine.draw(engine.generator(0, "estimate", iteration))
+        if method.batch_of(iteration) is None:
+            method.step_again(iteration, draw)
+        else:
+            method.step(batch, iteration, draw)
 
 
 def _step_seconds(method: Method, batch: DomainBatch, engine: Engine, iterations: Sequence[int]) -> list[float]:

@@ -125,6 +125,7 @@ class _CountingEngine:
 
     rank = 0
     world_size = 1
+    scratch: Path | None = None
 
     def __init__(self, memory: LiveMemory, device: torch.device) -> None:
         self.memory = memory

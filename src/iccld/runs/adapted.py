@@ -23,7 +23,7 @@ from iccld.runs.base import CONFIG, Base, open_base
 
 def adapter_stage(config: Config, parts: Parts, base: Base) -> Stage:
     """The one stage that an adapter is trained by, on the base's segmenter; its method saves all but the encoder, which they share."""
-    stages = registered_method(METHOD).stages(parts, method_settings(config), optimisations(config))
+    stages = registered_method(METHOD).stages(parts, method_settings(config, of_earlier_run=True), optimisations(config))
     stage = next(each for each in stages if each.name == STAGE)
 
     def make(_: Method | None) -> Method:

@@ -111,7 +111,9 @@ class _Training:
             data = replace(data, source=replace(data.source, wide=ranges["source"]))
         refuse_unlearnable(data)
         self.data: Data = data
-        self.pairs = pair_dataset(config, data)
+        # Views that are kept are read once: pictures held in memory beside them would not be asked for again.
+        is_kept = bool(config.settings.get("kept_views"))
+        self.pairs = pair_dataset(config, data, cache_bytes=0) if is_kept else pair_dataset(config, data)
         weight = class_weights(class_statistics(data.source), config.sampling.class_balance) if config.sampling.class_balance else None
         self.parts = make_parts(config, data.label_space, None if weight is None else weight.to(engine.device), run)
         self.fingerprint = fingerprint(config, data.label_space) | {"data": data_digest(data), "base": self.base.reference}

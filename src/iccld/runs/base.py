@@ -42,7 +42,7 @@ def open_run(run: Path) -> Opened:
     config = read_config(run / CONFIG)
     space = get_label_space(run / LABEL_SPACE if (run / LABEL_SPACE).is_file() else config.label_space)
     parts = make_parts(config, space, run=run)
-    stages = registered_method(config.method).stages(parts, method_settings(config), optimisations(config))
+    stages = registered_method(config.method).stages(parts, method_settings(config, of_earlier_run=True), optimisations(config))
     return Opened(config, space, parts, {each.name: each for each in stages})
 
 

@@ -101,6 +101,7 @@ class _StageLoop:
         # 1. Set up, and find out where to start.
         if engine.is_first:
             checkpoint.ensure_writable(self.run)
+        engine.scratch = self.run
         self.method.setup(engine)
         self._restore()
         if self.iteration == end and self.saved == end and (self.evaluated == end or self.is_scored):
@@ -137,10 +138,10 @@ class _StageLoop:
         label = f"Training {self.stage.name}" + (f" from {start}" if start else "")
         shows = self.options.progress and self.engine.is_first
         with progress_bar(label, total=end - start) if shows else nullcontext(_Silent()) as bar:
-            for batch in self._saved_on_data_errors(loader_factory(self.stage.name, start, end)):
+            for batch in self._saved_on_data_errors(self._batches(loader_factory, start, end)):
                 if self.iteration > 0 and self.method.starts_round(self.iteration):
                     self._start_round(targets)
-                self._step(self.engine.to_device(batch))
+                self._step(None if batch is None else self.engine.to_device(batch))
                 note = self._log() if self.iteration % self.options.log_every == 0 or self.iteration == end else ""
                 bar.advance(1, note)
                 self._finish_iteration(stop)
@@ -149,7 +150,26 @@ class _StageLoop:
         if self.iteration != end:
             raise DataError(f"stage {self.stage.name}: the loader gave {self.iteration - start} batches of {end - start}")
 
-    def _saved_on_data_errors(self, batches: Iterable[DomainBatch]) -> Iterator[DomainBatch]:
+    def _batches(self, loader_factory: LoaderFactory, start: int, end: int) -> Iterator[DomainBatch | None]:
+        """What each step takes, None for one that reads no batch: loaders of as many in a row as the method wants."""
+        iteration = start
+        while iteration < end:
+            first = self.method.batch_of(iteration)
+            if first is None:
+                yield None
+                iteration += 1
+                continue
+            count = 1
+            while iteration + count < end and self.method.batch_of(iteration + count) == first + count:
+                count += 1
+            end_of_these = iteration + count
+            for batch in islice(loader_factory(self.stage.name, first, first + count), count):
+                yield batch
+                iteration += 1
+            if iteration < end_of_these:
+                return  # the loader gave too few
+
+    def _saved_on_data_errors(self, batches: Iterable[DomainBatch | None]) -> Iterator[DomainBatch | None]:
         """The batches; what was trained is saved before the error of a file that cannot be read goes on its way."""
         arriving = iter(batches)
         while True:
@@ -166,15 +186,17 @@ class _StageLoop:
         remedy = "mend the file and go on with --resume auto, or go on without it with --resume auto --runtime.data_errors skip"
         return DataError(f"{error} (stage {self.stage.name} is saved after iteration {self.iteration}); {remedy}")
 
-    def _step(self, batch: DomainBatch) -> None:
+    def _step(self, batch: DomainBatch | None) -> None:
         engine, name, iteration = self.engine, self.stage.name, self.iteration
         # Every random number is a function of (seed, stage, iteration): the position is one integer, and neither an
         # evaluation nor a resume can shift what comes after it.
         engine.seed_global(self.options.seed, name, iteration)
         draw = engine.draw(engine.generator(self.options.seed, name, iteration))
-        engine.update.describe_batch = lambda: f"iteration {iteration} of {name}, {self.hooks.describe_batch(batch)}"
+        engine.update.describe_batch = lambda: (
+            f"iteration {iteration} of {name}, {'a view that is kept' if batch is None else self.hooks.describe_batch(batch)}"
+        )
         with engine.autocast():
-            losses = self.method.step(batch, iteration, draw)
+            losses = self.method.step_again(iteration, draw) if batch is None else self.method.step(batch, iteration, draw)
         self.means.add(losses)
         for notice in engine.update.notices:
             self._warn(notice)

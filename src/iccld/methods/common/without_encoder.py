@@ -75,6 +75,12 @@ class WithoutEncoder(Method):
     def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         return self.inner.step(batch, iteration, draw)
 
+    def batch_of(self, iteration: int) -> int | None:
+        return self.inner.batch_of(iteration)
+
+    def step_again(self, iteration: int, draw: Draw) -> dict[str, Tensor]:
+        return self.inner.step_again(iteration, draw)
+
     def start_round(self, target_loader: Iterable[DomainBatch]) -> None:
         self.inner.start_round(target_loader)
 
