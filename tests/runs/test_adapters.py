@@ -62,11 +62,11 @@ def picture() -> torch.Tensor:
 def test_the_run_stays_as_it_is_and_the_adapter_answers_otherwise(finished: Path, adapted: Path) -> None:
     assert digests(adapted) == digests(finished)
     with torch.no_grad():
-        before, after = (load_predictor(each, "step1", device="cpu")(picture()) for each in (finished, adapted))
+        before, after = (load_predictor(each, device="cpu")(picture()) for each in (finished, adapted))
         other = iccld.load(adapted, adapter="night", device="cpu").predictor
         assert torch.equal(before, after)
         assert not torch.equal(after, other(picture()))
-    own = load_predictor(adapted, "step1", device="cpu").network.state_dict()
+    own = load_predictor(adapted, device="cpu").network.state_dict()
     for key, tensor in other.network.state_dict().items():
         if key.startswith("encoder."):
             assert torch.equal(tensor, own[key])
@@ -78,8 +78,8 @@ def test_an_adapter_holds_no_encoder_and_says_what_it_belongs_to(adapted: Path, 
     folder = adapted / "adapters" / "night"
     assert not [key for key in load_file(folder / "adapter.safetensors") if key.startswith("encoder.")]
     about = json.loads((folder / "adapter.json").read_text())
-    manifest = json.loads((max((adapted / "checkpoints" / "step1").iterdir()) / "manifest.json").read_text())
-    assert about["base"] == {"stage": "step1", "iteration": 3, "weights": "ema", "sha256": manifest["files"]["ema.safetensors"]["sha256"]}
+    manifest = json.loads((max((adapted / "checkpoints" / "step2").iterdir()) / "manifest.json").read_text())
+    assert about["base"] == {"stage": "step2", "iteration": 3, "weights": "ema", "sha256": manifest["files"]["ema.safetensors"]["sha256"]}
     assert about["target"] == str(night)
     assert about["iterations"] == 2
     assert sorted(path.name for path in (adapted / "adapters").iterdir()) == ["night"]
@@ -87,7 +87,7 @@ def test_an_adapter_holds_no_encoder_and_says_what_it_belongs_to(adapted: Path, 
 
 def test_what_is_scored_is_what_is_read_back(adapted: Path, night: Path, tmp_path: Path) -> None:
     summary = json.loads((adapted / "adapters" / "night" / "summary.json").read_text())
-    for adapter, stage, expected in (("night", None, summary["headline"]["miou"]), (None, "step1", summary["base"]["miou"])):
+    for adapter, stage, expected in (("night", None, summary["headline"]["miou"]), (None, "step2", summary["base"]["miou"])):
         flags = ["--adapter", adapter] if adapter else ["--stage", str(stage)]
         out = tmp_path / f"{adapter}.json"
         assert main(["evaluate", str(adapted), "--data", str(night), "--json", str(out), *flags]) == 0
@@ -179,7 +179,7 @@ def _fail(*_: Any) -> None:
 
 
 def test_an_adapter_of_other_weights_is_refused(adapted: Path, workshop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    stages = {"stages": {"source": {"iterations": 1}, "step1": {"iterations": 3}, "step2": {"iterations": 0}}, "seed": 5}
+    stages = {"stages": {"source": {"iterations": 1}, "step1": {"iterations": 1}, "step2": {"iterations": 3}}, "seed": 5}
     assert workshop.adapt("retrained", stages, "--no_estimate") == 0
     shutil.copytree(adapted / "adapters", workshop.runs / "retrained" / "adapters")
     capsys.readouterr()
@@ -293,7 +293,7 @@ def test_a_foundation_encoder_stays_as_it_came_and_is_read_without_its_folder(wo
     state = iccld.load(run, adapter="night", device="cpu").predictor.network.state_dict()
     key = "encoder.layer.1.mlp.fc1.weight"
     assert torch.equal(state[f"encoder.backbone.model.{key}"], given[key])
-    assert find_adapter(run, "night").num_bytes < 30e3
+    assert find_adapter(run, "night").num_bytes < 70e3
 
 
 def test_from_python(run: Path, night: Path) -> None:

@@ -104,11 +104,10 @@ class _Training:
         self.engine, self.config, self.run, self.work = engine, config, run, work
         self.base = open_base(run, stage)
         self.encoder_digest = digest_of(self.base.segmenter.encoder)
-        ranges = (read_ranges(work) if config.runtime.resume == "auto" else None) or read_ranges(run)
-        own_target = ranges is not None and (work / RANGES).is_file()
-        data = with_equal_sizes(open_data(config, ranges if own_target else None), config.runtime.data_errors == "skip")
-        if ranges is not None:  # the source is read as the run read it
-            data = replace(data, source=replace(data.source, wide=ranges["source"]))
+        begun = read_ranges(work) if config.runtime.resume == "auto" else None
+        data = with_equal_sizes(open_data(config, begun), config.runtime.data_errors == "skip")
+        if (of_run := read_ranges(run)) is not None:  # the source is read as the run read it
+            data = replace(data, source=replace(data.source, wide=of_run["source"]))
         refuse_unlearnable(data)
         self.data: Data = data
         # Views that are kept are read once: pictures held in memory beside them would not be asked for again.
@@ -175,7 +174,7 @@ class _Training:
             raise CheckpointError(f"{self.run}: training the adapter changed the encoder, so it would fit no run; leave the encoder frozen")
 
     def _write(self, folder: Path, method: WithoutEncoder, result: StageResult) -> None:
-        """The adapter's folder, whole, in the workplace."""
+        """The adapter's folder, whole, in the workplace; says what it gained."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         scoring = scoring_of(self.config, self.engine.precision)
@@ -190,25 +189,7 @@ class _Training:
         wall = time.monotonic() - self.began + (result.seconds if result.is_restored else 0)
         before, after = self._score(scoring.apply(self.base.predictor()), "run"), self._score(predictor, "adapter")
         made = environment(self.engine.device.type, self.engine.precision)
-        about = {
-            "format": FORMAT,
-            "name": self.config.name,
-            "base": self.base.reference,
-            "target": target_text(self.config),
-            "sha256": sha256_of(folder / WEIGHTS),
-            "parameters": sum(tensor.numel() for tensor in state.values()),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "iterations": result.iterations,
-            "seconds": round(result.seconds, 1),
-            "wall_seconds": round(wall, 1),
-            "iccld": iccld.__version__,
-            "environment": made,
-            "fingerprint": self.fingerprint,
-        }
-        told: dict[str, Any] = {
-            "miou": after and after.miou,
-            "iou": after and after.iou,
-            "means": own_means(after.iou, self.data.label_space) if after else {},
+        told = {
             "weights": method.headline_weights,
             "scoring": scoring.told(),
             "iterations": result.iterations,
@@ -216,7 +197,34 @@ class _Training:
             "peak_memory_gib": round(result.peak_memory_gib, 3),
             "parameters": num_parameters(predictor),
         }
-        summary = {
+        write_json(folder / SUMMARY, self._summary(told, made, before, after))
+        size = sum(tensor.numel() for tensor in state.values())
+        own = {"sha256": sha256_of(folder / WEIGHTS), "parameters": size, "wall_seconds": round(wall, 1), "environment": made}
+        write_json(folder / ABOUT, self._about(own | {key: told[key] for key in ("iterations", "seconds")}))
+        gained = (
+            "" if before is None or after is None else f": {after.miou:.2f} mIoU on the validation pictures, {before.miou:.2f} without it"
+        )
+        say(f"adapter {self.config.name}{gained} ({size:,} numbers, {result.seconds:.0f} s of training)")
+
+    def _about(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        """What adapter.json says."""
+        return {
+            "format": FORMAT,
+            "name": self.config.name,
+            "base": self.base.reference,
+            "target": target_text(self.config),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "iccld": iccld.__version__,
+            **own,
+            "fingerprint": self.fingerprint,
+        }
+
+    def _summary(self, told: Mapping[str, Any], made: Mapping[str, Any], before: _Score | None, after: _Score | None) -> dict[str, Any]:
+        """What summary.json says: as a run's of its one stage, and the run's own scores on the same pictures as `base`."""
+        scores: dict[str, Any] = {"miou": None, "iou": None, "means": {}}
+        if after is not None:
+            scores = {"miou": after.miou, "iou": after.iou, "means": own_means(after.iou, self.data.label_space)}
+        return {
             "method": METHOD,
             "recipe": self.config.recipe,
             "seed": self.config.seed,
@@ -226,17 +234,9 @@ class _Training:
             "protocol": protocol_of(self.config, self.data),
             "adapter": self.config.name,
             "base": {**self.base.reference, "miou": before and before.miou, "iou": before and before.iou},
-            "headline": {"stage": STAGE, "weights": told["weights"], "miou": told["miou"]},
-            "stages": {STAGE: told},
+            "headline": {"stage": STAGE, "weights": told["weights"], "miou": scores["miou"]},
+            "stages": {STAGE: {**scores, **told}},
         }
-        write_json(folder / SUMMARY, summary)
-        write_json(folder / ABOUT, about)
-        gained = (
-            f": {after.miou:.2f} mIoU on {len(self.data.val or ())} validation pictures, {before.miou:.2f} without it"
-            if before and after
-            else ""
-        )
-        say(f"adapter {self.config.name}{gained} ({about['parameters']:,} numbers, {about['seconds']:.0f} s of training)")
 
     def _score(self, predictor: Predictor, who: str) -> _Score | None:
         """mIoU in percent and IoU by class on the validation pictures, None without any."""
