@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from iccld.assembly.chosen import method_settings
+from iccld.assembly.chosen import check_method, method_settings
 from iccld.assembly.domains import domain_path
 from iccld.assembly.objects import class_weights, make_parts, open_data, optimisations, pair_dataset
 from iccld.config import Config, DomainConfig, GenerateConfig, load_config
@@ -123,6 +123,15 @@ def test_settings_take_their_types_from_the_method(workshop: Any) -> None:
     settings = method_settings(config(workshop, "--settings.threshold", "0.5", "--settings.train_decoder", "false"))
     assert (settings.threshold, settings.train_decoder) == (0.5, False)
     assert method_settings(config(workshop)).threshold == 0.968
+
+
+def test_settings_of_earlier_releases_are_refused_with_what_took_their_place_and_passed_over_in_old_runs(workshop: Any) -> None:
+    earlier = config(workshop, "--settings.condition_mask", "0.3", "--settings.threshold", "0.5")
+    for refusing in (method_settings, check_method):
+        with pytest.raises(ConfigError, match=r"settings\.condition_mask of method iccld is gone; settings\.mask_ratio took its place"):
+            refusing(earlier)
+    read = method_settings(earlier, of_earlier_run=True)
+    assert (read.threshold, read.mask_ratio) == (0.5, 0.4)
 
 
 def test_optimisation_counts_warmup_in_iterations(workshop: Any) -> None:

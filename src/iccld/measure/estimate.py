@@ -9,7 +9,7 @@ import torch
 
 from iccld.assembly.chosen import method_settings, registered_method
 from iccld.assembly.domains import open_domain
-from iccld.assembly.objects import make_engine, make_parts, optimisations
+from iccld.assembly.objects import make_engine, make_parts, optimisations, stages_to_train
 from iccld.assembly.scoring import scoring_predictor
 from iccld.batch import DomainBatch
 from iccld.config import Config, DomainConfig, parse_size
@@ -75,8 +75,7 @@ def _ready_stages(config: Config, engine: Engine) -> Iterator[tuple[Stage, Metho
     """Every stage that the run trains, its method set up to step, and a batch to step on."""
     space = get_label_space(config.label_space)
     stages = registered_method(config.method).stages(make_parts(config, space), method_settings(config), optimisations(config))
-    if config.source_checkpoint is not None:
-        stages = stages[1:]
+    stages = stages_to_train(config, stages)
     batch = engine.to_device(random_batch(config, space.num_classes))
     method: Method | None = None
     for stage in stages:
@@ -144,6 +143,8 @@ def random_batch(config: Config, num_classes: int) -> DomainBatch:
     index = torch.arange(rows)
     source = pixels(config.size.source, (3,), 256), pixels(config.size.source, (), num_classes)
     batch = DomainBatch(*source, pixels(config.size.target, (3,), 256), index, index)
+    if config.target.truth:
+        batch = batch._replace(target_label=pixels(config.size.target, (), num_classes))
     if "depth" not in registered_method(config.method).needs:
         return batch
     depths = (pixels(size, (), 100).float() + 1 for size in (config.size.source, config.size.target))

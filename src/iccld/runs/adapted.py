@@ -18,7 +18,7 @@ from iccld.methods.common.without_encoder import Given, WithoutEncoder, head_sta
 from iccld.predictor import Predictor
 from iccld.runs.adapter_config import METHOD, STAGE
 from iccld.runs.adapter_folder import WEIGHTS, Adapter, find_adapter, refuse_other_weights
-from iccld.runs.base import CONFIG, Base, open_base
+from iccld.runs.base import CONFIG, Base, open_base, predictor_of
 
 
 def adapter_stage(config: Config, parts: Parts, base: Base) -> Stage:
@@ -55,13 +55,9 @@ def load_adapted(run: Path, name: str, sampler_steps: int | None, device: str, a
     config = read_config(adapter.path / CONFIG)
     method = adapter_stage(config, make_parts(config, base.parts.label_space, run=run), base).make_method(None)
     assert isinstance(method, WithoutEncoder)
-    inner = method.inner
-    if isinstance(inner, DiffusionMethod):
-        predictor = inner.predictor(method.headline_weights, sampler_steps)
-    elif sampler_steps is not None:
+    if sampler_steps is not None and not isinstance(method.inner, DiffusionMethod):
         raise ConfigError(f"--sampler_steps goes with a diffusion stage; adapter {name!r} of {run} has none")
-    else:
-        predictor = inner.predictor(method.headline_weights)
+    predictor = predictor_of(method.inner, method.headline_weights, sampler_steps)
     state = load_file(adapter.path / WEIGHTS)
     own = head_state(predictor.network)
     if state.keys() != own.keys() or any(state[key].shape != own[key].shape for key in state):

@@ -15,7 +15,7 @@ from iccld.config import Config, read_config
 from iccld.errors import CheckpointError
 from iccld.labels import LabelSpace, get_label_space
 from iccld.methods.common.parts import Parts
-from iccld.methods.common.protocol import Stage
+from iccld.methods.common.protocol import DiffusionMethod, Method, Stage
 from iccld.models import DiffusionSegmenter, Segmenter
 from iccld.predictor import Predictor
 from iccld.progress import say
@@ -24,6 +24,18 @@ from iccld.training import checkpoint, snapshot
 CONFIG = "config.yaml"
 LABEL_SPACE = "label_space.yaml"
 """A copy of the user's own label space, so that a run is read without the file it was trained with."""
+
+
+def stages_of(config: Config, space: LabelSpace, folder: Path) -> dict[str, Stage]:
+    """The stages of a run by name, in order.  folder: of the run, or one that holds what `keep_architecture` writes."""
+    parts = make_parts(config, space, run=folder)
+    stages = registered_method(config.method).stages(parts, method_settings(config, of_earlier_run=True), optimisations(config))
+    return {each.name: each for each in stages}
+
+
+def predictor_of(method: Method, weights: str, sampler_steps: int | None) -> Predictor:
+    """A method's predictor; sampler_steps: of a diffusion stage, None for its own."""
+    return method.predictor(weights, sampler_steps) if isinstance(method, DiffusionMethod) else method.predictor(weights)
 
 
 class Opened(NamedTuple):
@@ -41,9 +53,7 @@ def open_run(run: Path) -> Opened:
         raise CheckpointError(f"{run} is not a run: no {CONFIG} there; give the folder that `iccld adapt` wrote")
     config = read_config(run / CONFIG)
     space = get_label_space(run / LABEL_SPACE if (run / LABEL_SPACE).is_file() else config.label_space)
-    parts = make_parts(config, space, run=run)
-    stages = registered_method(config.method).stages(parts, method_settings(config, of_earlier_run=True), optimisations(config))
-    return Opened(config, space, parts, {each.name: each for each in stages})
+    return Opened(config, space, make_parts(config, space, run=run), stages_of(config, space, run))
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ def open_base(run: Path, stage: str | None = None, iteration: int | None = None)
     """
     opened = open_run(run)
     saved = checkpoint.saved_stages(run) if stage is None else [checkpoint.find(run, stage).parent.name]
-    unfit = []
+    unfit: list[str] = []
     for name in reversed(saved):
         if name not in opened.stages:
             raise CheckpointError(f"{run}: has a checkpoint of stage {name!r}, but {CONFIG} names the stages {sorted(opened.stages)}")

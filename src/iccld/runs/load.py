@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from iccld.errors import CheckpointError, ConfigError
 from iccld.methods.common.protocol import DiffusionMethod
 from iccld.predictor import Predictor
 from iccld.runs.adapted import load_adapted
-from iccld.runs.base import CONFIG, open_run
+from iccld.runs.base import CONFIG, open_run, predictor_of
 from iccld.runs.data import read_ranges
 from iccld.training import checkpoint, snapshot
 from iccld.training.allocator import keep_freed_memory
@@ -63,6 +63,10 @@ class Standing:
             "finished": self.is_finished,
         } | ({} if self.adapter is None else {"adapter": self.adapter})
 
+    def as_fields(self) -> dict[str, Any]:
+        """The fields by their own names, without `wide`, which belongs to how pictures are read, and without an adapter that is none."""
+        return {key: value for key, value in asdict(self).items() if key != "wide" and not (key == "adapter" and value is None)}
+
 
 def load_with_standing(
     run: Path,
@@ -97,12 +101,9 @@ def _of_stage(
     method = opened.stages[loaded.stage].make_method(None)
     snapshot.restore_networks(method, loaded)
     chosen = weights or method.headline_weights
-    if isinstance(method, DiffusionMethod):
-        predictor = method.predictor(chosen, sampler_steps)
-    elif sampler_steps is not None:
+    if sampler_steps is not None and not isinstance(method, DiffusionMethod):
         raise ConfigError(f"--sampler_steps goes with a diffusion stage; stage {loaded.stage} of {run} has none")
-    else:
-        predictor = method.predictor(chosen)
+    predictor = predictor_of(method, chosen, sampler_steps)
     planned = {name: each.iterations for name, each in optimisations(opened.config).items() if name in opened.stages}
     last = list(opened.stages)[-1]
     standing = Standing(
