@@ -21,7 +21,7 @@ def predict(arguments: Namespace, _: list[str]) -> int:
     usual = (*USUAL, "overlay") if arguments.video else USUAL
     write = chosen_outputs(usual if arguments.write is None else arguments.write)
     arguments.run = local_folder(arguments.run)
-    refuse_other_than_run(arguments.run, arguments.stage)
+    refuse_other_than_run(arguments.run, arguments.stage, arguments.adapter)
     if not any(os.path.exists(path) for path in arguments.paths):  # as the others are predicted, one that is missing is told at the end
         raise DataError(f"{arguments.paths[0]}: no such file or folder")
     from iccld.predict import Wanted, predict_paths, predict_submission
@@ -34,7 +34,7 @@ def predict(arguments: Namespace, _: list[str]) -> int:
     settings: tuple[object, ...] = (predictor.precision, predictor.working_size, predictor.window, predictor.stride)
     if predictor.scales != (1.0,) or predictor.flip:
         settings += (predictor.scales, predictor.flip)
-    model = " ".join([weights_identity(arguments.run), *(str(value) for value in (*choices, *settings))])
+    model = " ".join([weights_identity(arguments.run, arguments.adapter), *(str(value) for value in (*choices, *settings))])
     if arguments.format == "submission":
         num = NUM_TEST if arguments.expect is None else arguments.expect
         submitted = {"num": num, "batch": arguments.batch, "model": model, "origin": origin, "wide": standing.wide}

@@ -30,8 +30,8 @@ from iccld.measure.remedies import memory_explained, training_remedies
 from iccld.methods.common.protocol import Method, Stage
 from iccld.predictor import Predictor
 from iccld.progress import say, set_quiet
+from iccld.runs.base import CONFIG
 from iccld.runs.data import data_digest, read_ranges, refuse_other_data, refuse_unlearnable, with_equal_sizes
-from iccld.runs.load import CONFIG
 from iccld.runs.scores import StageScorer
 from iccld.runs.source import TrainedSource, find_source, restored_source
 from iccld.runs.summary import Summary, open_folder, stages_told
@@ -156,7 +156,7 @@ class _Run:
             engine=engine,
             run=self.run,
             previous=self.previous,
-            target_loader=_Batches(self.pairs, engine),
+            target_loader=Batches(self.pairs, engine),
             scored=self.told_before.keys(),
         )
 
@@ -214,7 +214,7 @@ class _Run:
         self.summary.tell(stage, told)
 
 
-class _Batches:
+class Batches:
     """The pairs' batches without end, from the first, on the engine's device; iterated when a round begins, for as many as it wants."""
 
     def __init__(self, pairs: PairDataset, engine: Engine) -> None:
