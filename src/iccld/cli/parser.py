@@ -194,6 +194,14 @@ def _add_scores(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     _add_model(leaf)
     leaf.add_argument("--json", type=Path, metavar="FILE", help="write the scores there")
 
+    leaf = leaves["estimate"] = command(commands, "estimate", "trust:estimate", "estimate a run's scores on pictures without labels")
+    leaf.add_argument("run", type=Path, metavar="RUN", help="run directory, trained with held-out source pictures (source.holdout)")
+    leaf.add_argument("pictures", type=Path, metavar="PICTURES", help="folder of pictures; masks beside them are not read")
+    leaf.add_argument("--format", choices=FORMATS, default="auto", help="its layout (default: found by looking)")
+    leaf.add_argument("--split", metavar="S", help="its part, e.g. val")
+    leaf.add_argument("--num", type=_count, default=64, metavar="N", help="pictures looked at, evenly spread (default: %(default)s)")
+    leaf.add_argument("--json", type=Path, metavar="FILE", help="write the estimates, agreements and class shares there")
+
     leaf = leaves["predict"] = command(commands, "predict", "predict:predict", "segment pictures of any size")
     leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
     leaf.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="pictures, folders of pictures, or films")

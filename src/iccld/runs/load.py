@@ -74,12 +74,14 @@ def load_with_standing(
     sampler_steps: int | None = None,
     device: str = "auto",
     asked: Asked | None = None,
+    iteration: int | None = None,
 ) -> tuple[Predictor, Standing]:
-    """What `load_predictor` gives, and where it stands."""
+    """What `load_predictor` gives, and where it stands.  iteration: of another checkpoint of the stage than the newest."""
     run = Path(run)
     if not (run / CONFIG).is_file():
         raise CheckpointError(f"{run} is not a run: no {CONFIG} there; give the folder that `iccld adapt` wrote")
-    loaded = checkpoint.load(checkpoint.find(run, stage))
+    newest = checkpoint.find(run, stage)
+    loaded = checkpoint.load(newest if iteration is None else checkpoint.find(newest.parent / f"{iteration:08d}"))
     config = read_config(run / CONFIG)
     space = get_label_space(run / LABEL_SPACE if (run / LABEL_SPACE).is_file() else config.label_space)
     parts = make_parts(config, space, run=run)
