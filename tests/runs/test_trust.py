@@ -56,3 +56,19 @@ def test_estimate_without_held_out_source_is_refused(
     assert "source.holdout is 0" in capsys.readouterr().err
     assert main(["estimate", str(finished), str(tmp_path / "nowhere")]) == 3
     assert "is no folder" in capsys.readouterr().err
+
+
+def test_checkpoints_are_compared_and_one_can_be_taken(
+    finished: Path, workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures, told = str(workshop.data.val), tmp_path / "told.json"
+    assert main(["estimate", str(finished), pictures, "--split", "val", "--checkpoints", "--json", str(told)]) == 0
+    found = json.loads(told.read_text())
+    assert found["stage"] == "step2"
+    assert [each["iteration"] for each in found["checkpoints"]] == [3]
+    assert found["best"] == 3
+    assert "--iteration 3" in capsys.readouterr().out
+    out = tmp_path / "out"
+    assert main(["predict", str(finished), pictures, "--out", str(out), "--iteration", "2"]) == 4
+    assert "has no checkpoint of iteration 2; it has 3" in capsys.readouterr().err
+    assert not out.exists()

@@ -153,6 +153,7 @@ def _add_experiments(command: Any, commands: Any, leaves: dict[str, Parser]) -> 
 
 def _add_model(leaf: Parser) -> None:
     leaf.add_argument("--stage", metavar="NAME", help="stage whose weights are used (default: the last one)")
+    leaf.add_argument("--iteration", type=_count, metavar="N", help="checkpoint of the stage (default: the newest)")
     leaf.add_argument("--weights", choices=("ema", "model"), help="the average or the trained weights (default: the method's own choice)")
     leaf.add_argument("--sampler_steps", type=_count, metavar="N", help="denoising steps of step 2 (default: the run's)")
     leaf.add_argument("--size", type=_size, metavar="HxW", help="area to which pictures are resized for the network (default: the run's)")
@@ -200,7 +201,15 @@ def _add_scores(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     leaf.add_argument("--format", choices=FORMATS, default="auto", help="its layout (default: found by looking)")
     leaf.add_argument("--split", metavar="S", help="its part, e.g. val")
     leaf.add_argument("--num", type=_count, default=64, metavar="N", help="pictures looked at, evenly spread (default: %(default)s)")
+    leaf.add_argument("--checkpoints", action="store_true", help="compare the checkpoints that the last stage has kept instead")
     leaf.add_argument("--json", type=Path, metavar="FILE", help="write the estimates, agreements and class shares there")
+
+    leaf = leaves["worst"] = command(commands, "worst", "trust:worst", "choose the pictures to label first, as an import with predictions")
+    leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    leaf.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="pictures, or folders of pictures")
+    leaf.add_argument("--num", type=_count, default=50, metavar="N", help="pictures to choose (default: %(default)s)")
+    leaf.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the list, the masks and the imports")
+    _add_model(leaf)
 
     leaf = leaves["predict"] = command(commands, "predict", "predict:predict", "segment pictures of any size")
     leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")

@@ -56,7 +56,9 @@ def open_predictor(arguments: Namespace) -> tuple[Predictor, Standing]:
         scales=arguments.scales,
         flip=arguments.flip,
     )
-    predictor, standing = load_with_standing(arguments.run, arguments.stage, arguments.weights, arguments.sampler_steps, asked=asked)
+    predictor, standing = load_with_standing(
+        arguments.run, arguments.stage, arguments.weights, arguments.sampler_steps, asked=asked, iteration=arguments.iteration
+    )
     if not standing.is_finished:
         where = f"these are the weights of stage {standing.stage} after iteration {standing.iteration} of {standing.iterations}"
         say(f"warning: {arguments.run} is not finished: {where}")

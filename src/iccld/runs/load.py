@@ -81,7 +81,7 @@ def load_with_standing(
     if not (run / CONFIG).is_file():
         raise CheckpointError(f"{run} is not a run: no {CONFIG} there; give the folder that `iccld adapt` wrote")
     newest = checkpoint.find(run, stage)
-    loaded = checkpoint.load(newest if iteration is None else checkpoint.find(newest.parent / f"{iteration:08d}"))
+    loaded = checkpoint.load(newest if iteration is None else _kept(newest.parent, iteration))
     config = read_config(run / CONFIG)
     space = get_label_space(run / LABEL_SPACE if (run / LABEL_SPACE).is_file() else config.label_space)
     parts = make_parts(config, space, run=run)
@@ -116,3 +116,11 @@ def load_with_standing(
         wide=(read_ranges(run) or {}).get("target", FULL_RANGE),
     )
     return predictor.eval(), standing
+
+
+def _kept(directory: Path, iteration: int) -> Path:
+    """A stage's checkpoint of that iteration; CheckpointError with those that there are."""
+    kept = checkpoint.iterations(directory)
+    if iteration not in kept:
+        raise CheckpointError(f"{directory} has no checkpoint of iteration {iteration}; it has {', '.join(map(str, kept))}")
+    return checkpoint.find(directory / f"{iteration:08d}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,20 @@ from iccld.data.check import class_shares
 from iccld.data.images import FULL_RANGE
 from iccld.errors import DataError
 from iccld.evaluation.evaluate import spread
-from iccld.evaluation.unlabelled import judge
+from iccld.evaluation.unlabelled import judge, judged_voice
 from iccld.evaluation.unlabelled.seen import Seen, joined
 from iccld.labels import get_label_space
 from iccld.measure.looking import LOOKS, look
 from iccld.methods.common.protocol import SOURCE
 from iccld.predictor import Predictor
 from iccld.runs.data import read_ranges
-from iccld.runs.load import CONFIG, LABEL_SPACE, load_with_standing
+from iccld.runs.load import CONFIG, LABEL_SPACE, Standing, load_with_standing
 from iccld.training import checkpoint
 
 PICTURES = 64
 """Target pictures that are looked at, evenly spread."""
+MODEL = "model"
+"""The voice of the last stage's trained weights."""
 HELD_OUT = 24
 """Held-out source pictures, each in every look."""
 
@@ -44,13 +47,41 @@ def judge_data(
     run: Path, config: Config, data: Data, pictures: FileDataset | None = None, *, num: int = PICTURES, device: str = "auto"
 ) -> dict[str, Any]:
     """`judge_run` with the run's data, of which some source pictures are held out, at hand."""
-    assert data.source_val is not None
     target = data.target if pictures is None else pictures
     predictors = stage_predictors(run, config, device)
-    main = list(predictors)[-1 if "model" not in predictors else -2]
-    labelled, seen = look_around(predictors, main, data.source_val, target, data.target, num)
-    told = judge(labelled, seen, [name for name in predictors if name != "model"], class_shares(data.source)).told(data.label_space.names)
+    stages = [name for name in predictors if name != MODEL]
+    labelled, seen = look_around(predictors, stages[-1], data, target, num)
+    told = judge(labelled, seen, stages, class_shares(data.source)).told(data.label_space.names)
     return {"data": str(target.root), "pictures": seen.num_pictures, **told}
+
+
+def judge_checkpoints(
+    run: Path, pictures: FileDataset | None = None, stage: str | None = None, *, num: int = PICTURES, device: str = "auto"
+) -> dict[str, Any]:
+    """Estimate every checkpoint that a stage has kept, by default the last stage, and name the one with the highest mIoU.
+
+    {"stage", "checkpoints": [{"iteration", "pixel_accuracy", "miou"}], "best": iteration}, in percent, beside "data" and "pictures".
+    """
+    config = read_config(run / CONFIG)
+    refuse_without_holdout(run, config)
+    data = open_data(config, read_ranges(run), tells=False)
+    target = data.target if pictures is None else pictures
+    stage = stage or checkpoint.find(run).parent.name
+    kept = checkpoint_predictors(run, stage, device)
+    before = {name: each for name, each in stage_predictors(run, config, device).items() if name not in (stage, MODEL)}
+    labelled, seen = look_around(
+        {**before, **{str(iteration): each for iteration, each in kept.items()}}, str(max(kept)), data, target, num
+    )
+    scores = {iteration: judged_voice(labelled, seen, str(iteration)).scores() for iteration in kept}
+    told = [{"iteration": each, "pixel_accuracy": round(scores[each][0], 2), "miou": round(scores[each][1], 2)} for each in scores]
+    best = max(scores, key=lambda each: scores[each][1])
+    return {"data": str(target.root), "pictures": seen.num_pictures, "stage": stage, "checkpoints": told, "best": best}
+
+
+def checkpoint_predictors(run: Path, stage: str, device: str = "auto") -> dict[int, Predictor]:
+    """The headline predictor of each whole checkpoint of a stage, by iteration."""
+    found = checkpoint.iterations(checkpoint.stage_directory(run, stage))
+    return {iteration: load_with_standing(run, stage, device=device, iteration=iteration)[0] for iteration in found}
 
 
 def refuse_without_holdout(run: Path, config: Config) -> None:
@@ -79,8 +110,16 @@ def stage_predictors(run: Path, config: Config, device: str = "auto") -> dict[st
         found[stage], standing = load_with_standing(run, stage, device=device)
         weights = standing.weights
     if weights == "ema":
-        found["model"] = load_with_standing(run, order[-1], "model", device=device)[0]
+        found[MODEL] = load_with_standing(run, order[-1], "model", device=device)[0]
     return found
+
+
+def other_predictors(run: Path, standing: Standing, device: str = "auto") -> list[Predictor]:
+    """What a loaded stage may disagree with: the run's first stage and the trained weights beside the average, where there are such."""
+    config = read_config(run / CONFIG)
+    every = stage_predictors(run, config, device)
+    first = next(iter(every))
+    return [every[name] for name in (first, MODEL) if name in every and name != standing.stage]
 
 
 def _lent_source(given: Path, run: Path, device: str) -> Predictor:
@@ -90,12 +129,14 @@ def _lent_source(given: Path, run: Path, device: str) -> Predictor:
 
 
 def look_around(
-    predictors: dict[str, Predictor], main: str, held_out: FileDataset, pictures: FileDataset, styles: FileDataset, num: int = PICTURES
+    predictors: Mapping[str, Predictor], main: str, data: Data, pictures: FileDataset, num: int = PICTURES
 ) -> tuple[Seen, Seen]:
     """Held-out source pictures in every look, with labels, and the pictures that are judged, without."""
+    held_out = data.source_val
+    assert held_out is not None
     indices = spread(len(held_out), HELD_OUT)
-    labelled = [
-        look(predictors, main, held_out, indices, change=change, styles=styles, labels=True, seed=1, title=f"Looking at the source, {name}")
-        for name, change in LOOKS.items()
-    ]
+    labelled = []
+    for name, change in LOOKS.items():
+        title = f"Looking at the source, {name}"
+        labelled.append(look(predictors, main, held_out, indices, change=change, styles=data.target, labels=True, seed=1, title=title))
     return joined(labelled), look(predictors, main, pictures, spread(len(pictures), num), title="Looking at the target")

@@ -34,6 +34,15 @@ def test_correctness_holds_where_labels_are_not_known() -> None:
     assert float(fitted(there).mean()) == pytest.approx(float(there.right("a").double().mean()), abs=0.02)
 
 
+def test_correctness_without_its_own_confidence_is_right_on_average() -> None:
+    """A voice that became twice as sure is not believed more, since it is not asked."""
+    fitted = fit_correctness(two_voices(40_000, seed=8), "a", ["b"], hears_itself=False)
+    there = two_voices(40_000, seed=9)
+    surer = Seen({**there.voices, "a": tempered(there.voices["a"], 2.0)}, there.picture, there.truth)
+    assert torch.equal(fitted(surer), fitted(there))
+    assert float(fitted(there).mean()) == pytest.approx(float(there.right("a").double().mean()), abs=0.02)
+
+
 def test_correctness_needs_labels() -> None:
     seen = two_voices(10, seed=7)
     with pytest.raises(ValueError, match="no right answer"):

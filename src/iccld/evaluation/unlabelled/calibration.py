@@ -15,7 +15,7 @@ LARGEST_ODDS = 12.0
 """Log-odds beyond which a probability counts as certain."""
 LEAST_LOG = -8.0
 """Logarithms of probabilities below this are taken for it."""
-LARGEST_FIT = 100_000
+LARGEST_FIT = 40_000
 """Pixels from which a regression learns no more."""
 RIDGE = 1e-4
 """Weight of the squared coefficients beside a mean log-loss."""
@@ -50,47 +50,56 @@ def tempered(log_probability: Tensor, factor: float) -> Tensor:
 class Correctness:
     """The probability that a voice is right at a pixel, by a logistic regression on what all voices say there.
 
-    main: the voice that is judged.  others: the voices that it is compared with.  weight, mean, scale: (F,) of the features, and the
-    intercept is the last entry of `weight`, (F + 1,).
+    main: the voice that is judged.  others: the voices that it is compared with.  hears_itself: whether its own confidence counts.
+    mean, scale: (F,) of the features.  weight: (F + 1,), the intercept last.
     """
 
     main: str
     others: tuple[str, ...]
+    hears_itself: bool
     weight: Tensor
     mean: Tensor
     scale: Tensor
 
     def __call__(self, seen: Seen) -> Tensor:
         """(N,) float64 in 0..1."""
-        x = (correctness_features(seen, self.main, self.others) - self.mean) / self.scale
+        x = (correctness_features(seen, self.main, self.others, self.hears_itself) - self.mean) / self.scale
         return (x @ self.weight[:-1] + self.weight[-1]).sigmoid()
 
 
-def fit_correctness(seen: Seen, main: str, others: Sequence[str]) -> Correctness:
+def fit_correctness(seen: Seen, main: str, others: Sequence[str], hears_itself: bool = True) -> Correctness:
     """Fit on labelled pixels, by Newton's method with a little ridge; ValueError without labels.
 
     Of more than `LARGEST_FIT` pixels as many are taken, evenly.
     """
     seen = seen.only(torch.linspace(0, len(seen) - 1, LARGEST_FIT).long()) if len(seen) > LARGEST_FIT else seen
-    features = correctness_features(seen, main, tuple(others))  # (N, F)
+    features = correctness_features(seen, main, tuple(others), hears_itself)  # (N, F)
     mean, scale = features.mean(0), features.std(0, unbiased=False).clamp(min=1e-3)
     x = torch.cat([(features - mean) / scale, torch.ones(len(seen), 1, dtype=features.dtype)], 1)
-    return Correctness(main, tuple(others), _logistic(x, seen.right(main).double()), mean, scale)
+    return Correctness(main, tuple(others), hears_itself, _logistic(x, seen.right(main).double()), mean, scale)
 
 
-def correctness_features(seen: Seen, main: str, others: Sequence[str]) -> Tensor:
-    """Its log-odds and entropy, what each of O other voices says of its class, and its class: (N, 2 + 2 O + K) float64."""
+def correctness_features(seen: Seen, main: str, others: Sequence[str], hears_itself: bool = True) -> Tensor:
+    """What tells whether `main` is right: -> (N, F) float64.
+
+    Its log-odds and entropy where it hears itself; what each other voice says of its class, whether it decides for that class, and how
+    sure it is of its own; and the class, since some classes are seen where they are not, and confidently.
+    """
     said = seen.voices[main].double()
     chosen = said.argmax(1, keepdim=True)
-    top = said.gather(1, chosen)[:, 0]
-    odds = (top - torch.log1p(-top.exp()).clamp(min=-LARGEST_ODDS)).clamp(-LARGEST_ODDS, LARGEST_ODDS)
-    columns = [odds, -(said.exp() * said.clamp(min=-100)).sum(1)]
+    columns = []
+    if hears_itself:
+        top = said.gather(1, chosen)[:, 0]
+        odds = (top - torch.log1p(-top.exp()).clamp(min=-LARGEST_ODDS)).clamp(-LARGEST_ODDS, LARGEST_ODDS)
+        columns += [odds, -(said.exp() * said.clamp(min=-100)).sum(1)]
     for other in others:
         heard = seen.voices[other]
+        best, decided = heard.max(1)
         columns.append(heard.gather(1, chosen)[:, 0].double().clamp(min=LEAST_LOG))
-        columns.append((heard.argmax(1) == chosen[:, 0]).double())
-    # By the class that was named: some classes are seen where they are not, and confidently.
-    return torch.cat([torch.stack(columns, 1), functional.one_hot(chosen[:, 0], seen.num_classes).double()], 1)
+        columns.append((decided == chosen[:, 0]).double())
+        columns.append(best.double().clamp(min=LEAST_LOG))
+    classes = functional.one_hot(chosen[:, 0], seen.num_classes).double()
+    return torch.cat([torch.stack(columns, 1), classes], 1) if columns else classes
 
 
 def _logistic(x: Tensor, right: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-NORMAL = torch.distributions.Normal(0.0, 1.0)
 EDGE = 1e-4
 """Shares nearer to 0 or 1 than this are taken for it, where their probit is needed."""
 
@@ -54,11 +53,13 @@ def agreement_on_the_line(accuracy: Sequence[float], agree: Sequence[float], agr
     spread = (x - x.mean()).square().sum()
     slope = float(((x - x.mean()) * (y - y.mean())).sum() / spread) if len(x) > 2 and float(spread) > 1e-4 else 1.0
     offset = float(y.mean()) - slope * float(x.mean())
-    return NORMAL.cdf(slope * _probit(accuracy) + offset).tolist()
+    found: list[float] = torch.special.ndtr(slope * _probit(accuracy) + offset).tolist()
+    return found
 
 
 def _probit(shares: Sequence[float]) -> Tensor:
-    return NORMAL.icdf(torch.tensor(list(shares), dtype=torch.float64).clamp(EDGE, 1 - EDGE))
+    found: Tensor = torch.special.ndtri(torch.tensor(list(shares), dtype=torch.float64).clamp(EDGE, 1 - EDGE))
+    return found
 
 
 def expected_confusion(posterior: Tensor, labels: Tensor) -> Tensor:

@@ -131,21 +131,20 @@ def answer(gain: Figure) -> str:
 def judge(labelled: Seen, target: Seen, stages: Sequence[str], source_shares: Sequence[float]) -> Judgement:
     """Judge voices that are stages, from labelled pixels that look like the target's and from target pixels without labels.
 
-    stages: voices in the order of training; the last one's views and trained weights are voices as well.  source_shares: (K,) of the
-    source's labelled pixels, 0..1.
+    stages: voices in the order of training, the first of which has not been taught by the target; the last one's views and trained weights
+    are voices as well.  source_shares: (K,) of the source's labelled pixels, 0..1.
     """
     line = _on_the_line(labelled, target)
-    judged = {name: judged_voice(labelled, target, name, {"agreement_on_the_line": 100 * line[name]}) for name in stages}
+    judged = {name: judged_voice(labelled, target, name, stages[0], {"agreement_on_the_line": 100 * line[name]}) for name in stages}
     return Judgement(judged, signals(labelled, target, stages[-1], source_shares))
 
 
-def judged_voice(labelled: Seen, target: Seen, voice: str, estimates: Mapping[str, float] | None = None) -> Judged:
+def judged_voice(labelled: Seen, target: Seen, voice: str, anchor: str, estimates: Mapping[str, float] | None = None) -> Judged:
     """One voice: how often it is right where the voices speak as they do, learnt on labelled pixels and expected on the others.
 
-    estimates: others of its accuracy that are to be told beside its own, in percent.
+    anchor: the voice that the target has taught nothing.  estimates: others of the accuracy, to be told beside its own, in percent.
     """
-    others = [name for name in target.voices if name != voice]
-    correct = fit_correctness(labelled, voice, others)(target)  # (N,)
+    correct = correctness(labelled, target, voice, anchor)  # (N,)
     said, labels = target.voices[voice], target.labels(voice)
     posterior = spread_over_classes(said, correct)  # (N, K)
     confusion = torch.stack(
@@ -162,6 +161,18 @@ def judged_voice(labelled: Seen, target: Seen, voice: str, estimates: Mapping[st
         **(estimates or {}),
     }
     return Judged(confusion, present, told)
+
+
+def correctness(labelled: Seen, target: Seen, voice: str, anchor: str) -> Tensor:
+    """The probability that a voice is right at each of the target's pixels: -> (N,) float64 in 0..1.
+
+    The anchor is judged by its own confidence and by all other voices.  A voice that taught itself on the target has become sure there,
+    right or wrong, and so have its views: it is judged by the anchor, with its own confidence and without; the mean of both counts.
+    """
+    if voice == anchor:
+        return fit_correctness(labelled, voice, [name for name in target.voices if name != voice])(target)
+    by_both, by_anchor = (fit_correctness(labelled, voice, [anchor], hears_itself)(target) for hears_itself in (True, False))
+    return (by_both + by_anchor) / 2
 
 
 def signals(labelled: Seen, target: Seen, last: str, source_shares: Sequence[float]) -> dict[str, Any]:
