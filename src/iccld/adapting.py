@@ -61,7 +61,9 @@ def refuse_unusable(config: Config) -> None:
             raise ConfigError(f"source.holdout is {holdout} of {len(dataset)} pictures; {remedy}")
     open_extra(config.source, space)
     if config.source_checkpoint is not None and not Path(config.source_checkpoint).is_dir():
-        raise CheckpointError(f"{config.source_checkpoint} is no folder; source_checkpoint takes a run or a checkpoint of its stage source")
+        raise CheckpointError(
+            f"{config.source_checkpoint} is no folder; source_checkpoint takes a run or a checkpoint of its stage {config.checkpoint_stage}"
+        )
 
 
 def refuse_unwritable(run: Path) -> None:

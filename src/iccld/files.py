@@ -65,7 +65,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty when the file is missing, damaged, or holds something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -18,6 +18,7 @@ from iccld.errors import CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from iccld.predictor import Predictor
+    from iccld.runs import Standing
 
 Picture = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]
 """A picture: its path, a PIL image, or (H, W, 3) uint8 RGB."""
@@ -73,17 +74,50 @@ class Segmentation:
 class Model:
     """One stage of a run, ready to segment pictures; `iccld.load` makes it.
 
-    run: its folder.  names: the classes.  predictor: the network with everything that belongs to it, for what is not here.
+    run: the folder it was read from, a run's or a shared one.  names: the classes.  id2label, label2id: the same by number and back.
+    predictor: the network with everything that belongs to it, for what is not here.
     """
 
-    def __init__(self, run: Path, predictor: Predictor, wide: tuple[int, int] = (0, 65535)) -> None:
+    def __init__(self, run: Path, predictor: Predictor, wide: tuple[int, int] = (0, 65535), standing: Standing | None = None) -> None:
         self.run = run
         self.wide = wide  # the values of 16-bit pictures that become black and white, as the run has stored them
         self.predictor = predictor
+        self.standing = standing
         self.names = predictor.label_space.names
+        self.id2label = dict(enumerate(self.names))
+        self.label2id = {name: number for number, name in self.id2label.items()}
 
     def __repr__(self) -> str:
         return f"<iccld model of {self.run}: {len(self.names)} classes of {self.predictor.label_space.name}>"
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, licence: str | None = None) -> Path:
+        """Write the model for others: safetensors, config.json, preprocessing and a model card (docs/share.md); returns the folder.
+
+        `iccld.load(folder)` gives it back bit for bit.  licence: its name in the card; None takes what data and encoder leave.
+        ConfigError for a folder that holds other files, CheckpointError when it cannot be written.
+        """
+        from iccld.share.folder import copy_shared, share_model
+        from iccld.share.names import is_shared
+
+        if is_shared(self.run):
+            return copy_shared(self.run, Path(folder))
+        if self.standing is None:
+            raise ConfigError("this model does not know its run's stage; load it with iccld.load to share it")
+        return share_model(self.run, self.predictor, self.standing, Path(folder), licence)
+
+    def push_to_hub(self, name: str, *, private: bool = False, licence: str | None = None) -> str:
+        """Upload the model as `owner/model` of the hub, made where there is none; returns the commit's address.
+
+        The login is that of `hf auth login` or HF_TOKEN.  ConfigError when the hub cannot be reached or does not take it.
+        """
+        import tempfile
+
+        from iccld.share import push
+        from iccld.share.hub import refuse_push
+
+        refuse_push(name)
+        with tempfile.TemporaryDirectory() as made:
+            return push(self.save_pretrained(Path(made) / name.split("/")[1], licence=licence), name, private=private)
 
     @overload
     def segment(self, pictures: Picture) -> Segmentation: ...
@@ -159,13 +193,11 @@ def load(
 ) -> Model:
     """The model of a run, from the newest whole checkpoint of its last stage; it predicts as the run was scored.
 
+    run: a run's folder, a folder that `save_pretrained` or `iccld share` wrote, or `owner/model[@revision]` of the hub.
     stage: another stage, for example "step1".  weights: "ema" or "model", the average or the trained ones; by default what the method
     declares.  device: auto, cpu or cuda.  precision: fp32, bf16 or auto, by default the run's own.  CheckpointError when the folder is no
     run or has no such checkpoint, ConfigError for a choice that there is not.
     """
-    path = Path(run)
-    if not path.is_dir():
-        raise CheckpointError(f"{path} is no folder; name a run such as runs/demo")
     for name, value, known in (
         ("weights", weights, ("ema", "model", None)),
         ("device", device, ("auto", "cpu", "cuda")),
@@ -173,14 +205,36 @@ def load(
     ):
         if value not in known:
             raise ConfigError(f"{name} is {value!r}; use {' or '.join(str(one) for one in known if one)}")
+    path = _folder_of(run)
     from iccld.doctor import require_matching_torchvision
 
     require_matching_torchvision()
     from iccld.assembly.scoring import Asked
-    from iccld.runs import load_with_standing
+    from iccld.share.names import is_shared
 
-    predictor, standing = load_with_standing(path, stage, weights, device=device, asked=Asked(precision=precision))
-    return Model(path, predictor, standing.wide)
+    asked = Asked(precision=precision)
+    if is_shared(path):
+        from iccld.share.folder import load_shared, refuse_other_choice
+
+        refuse_other_choice(path, stage, weights)
+        predictor, standing = load_shared(path, device, asked)
+    else:
+        from iccld.runs import load_with_standing
+
+        predictor, standing = load_with_standing(path, stage, weights, device=device, asked=asked)
+    return Model(path, predictor, standing.wide, standing)
+
+
+def _folder_of(run: str | os.PathLike[str]) -> Path:
+    """The folder of a run or of a shared model, fetched where it is one of the hub's."""
+    path = Path(run)
+    if path.is_dir():
+        return path
+    from iccld.share.hub import fetch, is_hub_name
+
+    if isinstance(run, str) and is_hub_name(run):
+        return fetch(run)
+    raise CheckpointError(f"{path} is no folder; name a run such as runs/demo")
 
 
 def adapt(

@@ -70,7 +70,7 @@ class Predictor(nn.Module):
         self.windows_at_once = 1
         self.scales: tuple[float, ...] = (1.0,)
         self.flip = False
-        self._check()
+        self.check()
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
         """Predict: (B, 3, H, W) uint8 RGB -> logits (B, K, H, W) float32; of several views, the logarithm of their mean probability."""
@@ -94,7 +94,7 @@ class Predictor(nn.Module):
 
         noise: (B, C, H'/s, W'/s) for the resized picture H' x W' (`prepared_size`) of scale 1; drawn from (seed, position) when None.
         """
-        self._check()
+        self.check()
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
             raise TypeError(f"a predictor takes (B, 3, H, W) uint8 RGB, not {tuple(images.shape)} {images.dtype}")
         if noise is not None and set(self.scales) != {1.0}:
@@ -175,7 +175,8 @@ class Predictor(nn.Module):
         height, width = crops.shape[2] // step, crops.shape[3] // step
         return torch.cat([noise[:, :, y // step : y // step + height, x // step : x // step + width] for y, x in positions])
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """ConfigError for settings that do not go together; asked when made and whenever used."""
         if self.size_multiple < 1 or self.noise_stride < 1:
             raise ConfigError(f"size_multiple and noise_stride must be at least 1, not {self.size_multiple} and {self.noise_stride}")
         if self.noise_channels and self.size_multiple % self.noise_stride:

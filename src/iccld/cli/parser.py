@@ -79,6 +79,8 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     _add_runs(command, commands, leaves)
     _add_experiments(command, commands, leaves)
     _add_scores(command, commands, leaves)
+    _add_sharing(command, commands, leaves)
+    _add_serve(command, commands, leaves)
     data = commands.add_parser("data", help="generate scenes, check a dataset", allow_abbrev=False)
     _add_data(command, data.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser), leaves)
     leaves["data"] = data
@@ -138,10 +140,15 @@ def _add_experiments(command: Any, commands: Any, leaves: dict[str, Parser]) -> 
         )
     ablate.add_argument(
         "--networks",
-        default="without,matched,with",
         metavar="N,N",
-        help="without the connection, without it but with as many parameters (matched), with it (default: %(default)s)",
+        help="without the connection, without it but with as many parameters (matched), with it (default: all; of a grid: with)",
     )
+    grid = ablate.add_argument_group("grid", "what may follow step 1: formulations, controls, ceilings (docs/experiments.md)")
+    grid.add_argument("--grid", choices=("step2",), help="every row from the same step 1, on the same batches, instead of Table 1")
+    grid.add_argument("--rows", type=_words, metavar="R,R", help="rows to train (default: all)")
+    grid.add_argument("--row", action="append", metavar="NAME=FILE", help="a row more: a YAML file of its settings (may be given again)")
+    grid.add_argument("--iterations", type=_count, metavar="N", help="of every row (default: 400)")
+    grid.add_argument("--from", type=_words, metavar="RUN,RUN", help="finished runs whose step 1 is the start of their seed")
     compare.add_argument("--methods", default="all", metavar="M,M", help="methods to train (default: %(default)s)")
     compare.add_argument(
         "--lend", choices=("style",), help="style: every method sees its source pictures in their target's colours, as iccld does"
@@ -226,6 +233,31 @@ def _add_scores(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     )
     leaf.add_argument("--video", action="store_true", help="write the overlays of each film as a film too")
     leaf.add_argument("--expect", type=_count, metavar="N", help="pictures of the submission (default: 1525, the test split)")
+    _add_model(leaf)
+
+
+def _add_sharing(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
+    leaf = leaves["share"] = command(commands, "share", "share:share", "write a run's model as a folder that others can load")
+    leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    leaf.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for weights, config and model card")
+    leaf.add_argument("--push", metavar="OWNER/MODEL", help="upload it to the hub too, as this model")
+    leaf.add_argument("--private", action="store_true", help="only the owner sees the model on the hub, where it is new")
+    leaf.add_argument("--licence", metavar="L", help="licence in the card, such as cc-by-4.0 (default: what data and encoder leave)")
+    _add_model(leaf)
+
+
+def _add_serve(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
+    leaf = leaves["serve"] = command(commands, "serve", "serve:serve", "segment pictures over HTTP, with a page for people")
+    leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    leaf.add_argument("--port", type=_natural, default=8000, metavar="N", help="port; 0 takes a free one (default: %(default)s)")
+    leaf.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on; 0.0.0.0 is every one (default: this machine alone)"
+    )
+    leaf.add_argument("--allow_hosts", type=_words, default=(), metavar="N,N", help="names by which clients may call this server")
+    leaf.add_argument("--queue", type=_count, default=64, metavar="N", help="uploads at a time; one more gets 503 (default: %(default)s)")
+    leaf.add_argument("--max_megabytes", type=_count, default=20, metavar="N", help="largest upload in MiB (default: %(default)s)")
+    leaf.add_argument("--max_megapixels", type=_count, default=32, metavar="N", help="largest picture (default: %(default)s)")
+    leaf.add_argument("--timeout", type=_count, default=30, metavar="S", help="seconds an upload may take (default: %(default)s)")
     _add_model(leaf)
 
 

@@ -6,7 +6,7 @@ import os
 from argparse import Namespace
 
 from iccld.cli.output import print_error
-from iccld.cli.run_folder import open_predictor, refuse_other_than_run, weights_identity
+from iccld.cli.run_folder import local_folder, open_predictor, refuse_other_than_run, weights_identity
 from iccld.errors import ConfigError, DataError
 from iccld.predict.names import USUAL, refuse_unknown_outputs
 from iccld.progress import say
@@ -20,6 +20,7 @@ def predict(arguments: Namespace, _: list[str]) -> int:
         raise ConfigError("--write chooses among masks, and a submission is labelIds alone; leave it out")
     write = USUAL if arguments.write is None else arguments.write
     refuse_unknown_outputs(write)
+    arguments.run = local_folder(arguments.run)
     refuse_other_than_run(arguments.run, arguments.stage)
     if not any(os.path.exists(path) for path in arguments.paths):  # as the others are predicted, one that is missing is told at the end
         raise DataError(f"{arguments.paths[0]}: no such file or folder")

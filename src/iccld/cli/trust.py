@@ -8,8 +8,9 @@ from typing import Any
 from iccld.cli.output import print_error
 from iccld.cli.run_folder import open_predictor, refuse_other_than_run, weights_identity
 from iccld.config import read_config
-from iccld.errors import DataError
+from iccld.errors import CheckpointError, DataError
 from iccld.files import write_json
+from iccld.share.names import is_shared
 
 HELPED = {
     "yes": "Adaptation helped",
@@ -23,6 +24,8 @@ def estimate(arguments: Namespace, _: list[str]) -> int:
     """Print estimated accuracy and mIoU of each stage with intervals, and write everything to `--json`."""
     run = arguments.run
     refuse_other_than_run(run)
+    if is_shared(run):
+        raise CheckpointError(f"{run} is a shared model, which has no held-out source pictures to learn from; name the run it was made of")
     config = read_config(run / "config.yaml")
     if not arguments.pictures.is_dir():
         raise DataError(f"{arguments.pictures} is no folder; name a folder of pictures like those that the run was adapted to")
@@ -76,7 +79,7 @@ def worst(arguments: Namespace, _: list[str]) -> int:
     from iccld.runs.trust import other_predictors
 
     predictor, standing = open_predictor(arguments)
-    others = other_predictors(run, standing)
+    others = [] if is_shared(run) else other_predictors(run, standing)
     chosen, refused = choose([predictor, *others], arguments.paths, arguments.num, arguments.out, standing.wide)
     model = f"{weights_identity(run)} {standing.stage} {standing.iteration} {standing.weights}"
     origin = {"run": str(run), **standing.as_dict()}

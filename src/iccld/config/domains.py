@@ -63,6 +63,9 @@ class DomainConfig:
     scaling: str = "full"
     """16-bit pictures: full divides by 257; 12bit (9 to 16) and percentiles of the data spread what is used.  val takes target's."""
 
+    truth: bool = False
+    """Of the target alone: whether training is given its labels, for a ceiling (settings.labels truth); no method may see them."""
+
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     """Scenes to draw; in use when its `num` is above 0."""
 
@@ -154,5 +157,5 @@ class ValConfig(DomainConfig):
     """Part of the data, where the layout has parts; a section of a file that leaves it out means val, not train."""
 
 
-LATER = {"scaling": "full", "weights": (), "extra": asdict(ExtraConfig())}
+LATER = {"scaling": "full", "weights": (), "extra": asdict(ExtraConfig()), "truth": False}
 """Settings of the domains that earlier runs do not know, and what these runs were."""

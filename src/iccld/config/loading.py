@@ -99,6 +99,13 @@ def _merged(values: Mapping[str, Any], overrides: Sequence[str], origin: str) ->
     return _construct(Config, parsed.as_dict())
 
 
+def config_from(values: Mapping[str, Any], origin: str) -> Config:
+    """Nested settings that were read elsewhere -> `Config`; ConfigError names `origin` for what is unknown or of another type."""
+    stages = _stages_named(_dotted(values))
+    _refuse_unknown(_dotted(values), stages, origin=f" in {origin}")
+    return _merged(values, (), origin)
+
+
 def read_config(path: Path) -> Config:
     """The resolved config.yaml of a run."""
     return load_config(Path(path))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from iccld.assembly.chosen import method_settings, registered_method
 from iccld.assembly.objects import make_parts, optimisations
 from iccld.assembly.scoring import Asked, place, scoring_of_stage
-from iccld.config import read_config
+from iccld.config import Config, read_config
 from iccld.data.images import FULL_RANGE
 from iccld.data.wide import Range
 from iccld.errors import CheckpointError, ConfigError
-from iccld.labels import get_label_space
-from iccld.methods.common.protocol import DiffusionMethod
+from iccld.labels import LabelSpace, get_label_space
+from iccld.methods.common.protocol import DiffusionMethod, Method, Stage
 from iccld.predictor import Predictor
 from iccld.runs.data import read_ranges
 from iccld.training import checkpoint, snapshot
@@ -66,6 +66,22 @@ class Standing:
             "finished": self.is_finished,
         }
 
+    def as_fields(self) -> dict[str, Any]:
+        """The fields by their own names, without `wide`, which belongs to how pictures are read."""
+        return {key: value for key, value in asdict(self).items() if key != "wide"}
+
+
+def stages_of(config: Config, space: LabelSpace, folder: Path) -> dict[str, Stage]:
+    """The stages of a run by name, in order.  folder: of the run, or one that holds what `keep_architecture` writes."""
+    parts = make_parts(config, space, run=folder)
+    stages = registered_method(config.method).stages(parts, method_settings(config, of_earlier_run=True), optimisations(config))
+    return {each.name: each for each in stages}
+
+
+def predictor_of(method: Method, weights: str, sampler_steps: int | None) -> Predictor:
+    """A method's predictor; sampler_steps: of a diffusion stage, None for its own."""
+    return method.predictor(weights, sampler_steps) if isinstance(method, DiffusionMethod) else method.predictor(weights)
+
 
 def load_with_standing(
     run: Path,
@@ -84,9 +100,7 @@ def load_with_standing(
     loaded = checkpoint.load(newest if iteration is None else _kept(newest.parent, iteration))
     config = read_config(run / CONFIG)
     space = get_label_space(run / LABEL_SPACE if (run / LABEL_SPACE).is_file() else config.label_space)
-    parts = make_parts(config, space, run=run)
-    stages = registered_method(config.method).stages(parts, method_settings(config), optimisations(config))
-    made = {each.name: each for each in stages}
+    made = stages_of(config, space, run)
     if loaded.stage not in made:
         raise CheckpointError(f"{run}: has a checkpoint of stage {loaded.stage!r}, but {CONFIG} names the stages {sorted(made)}")
     asked = asked or Asked()
@@ -95,12 +109,9 @@ def load_with_standing(
     snapshot.restore_networks(method, loaded)
     keep_freed_memory()
     chosen = weights or method.headline_weights
-    if isinstance(method, DiffusionMethod):
-        predictor = method.predictor(chosen, sampler_steps)
-    elif sampler_steps is not None:
+    if sampler_steps is not None and not isinstance(method, DiffusionMethod):
         raise ConfigError(f"--sampler_steps goes with a diffusion stage; stage {loaded.stage} of {run} has none")
-    else:
-        predictor = method.predictor(chosen)
+    predictor = predictor_of(method, chosen, sampler_steps)
     scoring.apply(predictor)
     if asked.size is not None:
         predictor.working_size = asked.size

@@ -17,6 +17,7 @@ from iccld.assembly.objects import (
     open_data,
     optimisations,
     pair_dataset,
+    stages_to_train,
 )
 from iccld.batch import DomainBatch
 from iccld.config import Config, comparable
@@ -24,10 +25,10 @@ from iccld.data import FileDataset
 from iccld.data.check import class_shares, class_statistics
 from iccld.data.pairs import PairDataset, pair_loader
 from iccld.data.patience import shared_memory_shortage
-from iccld.errors import CheckpointError, ConfigError, DataError, NumericError
+from iccld.errors import CheckpointError, DataError, NumericError
 from iccld.labels import LabelSpace
 from iccld.measure.remedies import memory_explained, scoring_remedies, training_remedies
-from iccld.methods.common.protocol import SOURCE, Method, Stage
+from iccld.methods.common.protocol import Method, Stage
 from iccld.predictor import Predictor
 from iccld.progress import say, set_quiet
 from iccld.runs.data import data_digest, read_ranges, refuse_other_data, refuse_unlearnable, with_equal_sizes
@@ -107,22 +108,25 @@ class _Run:
             self.data = with_equal_sizes(open_data(config, ranges), skips)
         space = self.data.label_space
         self.pairs = pair_dataset(config, self.data, engine.rank, engine.world_size)
+        self.pairs.share_cache(engine.share(self.pairs.cache_places()))  # ranks of one machine read each picture once, together
         if shortage := shared_memory_shortage(self.pairs.batch_bytes * engine.world_size, config.runtime.workers):
             say(shortage)
         weight = class_weights(class_statistics(self.data.source), config.sampling.class_balance) if config.sampling.class_balance else None
         parts = make_parts(config, space, None if weight is None else weight.to(engine.device))
         self.stages = registered_method(config.method).stages(parts, method_settings(config), optimisations(config))
-        self.source = None if config.source_checkpoint is None else find_source(Path(config.source_checkpoint), space.names)
+        self.source = (
+            None if config.source_checkpoint is None else find_source(Path(config.source_checkpoint), space.names, config.checkpoint_stage)
+        )
         self.previous: Method | None = None
         if self.source is not None:
-            self.previous = restored_source(self._take_source_stage(), self.source, engine)
+            self.previous = restored_source(self._take_started_from(), self.source, engine)
         self.fingerprint = fingerprint(config, space, self.source) | {"data": data_digest(self.data)}
         self.scorer = StageScorer(config, engine, run, self.data, self.pairs)
         self.summary: Summary | None = None
         self.told_before: dict[str, Any] = {}
 
     def train(self) -> Path:
-        refuse_other_data(self.run, self.fingerprint["data"], len(self.stages) + (self.source is not None))
+        refuse_other_data(self.run, self.fingerprint["data"], len(self.stages) + len(self.source.told if self.source else ()))
         checkpoint.refuse_other_configuration(self.run, self.fingerprint)
         if self.config.runtime.resume == "auto":
             self.told_before = stages_told(self.run)
@@ -159,12 +163,11 @@ class _Run:
             scored=self.told_before.keys(),
         )
 
-    def _take_source_stage(self) -> Stage:
-        """Take the source stage out of those to train; ConfigError where there is none, or nothing after it."""
-        if self.stages[0].name != SOURCE or len(self.stages) < 2:
-            names = ", ".join(stage.name for stage in self.stages)
-            raise ConfigError(f"source_checkpoint replaces a stage source before others; method {self.config.method} has {names} here")
-        return self.stages.pop(0)
+    def _take_started_from(self) -> Stage:
+        """Take the stages up to the one that is started from out of those to train, and return that one; ConfigError where none is left."""
+        all_stages = self.stages
+        self.stages = stages_to_train(self.config, all_stages)
+        return all_stages[len(all_stages) - len(self.stages) - 1]
 
     def _loader(self, stage: str, start: int, end: int) -> Iterable[DomainBatch]:
         # Stages draw one after the other from the same endless sequence, so that a later one does not repeat an earlier one's batches.

@@ -12,7 +12,6 @@ from iccld.config import Config, dump_config, parse_size
 from iccld.evaluation import convention_of
 from iccld.files import read_json, write_atomically, write_json
 from iccld.labels import LABEL_SPACES
-from iccld.methods.common.protocol import SOURCE
 from iccld.progress import say
 from iccld.runs.data import RANGES
 from iccld.runs.load import CONFIG, LABEL_SPACE
@@ -90,7 +89,7 @@ def open_folder(config: Config, engine: Engine, run: Path, data: Data, source: T
     }
     if source is not None:
         content["source_checkpoint"] = source.reference
-        content["stages"] = {SOURCE: dict(source.told)} if source.told else {}
+        content["stages"] = {name: dict(told) for name, told in source.told.items()}
     if "trust" in before:
         content["trust"] = before["trust"]
     return Summary(run / SUMMARY, content)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from iccld.assembly.objects import Data, open_data
-from iccld.assembly.scoring import Asked
 from iccld.config import Config, read_config
 from iccld.data import FileDataset, open_dataset
 from iccld.data.check import class_shares
@@ -104,7 +103,10 @@ def stage_predictors(run: Path, config: Config, device: str = "auto") -> dict[st
     order = sorted(saved, key=lambda name: checkpoint.order_of(checkpoint.stage_directory(run, name)))
     found: dict[str, Predictor] = {}
     if SOURCE not in saved and config.source_checkpoint is not None and Path(config.source_checkpoint).is_dir():
-        found[SOURCE] = _lent_source(Path(config.source_checkpoint), run, device)
+        given = Path(config.source_checkpoint)
+        folder = next((each for each in (given, *given.parents) if (each / CONFIG).is_file()), None)
+        if folder is not None and checkpoint.iterations(checkpoint.stage_directory(folder, SOURCE)):
+            found[SOURCE] = load_with_standing(folder, SOURCE, device=device)[0]
     weights = ""
     for stage in order:
         found[stage], standing = load_with_standing(run, stage, device=device)
@@ -120,12 +122,6 @@ def other_predictors(run: Path, standing: Standing, device: str = "auto") -> lis
     every = stage_predictors(run, config, device)
     first = next(iter(every))
     return [every[name] for name in (first, MODEL) if name in every and name != standing.stage]
-
-
-def _lent_source(given: Path, run: Path, device: str) -> Predictor:
-    """The source stage of another run, which this one started from."""
-    folder = next(each for each in (given, *given.parents) if (each / CONFIG).is_file())
-    return load_with_standing(folder, SOURCE, device=device, asked=Asked())[0]
 
 
 def look_around(

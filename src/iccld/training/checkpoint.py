@@ -98,7 +98,7 @@ def save(
         temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{path.name}-", dir=directory))
         temporary.chmod(0o755)  # mkdtemp's 0700 would hide the run from colleagues
         for name, group in files.items():
-            save_file(_storable(group), temporary / name)
+            save_file(storable(group), temporary / name)
             sync(temporary / name)
         write_atomically(temporary / STATE, json.dumps(tree, indent=1))
         entries = {name: {"bytes": (temporary / name).stat().st_size, "sha256": _digest(temporary / name)} for name in FILES}
@@ -283,7 +283,7 @@ def _refuse_non_finite(payload: Payload) -> None:
                 raise NumericError(f"weights {name} are not finite, so they were not saved; go on from the last checkpoint at a lower rate")
 
 
-def _storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Contiguous CPU tensors that share no memory, as safetensors wants them."""
     seen: set[int] = set()
     result = {}
