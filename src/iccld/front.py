@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Mapping
@@ -56,16 +55,14 @@ class Segmentation:
         It is written whole or not at all, and its folder is made.  ConfigError for another suffix than .png: only PNG keeps labels exact.
         DataError where nothing can be written.
         """
+        from iccld.data import png
         from iccld.files import write_atomically
-        from iccld.predict.writer import indexed_picture
 
         path = Path(path)
         if path.suffix.lower() != ".png":
             raise ConfigError(f"{path}: labels are saved as PNG, which keeps them exact; name a file such as mask.png")
-        data = io.BytesIO()
-        indexed_picture(self.labels, self.palette).save(data, format="PNG", compress_level=4)
         try:
-            write_atomically(path, data.getvalue())
+            write_atomically(path, png.encode(self.labels, self.palette))
         except OSError as error:
             raise DataError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
         return path

@@ -229,8 +229,12 @@ def _add_scores(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
         help="submission: labelIds for Cityscapes' server; the others are written beside the masks, to be imported (default: %(default)s)",
     )
     leaf.add_argument(
-        "--write", type=_words, metavar="K,K", help="of color,train_ids,raw_ids,overlay,confidence,logits (default: all but logits)"
+        "--write",
+        type=_words,
+        metavar="K,K",
+        help="of train_ids,color,raw_ids,overlay,confidence,logits; all is all but logits (default: train_ids)",
     )
+    leaf.add_argument("--batch", type=_count, default=1, metavar="N", help="pictures of one size predicted together (default: %(default)s)")
     leaf.add_argument("--video", action="store_true", help="write the overlays of each film as a film too")
     leaf.add_argument("--expect", type=_count, metavar="N", help="pictures of the submission (default: 1525, the test split)")
     _add_model(leaf)

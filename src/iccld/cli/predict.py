@@ -8,7 +8,7 @@ from argparse import Namespace
 from iccld.cli.output import print_error
 from iccld.cli.run_folder import local_folder, open_predictor, refuse_other_than_run, weights_identity
 from iccld.errors import ConfigError, DataError
-from iccld.predict.names import USUAL, refuse_unknown_outputs
+from iccld.predict.names import USUAL, chosen_outputs
 from iccld.progress import say
 
 
@@ -18,8 +18,8 @@ def predict(arguments: Namespace, _: list[str]) -> int:
         raise ConfigError("--expect counts a submission's pictures; add --format submission or leave it out")
     if arguments.write is not None and arguments.format == "submission":
         raise ConfigError("--write chooses among masks, and a submission is labelIds alone; leave it out")
-    write = USUAL if arguments.write is None else arguments.write
-    refuse_unknown_outputs(write)
+    usual = (*USUAL, "overlay") if arguments.video else USUAL
+    write = chosen_outputs(usual if arguments.write is None else arguments.write)
     arguments.run = local_folder(arguments.run)
     refuse_other_than_run(arguments.run, arguments.stage)
     if not any(os.path.exists(path) for path in arguments.paths):  # as the others are predicted, one that is missing is told at the end
@@ -38,7 +38,8 @@ def predict(arguments: Namespace, _: list[str]) -> int:
     model = " ".join([weights_identity(arguments.run), *(str(value) for value in (*choices, *settings))])
     if arguments.format == "submission":
         num = NUM_TEST if arguments.expect is None else arguments.expect
-        report = predict_submission(predictor, arguments.paths, arguments.out, num=num, model=model, origin=origin, wide=standing.wide)
+        submitted = {"num": num, "batch": arguments.batch, "model": model, "origin": origin, "wide": standing.wide}
+        report = predict_submission(predictor, arguments.paths, arguments.out, **submitted)
     else:
         films = {path: arguments.out.with_name(f"{arguments.out.name}_frames") / path.stem for path in arguments.paths if is_video(path)}
         if arguments.video and not (films and "overlay" in write):
@@ -50,7 +51,7 @@ def predict(arguments: Namespace, _: list[str]) -> int:
         paths = [folder.parent for folder in list(films.values())[:1]] + [path for path in arguments.paths if path not in films]
         format = None if arguments.format == "masks" else arguments.format
         wanted = Wanted(write, format, origin, standing.wide)
-        report = predict_paths(predictor, paths, arguments.out, model=model, wanted=wanted)
+        report = predict_paths(predictor, paths, arguments.out, batch=arguments.batch, model=model, wanted=wanted)
         for path, folder in films.items() if arguments.video else ():
             write_video(sorted((arguments.out / "overlay" / folder.name).glob("*.jpg")), folder, arguments.out / f"{path.stem}.mp4")
     for path, reason in report.failed:

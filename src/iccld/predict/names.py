@@ -17,16 +17,20 @@ from iccld.progress import say
 OUTPUTS = {"color": ".png", "train_ids": ".png", "raw_ids": ".png", "overlay": ".jpg", "confidence": ".png", "logits": ".npy"}
 """Output folder -> suffix.  color: RGB of the palette.  train_ids: palette PNG of indices.  raw_ids: grey ids.  overlay: colours over the
 picture.  confidence: grey, 255 = certain.  logits: (K, h, w) float16 at the network's own resolution."""
-USUAL = tuple(name for name in OUTPUTS if name != "logits")
+PICTURES = tuple(name for name in OUTPUTS if name != "logits")
+"""What `all` stands for."""
+USUAL = ("train_ids",)
 """What is written when nothing else is asked for."""
+ALL = "all"
 
 
-def refuse_unknown_outputs(write: Sequence[str]) -> None:
-    """ConfigError for an output that there is not, and for none at all."""
-    unknown = [kind for kind in write if kind not in OUTPUTS]
+def chosen_outputs(write: Sequence[str]) -> tuple[str, ...]:
+    """The outputs named, in the order of OUTPUTS; `all` names PICTURES.  ConfigError for one that there is not, and for none at all."""
+    unknown = [kind for kind in write if kind not in OUTPUTS and kind != ALL]
     if unknown or not write:
         kind = unknown[0] if unknown else ""
-        raise ConfigError(f"nothing called {kind!r} can be written{nearest(kind, OUTPUTS)}; choose from {', '.join(OUTPUTS)}")
+        raise ConfigError(f"nothing called {kind!r} can be written{nearest(kind, OUTPUTS)}; choose from {', '.join(OUTPUTS)}, or {ALL}")
+    return tuple(kind for kind in OUTPUTS if kind in write or (ALL in write and kind in PICTURES))
 
 
 class Job(NamedTuple):
@@ -36,7 +40,7 @@ class Job(NamedTuple):
     name: str
 
 
-def output_files(name: str, kinds: Sequence[str] = USUAL) -> dict[str, str]:
+def output_files(name: str, kinds: Sequence[str] = PICTURES) -> dict[str, str]:
     """Output folder -> file below `out`."""
     return {folder: f"{folder}/{name}{OUTPUTS[folder]}" for folder in kinds}
 
