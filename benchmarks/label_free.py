@@ -20,7 +20,7 @@ from iccld.assembly.objects import Data, open_data
 from iccld.config import read_config
 from iccld.data.check import class_shares
 from iccld.evaluation import Confusion, Record, evaluate
-from iccld.evaluation.unlabelled import Judgement, Seen, judge, judged_voice
+from iccld.evaluation.unlabelled import Judgement, Seen, judge, judged_voice, preferred
 from iccld.predictor import Predictor
 from iccld.runs.data import read_ranges
 from iccld.runs.trust import MODEL, checkpoint_predictors, look_around, stage_predictors
@@ -146,13 +146,13 @@ def chosen(run: Path, kept: dict[str, Any]) -> dict[str, Any] | None:
         return None
     labelled, target = seen_by(kept, "labelled"), seen_by(kept, "target")
     estimates = {name: judged_voice(labelled, target, voice, kept["stages"][0]).scores()[1] for name, voice in voices.items()}
-    preferred = max(estimates, key=lambda name: estimates[name])
+    taken = str(preferred({int(name): miou for name, miou in estimates.items()}))
     best = max(voices, key=lambda name: truth[int(name)])
     return {
         "run": run.name,
-        "preferred": preferred,
+        "preferred": taken,
         "best": best,
-        "lost": truth[int(best)] - truth[int(preferred)],
+        "lost": truth[int(best)] - truth[int(taken)],
         "estimates": estimates,
         "truth": truth,
     }

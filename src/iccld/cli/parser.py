@@ -27,6 +27,17 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message[:1].lower()}{message[1:]}; {self.prog} --help lists what there is")
 
 
+class _Alone(argparse.Action):
+    """A flag that needs none of what its command requires otherwise."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        for action in parser._actions:
+            action.required = False
+
+
 def parse(argv: Sequence[str]) -> tuple[Command, argparse.Namespace, list[str]]:
     """Arguments -> (command, its flags, the dotted overrides); ConfigError suggests the nearest flag or command."""
     parser, leaves = build_parser()
@@ -235,6 +246,10 @@ def _add_scores(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
         help="of train_ids,color,raw_ids,overlay,confidence,logits; all is all but logits (default: train_ids)",
     )
     leaf.add_argument("--batch", type=_count, default=1, metavar="N", help="pictures of one size predicted together (default: %(default)s)")
+    leaf.add_argument(
+        "--shard", metavar="I/N", help="this process's part, 0/16 to 15/16; auto asks Slurm, Kubernetes (auto/16) or torchrun"
+    )
+    leaf.add_argument("--merge", type=Path, action=_Alone, metavar="DIR", help="join what shards noted in DIR, alone: predictions.jsonl")
     leaf.add_argument("--video", action="store_true", help="write the overlays of each film as a film too")
     leaf.add_argument("--expect", type=_count, metavar="N", help="pictures of the submission (default: 1525, the test split)")
     _add_model(leaf)

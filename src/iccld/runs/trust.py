@@ -14,7 +14,7 @@ from iccld.data.check import class_shares
 from iccld.data.images import FULL_RANGE
 from iccld.errors import DataError
 from iccld.evaluation.evaluate import spread
-from iccld.evaluation.unlabelled import judge, judged_voice
+from iccld.evaluation.unlabelled import judge, judged_voice, preferred
 from iccld.evaluation.unlabelled.seen import Seen, joined
 from iccld.labels import get_label_space
 from iccld.measure.looking import LOOKS, look
@@ -57,7 +57,7 @@ def judge_data(
 def judge_checkpoints(
     run: Path, pictures: FileDataset | None = None, stage: str | None = None, *, num: int = PICTURES, device: str = "auto"
 ) -> dict[str, Any]:
-    """Estimate every checkpoint that a stage has kept, by default the last stage, and name the one with the highest mIoU.
+    """Estimate every checkpoint that a stage has kept, by default the last stage, and name the one that is `preferred`.
 
     {"stage", "checkpoints": [{"iteration", "pixel_accuracy", "miou"}], "best": iteration}, in percent, beside "data" and "pictures".
     """
@@ -68,12 +68,12 @@ def judge_checkpoints(
     stage = stage or checkpoint.find(run).parent.name
     kept = checkpoint_predictors(run, stage, device)
     before = {name: each for name, each in stage_predictors(run, config, device).items() if name not in (stage, MODEL)}
-    labelled, seen = look_around(
-        {**before, **{str(iteration): each for iteration, each in kept.items()}}, str(max(kept)), data, target, num
-    )
-    scores = {iteration: judged_voice(labelled, seen, str(iteration)).scores() for iteration in kept}
+    voices = before | {str(iteration): each for iteration, each in kept.items()}
+    labelled, seen = look_around(voices, str(max(kept)), data, target, num)
+    anchor = next(iter(voices))  # the stage before, or the first checkpoint of the first stage
+    scores = {iteration: judged_voice(labelled, seen, str(iteration), anchor).scores() for iteration in kept}
     told = [{"iteration": each, "pixel_accuracy": round(scores[each][0], 2), "miou": round(scores[each][1], 2)} for each in scores]
-    best = max(scores, key=lambda each: scores[each][1])
+    best = preferred({iteration: miou for iteration, (_, miou) in scores.items()})
     return {"data": str(target.root), "pictures": seen.num_pictures, "stage": stage, "checkpoints": told, "best": best}
 
 

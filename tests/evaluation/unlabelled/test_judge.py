@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as functional
 
-from iccld.evaluation.unlabelled import Seen, answer, joined, judge
+from iccld.evaluation.unlabelled import Seen, answer, joined, judge, judged_voice, preferred
 from iccld.evaluation.unlabelled.judge import Figure
 from iccld.evaluation.unlabelled.seen import at_points, labelled_only, points_in
 
@@ -93,3 +93,21 @@ def test_joined_numbers_pictures_on_and_ignored_pixels_go() -> None:
         joined([])
     with pytest.raises(ValueError, match="others have none"):
         joined([one, Seen(one.voices, one.picture)])
+
+
+def test_a_voice_that_has_become_sure_of_itself_is_not_believed_at_its_word() -> None:
+    """On the target, self-training has doubled a voice's confidence and brought nothing: its gain is estimated well below its boast."""
+    skill = {"source": 1.5, "step1": 1.5}
+    labelled, target = world(6, skill), world(7, skill)
+    surer = Seen({**target.voices, "step1": (3 * target.voices["step1"]).log_softmax(1)}, target.picture)
+    true = 100 * float(target.right("step1").double().mean())
+    estimate = judged_voice(labelled, surer, "step1", "source").scores()[0]
+    by_itself = judged_voice(labelled, surer, "step1", "step1").scores()[0]
+    assert true - 2 < estimate < by_itself - 2
+
+
+@pytest.mark.parametrize(
+    ("estimates", "expected"), [({100: 20.0, 200: 22.0}, 200), ({100: 22.0, 200: 21.7}, 200), ({100: 22.0, 200: 21.0}, 100)]
+)
+def test_the_last_of_equal_checkpoints_is_preferred(estimates: dict[int, float], expected: int) -> None:
+    assert preferred(estimates) == expected

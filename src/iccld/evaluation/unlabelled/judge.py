@@ -23,6 +23,8 @@ from iccld.evaluation.unlabelled.estimates import (
 )
 from iccld.evaluation.unlabelled.seen import Seen
 
+TIE = 0.5
+"""Points of mIoU below which estimates of two checkpoints do not differ."""
 SEEN_SHARE = 1e-4
 """Share of the pixels from which on a class is expected to occur."""
 RESAMPLES = 200
@@ -51,7 +53,7 @@ class Error(NamedTuple):
 
 LEVEL_ERROR = Error(3.0, 5.0)
 """Of a stage."""
-GAIN_ERROR = Error(2.0, 2.0)
+GAIN_ERROR = Error(3.0, 3.5)
 """Of the difference between two stages."""
 
 
@@ -126,6 +128,12 @@ def answer(gain: Figure) -> str:
     if gain.low > 0 or gain.high < 0:
         return "yes" if gain.low > 0 else "no"
     return "probably" if gain.value > 0 else "probably not"
+
+
+def preferred(estimates: Mapping[int, float]) -> int:
+    """The checkpoint to take: the last one whose estimated mIoU, in percent, is within `TIE` of the highest.  Iteration -> iteration."""
+    highest = max(estimates.values())
+    return max(iteration for iteration, miou in estimates.items() if miou >= highest - TIE)
 
 
 def judge(labelled: Seen, target: Seen, stages: Sequence[str], source_shares: Sequence[float]) -> Judgement:
