@@ -131,7 +131,7 @@ class _Part:
                             block = []
                     yield block
                 # Python takes the end of a cut file for the end of the archive, which is a block of zeros.
-                if stream.fileobj is None or stream.fileobj.tell() - stream.offset < tarfile.BLOCKSIZE:
+                if stream.fileobj.tell() - stream.offset < tarfile.BLOCKSIZE:
                     raise tarfile.ReadError("it ends early")
         except (tarfile.TarError, EOFError, zlib.error) as error:
             self._fail(str(archive), f"is no whole tar archive ({error})")

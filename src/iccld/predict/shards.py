@@ -6,8 +6,8 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from iccld.data.finding import picture_suffixes, relative_name
 from iccld.data.layouts import NOT_PICTURES, refuse_masks
@@ -17,7 +17,8 @@ LOOKED_AT = 200
 """Pictures of a folder whose content is looked at for masks; the folders' names all are."""
 
 
-class Shard(NamedTuple):
+@dataclass(frozen=True)
+class Shard:
     """This process's part: index of count, from 0."""
 
     index: int
