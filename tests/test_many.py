@@ -24,7 +24,6 @@ from iccld.predict.many import predict_many
 from iccld.predict.shards import Shard, shard_of, walk
 from iccld.predictor import Predictor
 
-
 SLURM = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_STEP": "2"}
 """Of `--array=1-7:2`."""
 
