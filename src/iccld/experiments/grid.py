@@ -46,6 +46,8 @@ CEILINGS = (
 NOTES = (
     "Scores are of the last iteration's averaged weights. Training seconds are on the wall, processor seconds what the run's process kept "
     "cores busy, which other work on the machine changes little. Neither holds scoring.",
+    "Labels of several views are made once for each start and kept in OUT/labels; the row that meets a picture first holds the seconds of "
+    "its label.",
     "The discriminator's loss is that of the last lines of the log; 1.10 nats is what guessing among three domains costs.",
     "The pictures are spread evenly over those that the runs kept; they were not chosen by what changed on them.",
 )

@@ -66,7 +66,10 @@ class Step1(SegmenterMethod[Settings]):
         super().__init__(parts, settings, optimisation, segmenter)
         self.labels = labels
         self.labeller = copy.deepcopy(segmenter).eval().requires_grad_(False) if labels == "views" else None
-        self.views = None if self.labeller is None else ViewLabels(self.labeller, parts, settings.label_scales, settings.label_flip)
+        self.views = None
+        if self.labeller is not None:
+            halves = [self.labeller.encoder, self.labeller.decoder]
+            self.views = ViewLabels(self.labeller, parts, settings.label_scales, settings.label_flip, lambda: halves)
 
     def networks(self) -> Mapping[str, nn.Module]:
         return {**super().networks(), **({} if self.labeller is None else {"labeller": self.labeller})}
