@@ -64,7 +64,7 @@ def refuse_unusable(config: Config) -> None:
     check_method(config)
     require_data(config)
     space = get_label_space(config.label_space)
-    from iccld.assembly.domains import open_domain
+    from iccld.assembly.domains import open_domain, open_extra
 
     for name, domain in (("source", config.source), ("target", config.target), ("val", config.val)):
         if domain.path is None:
@@ -74,6 +74,7 @@ def refuse_unusable(config: Config) -> None:
         if dataset is not None and holdout >= len(dataset):
             remedy = f"leave some to train on, e.g. {len(dataset) // 5}"
             raise ConfigError(f"source.holdout is {holdout} of {len(dataset)} pictures; {remedy}")
+    open_extra(config.source, space)
     if config.source_checkpoint is not None and not Path(config.source_checkpoint).is_dir():
         raise CheckpointError(
             f"{config.source_checkpoint} is no folder; source_checkpoint takes a run or a checkpoint of its stage {config.checkpoint_stage}"

@@ -90,7 +90,7 @@ def fold(confusion: Confusion, finer: LabelSpace, coarser: LabelSpace) -> Confus
 
 
 def _score_masks(arguments: Namespace) -> dict[str, Any]:
-    belonging = ("stage", "adapter", "weights", "sampler_steps", "precision", "size", "window", "stride", "scales", "flip")
+    belonging = ("stage", "adapter", "iteration", "weights", "sampler_steps", "precision", "size", "window", "stride", "scales", "flip")
     refused = [name for name in belonging if getattr(arguments, name) is not None]
     if refused:
         raise ConfigError(f"--{refused[0]} belongs to a run, and --predictions are already predicted; leave it out")

@@ -101,12 +101,20 @@ def open_predictor(arguments: Namespace) -> tuple[Predictor, Standing]:
         from iccld.share.folder import load_shared, refuse_other_choice
 
         refuse_other_choice(arguments.run, arguments.stage, arguments.weights)
+        if arguments.iteration is not None:
+            raise ConfigError(f"--iteration goes with a run; {arguments.run} is a shared model, which holds one checkpoint")
         if arguments.sampler_steps is not None:
             raise ConfigError(f"--sampler_steps goes with a run; {arguments.run} is a shared model, whose steps are fixed")
         predictor, standing = load_shared(arguments.run, asked=asked)
     else:
         predictor, standing = load_with_standing(
-            arguments.run, arguments.stage, arguments.weights, arguments.sampler_steps, asked=asked, adapter=arguments.adapter
+            arguments.run,
+            arguments.stage,
+            arguments.weights,
+            arguments.sampler_steps,
+            asked=asked,
+            adapter=arguments.adapter,
+            iteration=arguments.iteration,
         )
     if not standing.is_finished:
         where = f"these are the weights of stage {standing.stage} after iteration {standing.iteration} of {standing.iterations}"

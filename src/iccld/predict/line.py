@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import shutil
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,7 +26,6 @@ from iccld.data.images import FULL_RANGE, read_image
 from iccld.errors import DataError, is_out_of_memory
 from iccld.evaluation.evaluate import device_of
 from iccld.predict.admission import Admission, replicas
-from iccld.predict.index import PredictionIndex
 from iccld.predict.memory import label_at_once, label_pictures
 from iccld.predict.names import Job
 from iccld.predictor import Predictor
@@ -59,6 +58,19 @@ class Writer(Protocol):
     ) -> dict[str, Any]: ...
 
 
+class Notes(Protocol):
+    """Where what was predicted is noted: an index or a journal."""
+
+    out: Path
+
+    @property
+    def is_due(self) -> bool: ...
+
+    def record(self, job: Job, entry: dict[str, Any]) -> None: ...
+
+    def save(self, failed: Iterable[tuple[Path, str]]) -> None: ...
+
+
 @dataclass(frozen=True)
 class PredictReport:
     """What became of every input: done now, skipped since an earlier run had done it, failed with the reason."""
@@ -76,7 +88,7 @@ class Line:
     """Takes pictures from their files to their masks; what is counted, noted and shown is so in the caller's thread."""
 
     def __init__(
-        self, predictor: Predictor, writer: Writer, index: PredictionIndex, report: PredictReport, wide: tuple[int, int] = FULL_RANGE
+        self, predictor: Predictor, writer: Writer, index: Notes, report: PredictReport, wide: tuple[int, int] = FULL_RANGE
     ) -> None:
         self.predictor = predictor
         self.device = device_of(predictor)

@@ -71,7 +71,7 @@ def find_pictures(paths: Sequence[Path | str], out: Path) -> tuple[list[tuple[Pa
             name = relative_name(path, folder)
             parent = os.path.basename(os.path.abspath(folder)) or "root"
             names = [name, name + path.suffix, f"{parent}/{name}{path.suffix}"]
-            found[absolute] = (Path(absolute), [_beside_files(name) for name in names])
+            found[absolute] = (Path(absolute), [beside_files(name) for name in names])
     return list(found.values()), refused
 
 
@@ -114,7 +114,7 @@ def name_outputs(found: Sequence[tuple[Path, list[str]]], earlier: Mapping[str, 
     return jobs
 
 
-def _beside_files(name: str) -> str:
+def beside_files(name: str) -> str:
     """The name with a tilde behind folders that are called like an output: `a.png/b` would need a folder where `a` has its file."""
     *folders, last = name.split("/")
     suffixes = tuple(set(OUTPUTS.values()))

@@ -64,15 +64,13 @@ def predict_paths(
     wanted: what is written, and for whom.
     A bad picture is reported and the rest goes on.  Raises DataError when there is no picture at all, or `out` cannot be written.
     """
-    table = _raw_table(raw_ids, predictor.label_space)
+    _raw_table(raw_ids, predictor.label_space)
     if not 0.0 <= overlay_alpha <= 1.0 or batch < 1:
         raise ConfigError(f"overlay_alpha lies in 0..1 and batch is at least 1, not {overlay_alpha} and {batch}")
     wanted = wanted or Wanted()
     kinds = wanted.kinds()
     out = Path(out)
-    settings = {"model": model, "overlay_alpha": overlay_alpha, "raw_ids": table.tolist(), **_describe(predictor.label_space)}
-    if kinds != PICTURES:  # what was always written once
-        settings["write"] = list(kinds)
+    settings, table = prediction_settings(predictor.label_space, model, kinds, raw_ids, overlay_alpha)
     found, refused = find_pictures(paths, out)
     if not found:
         raise DataError(_nothing_found(paths, refused))
@@ -84,6 +82,21 @@ def predict_paths(
     if wanted.format is not None:
         say(f"{wanted.format}: {export(wanted.format, out, index.own, predictor.label_space)}")
     return report
+
+
+def prediction_settings(
+    space: LabelSpace,
+    model: str,
+    kinds: Sequence[str],
+    raw_ids: npt.NDArray[np.integer[Any]] | None = None,
+    overlay_alpha: float = 0.5,
+) -> tuple[dict[str, Any], npt.NDArray[np.integer[Any]]]:
+    """What a mask depends on, by which a rerun knows whether it is done, and the table train id -> id to write."""
+    table = _raw_table(raw_ids, space)
+    settings = {"model": model, "overlay_alpha": overlay_alpha, "raw_ids": table.tolist(), **_describe(space)}
+    if tuple(kinds) != PICTURES:  # what was always written once
+        settings["write"] = list(kinds)
+    return settings, table
 
 
 def predict_jobs(

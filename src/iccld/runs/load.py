@@ -76,13 +76,18 @@ def load_with_standing(
     device: str = "auto",
     asked: Asked | None = None,
     adapter: str | None = None,
+    iteration: int | None = None,
 ) -> tuple[Predictor, Standing]:
-    """What `load_predictor` gives, and where it stands.  adapter: one of the run's, which names stage and weights itself."""
+    """What `load_predictor` gives, and where it stands.
+
+    adapter: one of the run's, which names stage and weights itself.  iteration: of another checkpoint of the stage than the newest.
+    """
     run, asked = Path(run), asked or Asked()
     if adapter is not None:
-        predictor, standing = _with_adapter(run, adapter, stage or weights, sampler_steps, device, asked)
+        chosen = stage or weights or (None if iteration is None else f"--iteration {iteration}")
+        predictor, standing = _with_adapter(run, adapter, chosen, sampler_steps, device, asked)
     else:
-        predictor, standing = _of_stage(run, stage, weights, sampler_steps, device, asked)
+        predictor, standing = _of_stage(run, stage, iteration, weights, sampler_steps, device, asked)
     keep_freed_memory()
     if asked.size is not None:
         predictor.working_size = asked.size
@@ -91,10 +96,11 @@ def load_with_standing(
 
 
 def _of_stage(
-    run: Path, stage: str | None, weights: str | None, sampler_steps: int | None, device: str, asked: Asked
+    run: Path, stage: str | None, iteration: int | None, weights: str | None, sampler_steps: int | None, device: str, asked: Asked
 ) -> tuple[Predictor, Standing]:
     opened = open_run(run)
-    loaded = checkpoint.load(checkpoint.find(run, stage))
+    newest = checkpoint.find(run, stage)
+    loaded = checkpoint.load(newest if iteration is None else _kept(newest.parent, iteration))
     if loaded.stage not in opened.stages:
         raise CheckpointError(f"{run}: has a checkpoint of stage {loaded.stage!r}, but {CONFIG} names the stages {sorted(opened.stages)}")
     scoring = asked.instead_of(scoring_of_stage(run, opened.config, loaded.stage, device), device)
@@ -133,3 +139,11 @@ def _with_adapter(
         adapter=name,
     )
     return predictor, standing
+
+
+def _kept(directory: Path, iteration: int) -> Path:
+    """A stage's checkpoint of that iteration; CheckpointError with those that there are."""
+    kept = checkpoint.iterations(directory)
+    if iteration not in kept:
+        raise CheckpointError(f"{directory} has no checkpoint of iteration {iteration}; it has {', '.join(map(str, kept))}")
+    return checkpoint.find(directory / f"{iteration:08d}")

@@ -39,6 +39,15 @@ class Summary:
         elif "source_validation" in told:
             say(f"{stage}: {told['source_validation']['miou']:.2f} mIoU on held-out source pictures; the target has no labels")
 
+    def tell_trust(self, told: Mapping[str, Any]) -> None:
+        """What is known of the target without labels (docs/trust.md)."""
+        self.content["trust"] = dict(told)
+        write_json(self.path, self.content, durable="folder")
+        if (gain := told.get("gain")) is not None:
+            miou = gain["miou"]
+            words = f"mIoU changed by {miou['value']:+.1f} ({miou['low']:+.1f} to {miou['high']:+.1f})"
+            say(f"estimated without labels, from {gain['from']} to {gain['to']}: {words}; did adaptation help: {gain['answer']}")
+
     def tell_skipped(self, names: Mapping[str, Sequence[str]]) -> None:
         """Domain -> the pictures that could not be read and were left out."""
         self.content["skipped_pictures"] = {role: list(listed) for role, listed in names.items()}
@@ -81,6 +90,8 @@ def open_folder(config: Config, engine: Engine, run: Path, data: Data, source: T
     if source is not None:
         content["source_checkpoint"] = source.reference
         content["stages"] = {name: dict(told) for name, told in source.told.items()}
+    if "trust" in before:
+        content["trust"] = before["trust"]
     return Summary(run / SUMMARY, content)
 
 
