@@ -197,7 +197,7 @@ def _add_model(leaf: Parser) -> None:
     )
     leaf.add_argument("--flip", action=argparse.BooleanOptionalAction, help="predict each view mirrored too (default: the run's)")
     leaf.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16"), help="auto: bf16 where the device multiplies it (default: the run's)"
+        "--precision", choices=("auto", "fp32", "bf16"), help="auto: the fastest, measured once (default: the run's)"
     )
 
 

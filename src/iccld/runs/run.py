@@ -27,6 +27,7 @@ from iccld.data.pairs import PairDataset, pair_loader
 from iccld.data.patience import shared_memory_shortage
 from iccld.errors import CheckpointError, DataError, NumericError
 from iccld.labels import LabelSpace
+from iccld.measure.formats import training_format
 from iccld.measure.remedies import memory_explained, scoring_remedies, training_remedies
 from iccld.methods.common.protocol import Method, Stage
 from iccld.predictor import Predictor
@@ -61,6 +62,7 @@ def adapt(config: Config, on_stage: StageCallback | None = None) -> Path:
         max_skips=max(config.runtime.max_skips, 1),
         start="spawn",
     )
+    engine.format = training_format(config, engine, Path(config.runtime.out) / config.name)
     return engine.launch(_adapt_rank, config, on_stage)
 
 

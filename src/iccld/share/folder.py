@@ -155,6 +155,11 @@ def load_shared(folder: Path, device: str = "auto", asked: Asked | None = None) 
         scoring.apply(predictor)
         predictor.working_size = asked.size or predictor.working_size
     place(predictor, device)
+    if asked is not None and asked.precision == "auto":
+        from iccld.measure.formats import predicting_format  # what the other commands do without
+
+        predictor.precision, predictor.channels_last = predicting_format(predictor)
+        place(predictor, device)
     return predictor.eval(), standing
 
 
@@ -308,7 +313,14 @@ def _opened(file: Path) -> Any:
 def _scoring(predictor: Predictor) -> Scoring:
     """How the predictor is set, in the words of the configuration."""
     window = "whole" if predictor.window is None else f"{predictor.window[0]}x{predictor.window[1]}"
-    return Scoring(precision=predictor.precision, window=window, stride=predictor.stride or 0, scales=predictor.scales, flip=predictor.flip)
+    return Scoring(
+        precision=predictor.precision,
+        window=window,
+        stride=predictor.stride or 0,
+        scales=predictor.scales,
+        flip=predictor.flip,
+        channels_last=predictor.channels_last,
+    )
 
 
 def _digest(file: Path) -> str:
