@@ -31,6 +31,8 @@ def predict(arguments: Namespace, _: list[str]) -> int:
     predictor, standing = open_predictor(arguments)
     origin = {"run": str(arguments.run), **standing.as_dict()}
     choices = (getattr(arguments, name) for name in ("stage", "weights", "sampler_steps"))
+    if arguments.runtime not in (None, "torch"):
+        choices = (*choices, arguments.runtime)
     settings: tuple[object, ...] = (predictor.precision, predictor.working_size, predictor.window, predictor.stride)
     if predictor.scales != (1.0,) or predictor.flip:
         settings += (predictor.scales, predictor.flip)
