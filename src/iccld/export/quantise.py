@@ -43,7 +43,7 @@ def quantised(model: bytes, predictor: Predictor, pictures: Sequence[Path]) -> b
             _Reader(predictor, pictures),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            activation_type=QuantType.QInt8,
+            activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=["Conv"],
             nodes_to_exclude=[convolutions[-1]],
