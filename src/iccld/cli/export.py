@@ -17,7 +17,7 @@ def export(arguments: Namespace, _: list[str]) -> int:
     if is_exported(arguments.run):
         raise ConfigError(f"{arguments.run} is an exported model already; give the run, or a shared folder")
     arguments.run = local_folder(arguments.run)
-    refuse_other_than_run(arguments.run, arguments.stage)
+    refuse_other_than_run(arguments.run, arguments.stage, arguments.adapter)
     pictures = _pictures(arguments.calibrate)
     from iccld.export.files import export_model, refuse_format
 

@@ -91,6 +91,7 @@ class Engine:
         self.channels_last = channels_last
         self.rank = 0
         self.world_size = 1
+        self.scratch: Path | None = None
         self.device = torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
         if num_threads is not None:
             torch.set_num_threads(num_threads)
@@ -174,15 +175,31 @@ class Engine:
             raise ValueError(f"reduction must be mean or sum, got {reduction!r}")
         if self.world_size == 1:
             return tensor
-        return self._fabric.all_reduce(tensor, reduce_op=reduction)  # type: ignore[no-any-return]
+        torch.distributed.all_reduce(tensor)  # not Fabric's, which would have all ranks meet at a barrier first
+        if reduction == "sum":
+            return tensor
+        return tensor.div_(self.world_size) if tensor.is_floating_point() else tensor.copy_(tensor / self.world_size)
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite tensors by rank 0's, in place."""
-        if self.world_size > 1:
-            for tensor in tensors:
-                values = tensor.detach().contiguous()
-                torch.distributed.broadcast(values, src=0)
-                tensor.detach().copy_(values)
+        """Overwrite tensors by rank 0's, in place; those of one type travel together."""
+        if self.world_size == 1:
+            return
+        kinds: dict[torch.dtype, list[Tensor]] = {}
+        for tensor in tensors:
+            kinds.setdefault(tensor.dtype, []).append(tensor.detach())
+        for rows in kinds.values():
+            flat = torch.cat([row.reshape(-1) for row in rows])
+            torch.distributed.broadcast(flat, src=0)
+            parts = torch.split(flat, [row.numel() for row in rows])
+            torch._foreach_copy_(rows, [part.view(row.shape) for part, row in zip(parts, rows, strict=True)])
+
+    def share(self, text: str) -> str:
+        """Rank 0's text, on every rank."""
+        if self.world_size == 1:
+            return text
+        told: list[str] = [text]
+        torch.distributed.broadcast_object_list(told, src=0)
+        return told[0]
 
     def any_rank(self, flag: bool) -> bool:
         """Whether the flag is set on any rank; the same answer on all."""
