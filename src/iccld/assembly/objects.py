@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from iccld.assembly.chosen import registered_method
-from iccld.assembly.domains import held_out, open_domain
+from iccld.assembly.domains import held_out, open_domain, open_extra
 from iccld.assembly.networks import build_networks
 from iccld.config import Config, DomainConfig, Optimisation, parse_size
 from iccld.data import FileDataset
 from iccld.data.check import class_statistics
-from iccld.data.joined import JoinedDataset
+from iccld.data.joined import JoinedDataset, with_extra
 from iccld.data.pairs import CeilingPairs, Order, PairDataset, Sizes
 from iccld.data.rare_class import rare_class_sampler
 from iccld.data.wide import Range, chosen_range, narrow_warning
@@ -79,6 +79,10 @@ def open_data(config: Config, ranges: Mapping[str, Range] | None = None, tells: 
         held = held_out(source, holdout)
         source_val = source.subset(sorted(held))
         source = source.subset([index for index in range(len(source)) if index not in held])
+    if (extra := open_extra(config.source, space)) is not None:
+        for note in extra.notes if tells else ():
+            say(note)
+        source = with_extra(source, extra, config.source.extra.share)
     if "depth" in registered_method(config.method).needs:
         _require_depth(config.method, {"source": source, "target": target})
     return Data(source, target, val, source_val, space)

@@ -27,6 +27,17 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message[:1].lower()}{message[1:]}; {self.prog} --help lists what there is")
 
 
+class _Alone(argparse.Action):
+    """A flag that needs none of what its command requires otherwise."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        for action in parser._actions:
+            action.required = False
+
+
 def parse(argv: Sequence[str]) -> tuple[Command, argparse.Namespace, list[str]]:
     """Arguments -> (command, its flags, the dotted overrides); ConfigError suggests the nearest flag or command."""
     parser, leaves = build_parser()
@@ -102,6 +113,13 @@ def _add_runs(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     origin = leaf.add_mutually_exclusive_group()
     origin.add_argument("--recipe", metavar="NAME", help="a shipped recipe")
     origin.add_argument("--config", type=Path, metavar="FILE", help="a YAML file of settings")
+    origin.add_argument("--from", type=Path, dest="base", metavar="RUN", help="a run, which stays as it is and gets an adapter beside it")
+    leaf.add_argument("--adapter", metavar="NAME", help="with --from: name of the adapter for the new --target.path")
+    leaf.add_argument("--stages", metavar="S,S", help="with --from: the stages to train, step2 (default)")
+    leaf.add_argument(
+        "--stage", metavar="NAME", help="with --from: stage of the run to start from (default: the last with a plain decoder)"
+    )
+    leaf.add_argument("--overwrite", action="store_true", help="with --from: replace an adapter of that name once the new one is whole")
     leaf.add_argument("--encoder.name", dest="encoder", metavar="NAME", help="short for --network.encoder: a pre-trained network")
     leaf.add_argument("--name", metavar="RUN", help="name of the run (default: the recipe's); it lies in runtime.out")
     leaf.add_argument("--track", metavar="T,T", help="short for --runtime.track: show training in tensorboard, wandb, or both")
@@ -110,6 +128,11 @@ def _add_runs(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     leaf.add_argument("--print_config", action="store_true", help="print the resolved configuration and stop")
     leaf.add_argument("--help_settings", action="store_true", help="explain every setting and stop")
     leaf.epilog = "Any setting may follow as a dotted key, e.g. --target.path FOLDER --seed 1; --help_settings explains them."
+
+    leaf = leaves["adapters"] = command(commands, "adapters", "adapters:adapters", "list a run's adapters to other targets, or remove one")
+    leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    leaf.add_argument("--remove", metavar="NAME", help="remove this one, finished or not")
+    leaf.add_argument("--json", type=Path, metavar="FILE", help="write the list there too; - prints it instead")
 
     leaf = leaves["report"] = command(commands, "report", "runs:report", "write a run's report.html")
     leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
@@ -163,6 +186,8 @@ def _add_experiments(command: Any, commands: Any, leaves: dict[str, Parser]) -> 
 
 def _add_model(leaf: Parser) -> None:
     leaf.add_argument("--stage", metavar="NAME", help="stage whose weights are used (default: the last one)")
+    leaf.add_argument("--adapter", metavar="NAME", help="the run's adapter to another target (iccld adapters RUN lists them)")
+    leaf.add_argument("--iteration", type=_count, metavar="N", help="checkpoint of the stage (default: the newest)")
     leaf.add_argument("--weights", choices=("ema", "model"), help="the average or the trained weights (default: the method's own choice)")
     leaf.add_argument("--sampler_steps", type=_count, metavar="N", help="denoising steps of step 2 (default: the run's)")
     leaf.add_argument("--size", type=_size, metavar="HxW", help="area to which pictures are resized for the network (default: the run's)")
@@ -204,6 +229,22 @@ def _add_scores(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     _add_model(leaf)
     leaf.add_argument("--json", type=Path, metavar="FILE", help="write the scores there")
 
+    leaf = leaves["estimate"] = command(commands, "estimate", "trust:estimate", "estimate a run's scores on pictures without labels")
+    leaf.add_argument("run", type=Path, metavar="RUN", help="run directory, trained with held-out source pictures (source.holdout)")
+    leaf.add_argument("pictures", type=Path, metavar="PICTURES", help="folder of pictures; masks beside them are not read")
+    leaf.add_argument("--format", choices=FORMATS, default="auto", help="its layout (default: found by looking)")
+    leaf.add_argument("--split", metavar="S", help="its part, e.g. val")
+    leaf.add_argument("--num", type=_count, default=64, metavar="N", help="pictures looked at, evenly spread (default: %(default)s)")
+    leaf.add_argument("--checkpoints", action="store_true", help="compare the checkpoints that the last stage has kept instead")
+    leaf.add_argument("--json", type=Path, metavar="FILE", help="write the estimates, agreements and class shares there")
+
+    leaf = leaves["worst"] = command(commands, "worst", "trust:worst", "choose the pictures to label first, as an import with predictions")
+    leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    leaf.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="pictures, or folders of pictures")
+    leaf.add_argument("--num", type=_count, default=50, metavar="N", help="pictures to choose (default: %(default)s)")
+    leaf.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the list, the masks and the imports")
+    _add_model(leaf)
+
     leaf = leaves["predict"] = command(commands, "predict", "predict:predict", "segment pictures of any size")
     leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
     leaf.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="pictures, folders of pictures, or films")
@@ -215,8 +256,16 @@ def _add_scores(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
         help="submission: labelIds for Cityscapes' server; the others are written beside the masks, to be imported (default: %(default)s)",
     )
     leaf.add_argument(
-        "--write", type=_words, metavar="K,K", help="of color,train_ids,raw_ids,overlay,confidence,logits (default: all but logits)"
+        "--write",
+        type=_words,
+        metavar="K,K",
+        help="of train_ids,color,raw_ids,overlay,confidence,logits; all is all but logits (default: train_ids)",
     )
+    leaf.add_argument("--batch", type=_count, default=1, metavar="N", help="pictures of one size predicted together (default: %(default)s)")
+    leaf.add_argument(
+        "--shard", metavar="I/N", help="this process's part, 0/16 to 15/16; auto asks Slurm, Kubernetes (auto/16) or torchrun"
+    )
+    leaf.add_argument("--merge", type=Path, action=_Alone, metavar="DIR", help="join what shards noted in DIR, alone: predictions.jsonl")
     leaf.add_argument("--video", action="store_true", help="write the overlays of each film as a film too")
     leaf.add_argument("--expect", type=_count, metavar="N", help="pictures of the submission (default: 1525, the test split)")
     _add_model(leaf)

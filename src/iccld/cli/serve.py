@@ -11,7 +11,7 @@ from iccld.progress import say
 def serve(arguments: Namespace, _: list[str]) -> int:
     """Serve until Ctrl-C or SIGTERM; prints the address.  Everything that may be refused is, before the network is read."""
     arguments.run = local_folder(arguments.run)
-    refuse_other_than_run(arguments.run, arguments.stage)
+    refuse_other_than_run(arguments.run, arguments.stage, arguments.adapter)
     from iccld.serve.limits import Limits
     from iccld.serve.server import address_of, is_loopback, open_socket, require_extra
 

@@ -102,10 +102,13 @@ class EvaluationConfig:
     compare_images: int = 60
     """Validation pictures of that comparison; 0 leaves it out."""
 
+    estimate_pictures: int = 64
+    """Target pictures from which the run's scores are estimated without labels when it ends (needs source.holdout); 0 leaves it out."""
+
     def __post_init__(self) -> None:
         if self.window != "whole":
             require_size(self, "window")
-        require_at_least(self, 0, "stride", "num_pictures", "compare_images")
+        require_at_least(self, 0, "stride", "num_pictures", "compare_images", "estimate_pictures")
         check_scales(self.scales)
         odd = [steps for steps in self.compare_steps if steps < 1 or 1000 % steps]
         require(not odd, f"compare_steps holds {odd[:1]}; use divisors of 1000, e.g. 1,50")
@@ -287,7 +290,7 @@ EARLIER_STAGES = ("adapt", "warmup", "stage1", "stage2", "stage3")
 LATER_VIEWS: dict[str, dict[str, Any]] = {
     "size": {"keep_aspect": False},
     "augmentation": {"target_scale_min": 1.0, "style_probability": None},
-    "evaluation": {"scales": (1.0,), "flip": False},
+    "evaluation": {"scales": (1.0,), "flip": False, "estimate_pictures": 64},
 }
 """The same of how pictures are seen, by group."""
 

@@ -119,4 +119,5 @@ class Step1(SegmenterMethod[Settings]):
     def _agreement(self, target: Crop, label: Tensor) -> Tensor:
         """Share of the target's pixels, at the network's resolution, that the trained weights name as their labels do: ()."""
         answer = self.model(normalise(target.image)).argmax(1)  # (B, H/2, W/2)
-        return (answer == at_size(label, (int(answer.shape[1]), int(answer.shape[2])))).float().mean()
+        agrees: Tensor = answer == at_size(label, (int(answer.shape[1]), int(answer.shape[2])))
+        return agrees.float().mean()

@@ -25,16 +25,18 @@ from iccld.data import FileDataset
 from iccld.data.check import class_shares, class_statistics
 from iccld.data.pairs import PairDataset, pair_loader
 from iccld.data.patience import shared_memory_shortage
+from iccld.errors import CheckpointError, DataError, NumericError
 from iccld.labels import LabelSpace
-from iccld.measure.remedies import memory_explained, training_remedies
+from iccld.measure.remedies import memory_explained, scoring_remedies, training_remedies
 from iccld.methods.common.protocol import Method, Stage
 from iccld.predictor import Predictor
 from iccld.progress import say, set_quiet
+from iccld.runs.base import CONFIG
 from iccld.runs.data import data_digest, read_ranges, refuse_other_data, refuse_unlearnable, with_equal_sizes
-from iccld.runs.load import CONFIG
 from iccld.runs.scores import StageScorer
 from iccld.runs.source import TrainedSource, find_source, restored_source
 from iccld.runs.summary import Summary, open_folder, stages_told
+from iccld.runs.trust import judge_data
 from iccld.training import checkpoint
 from iccld.training.allocator import keep_freed_memory
 from iccld.training.engine import Engine
@@ -141,6 +143,7 @@ class _Run:
                 self._run_stages()
         finally:
             self.trackers.close()
+        self._tell_trust()
         self._tell_skipped()
         return self.run
 
@@ -168,7 +171,7 @@ class _Run:
             engine=engine,
             run=self.run,
             previous=self.previous,
-            target_loader=_Batches(self.pairs, engine),
+            target_loader=Batches(self.pairs, engine),
             scored=self.told_before.keys(),
         )
 
@@ -198,6 +201,19 @@ class _Run:
             ):
                 self.skipped[role] |= {dataset.names[index] for index, taken in zip(wanted, given.tolist(), strict=True) if index != taken}
             yield batch
+
+    def _tell_trust(self) -> None:
+        """At the end, on the first rank: how good the run is on its target, as far as that is known without labels."""
+        num = self.config.evaluation.estimate_pictures
+        if self.summary is None or num == 0 or self.data.source_val is None or "trust" in self.summary.content:
+            return
+        try:
+            with memory_explained(scoring_remedies):
+                told = judge_data(self.run, self.config, self.data, num=num, device=self.engine.device.type)
+        except (DataError, NumericError, CheckpointError) as error:  # the run itself is finished and whole
+            say(f"warning: its scores were not estimated without labels: {error}")
+        else:
+            self.summary.tell_trust(told)
 
     def _tell_skipped(self) -> None:
         """At the end: how many pictures could not be read, by domain, and the first of them."""
@@ -233,7 +249,7 @@ class _Run:
         self.summary.tell(stage, told)
 
 
-class _Batches:
+class Batches:
     """The pairs' batches without end, from the first, on the engine's device; iterated when a round begins, for as many as it wants."""
 
     def __init__(self, pairs: PairDataset, engine: Engine) -> None:

@@ -14,8 +14,8 @@ from PIL import Image
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 
+from iccld.data import png
 from iccld.front import Segmentation
-from iccld.predict.writer import indexed_picture
 
 FORMATS = {"png": "image/png", "json": "application/json", "overlay": "image/jpeg"}
 """`?format=` -> the type that the answer has, and that `Accept` may ask for."""
@@ -85,7 +85,7 @@ def _accepted(accept: str) -> str:
 def answer(result: Segmentation, wish: Wish) -> Answer:
     """Encode a picture's labels as wished."""
     if wish.format == "png":
-        return Answer(_png(indexed_picture(result.labels, result.palette)), FORMATS["png"])
+        return Answer(png.encode(result.labels, result.palette), FORMATS["png"])
     if wish.format == "overlay":
         return Answer(_jpeg(result.overlay()), FORMATS["overlay"])
     return Answer(json.dumps(_content(result, wish), separators=(",", ":")).encode(), FORMATS["json"])
@@ -116,8 +116,7 @@ def _content(result: Segmentation, wish: Wish) -> dict[str, Any]:
         "classes": sorted(classes, key=lambda entry: -entry["share"]),
     }
     if wish.mask in ("png", "grey"):
-        mask = indexed_picture(labels, result.palette) if wish.mask == "png" else Image.fromarray(labels)
-        content["mask"] = _base64(_png(mask))
+        content["mask"] = _base64(png.encode(labels, result.palette if wish.mask == "png" else None))
     if wish.confidence == "png":
         content["confidence_map"] = _base64(_png(Image.fromarray((result.confidence * 255.0).round().astype(np.uint8))))
     if wish.picture == "jpeg":

@@ -28,7 +28,8 @@ from iccld.files import read_json, sync, write_atomically, write_json
 from iccld.labels import LabelSpace
 from iccld.methods import METHODS, method_names
 from iccld.predictor import Predictor
-from iccld.runs.load import Standing, predictor_of, stages_of
+from iccld.runs.base import predictor_of, stages_of
+from iccld.runs.load import Standing
 from iccld.share.card import write_card
 from iccld.share.described import apply_described, described, described_classes, id2label, read_classes, size_rule
 from iccld.share.names import (
@@ -60,6 +61,8 @@ def share_model(run: Path, predictor: Predictor, standing: Standing, folder: Pat
     """
     folder = Path(folder)
     refuse_folder(folder)
+    if standing.adapter is not None:
+        raise ConfigError(f"adapter {standing.adapter!r} of {run} is not shared: the card would tell of the run's target; share the run")
     config = read_config(run / "config.yaml")
     if config.method not in method_names():
         raise ConfigError(

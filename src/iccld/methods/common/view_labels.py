@@ -43,6 +43,11 @@ class ViewLabels:
             rows.append(nn.functional.pad(label, (0, whole[1] - width, 0, whole[0] - height), value=IGNORE))
         return torch.cat(rows)
 
+    def forget(self) -> None:
+        """Label every picture anew when it next comes."""
+        self._known.clear()
+        self._bytes = 0
+
     def _one(self, image: Tensor) -> Tensor:
         """The label of a picture at the network's resolution: (1, 3, H, W) -> (1, h, w) uint8.  Pictures are told apart by their pixels."""
         if image.is_meta:
