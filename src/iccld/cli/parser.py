@@ -124,6 +124,7 @@ def _add_runs(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     leaf.add_argument("--overwrite", action="store_true", help="with --from: replace an adapter of that name once the new one is whole")
     leaf.add_argument("--encoder.name", dest="encoder", metavar="NAME", help="short for --network.encoder: a pre-trained network")
     leaf.add_argument("--name", metavar="RUN", help="name of the run (default: the recipe's); it lies in runtime.out")
+    leaf.add_argument("--track", metavar="T,T", help="short for --runtime.track: show training in tensorboard, wandb, or both")
     leaf.add_argument("--resume", choices=("none", "auto"), help="auto goes on with an existing run; none refuses it (default)")
     leaf.add_argument("--no_estimate", action="store_true", help="start at once, without timing a few steps first")
     leaf.add_argument("--print_config", action="store_true", help="print the resolved configuration and stop")
@@ -137,6 +138,8 @@ def _add_runs(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
 
     leaf = leaves["report"] = command(commands, "report", "runs:report", "write a run's report.html")
     leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    leaf.add_argument("--watch", action="store_true", help="write it again and again while the run is trained, with the time left")
+    leaf.add_argument("--every", type=_count, default=10, metavar="S", help="seconds between two pages of --watch (default: %(default)s)")
 
 
 def _add_experiments(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:

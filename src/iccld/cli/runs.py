@@ -45,6 +45,7 @@ def adapt(arguments: Namespace, overrides: list[str]) -> int:
     own = ["--name", arguments.name] if arguments.name is not None else []
     own += ["--network.encoder", arguments.encoder] if arguments.encoder is not None else []
     own += ["--runtime.resume", arguments.resume] if arguments.resume is not None else []
+    own += ["--runtime.track", arguments.track] if arguments.track is not None else []
     config = load_config(arguments.recipe or arguments.config, [*overrides, *own])
     return _train(config, arguments.print_config, estimates=not arguments.no_estimate)
 
@@ -71,9 +72,13 @@ def _adapt_from(arguments: Namespace, overrides: list[str]) -> int:
 
 
 def report(arguments: Namespace, _: list[str]) -> int:
-    """Write report.html of a run, finished or not."""
+    """Write report.html of a run, finished or not; with --watch again and again until it is finished."""
     if not arguments.run.is_dir():
         raise CheckpointError(f"{arguments.run} is no folder; name a run such as runs/demo")
+    if arguments.watch:
+        from iccld.report.watch import watch
+
+        return watch(arguments.run, arguments.every)
     from iccld.report import write_report
 
     print(write_report(arguments.run))

@@ -114,6 +114,10 @@ class EvaluationConfig:
         require(not odd, f"compare_steps holds {odd[:1]}; use divisors of 1000, e.g. 1,50")
 
 
+TRACKERS = ("tensorboard", "wandb")
+"""Programs that training can be shown in."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
     """Machine, folders, intervals and guards; of these only `precision`, `layout`, `devices` and `clip_norm` change a number."""
@@ -162,6 +166,9 @@ class RuntimeConfig:
     resume: str = "none"
     """none refuses an existing run, auto goes on where it stopped."""
 
+    track: tuple[str, ...] = ()
+    """Where training is shown besides metrics.jsonl: tensorboard, wandb, or both; each is an extra of that name."""
+
     data_errors: str = "stop"
     """Pictures that cannot be used: stop saves and ends the run, skip goes on without them and counts them at the end."""
 
@@ -171,6 +178,8 @@ class RuntimeConfig:
         require_one_of(self, "layout", ("auto", "contiguous", "channels_last"))
         require_one_of(self, "resume", ("none", "auto"))
         require_one_of(self, "data_errors", ("stop", "skip"))
+        for name in self.track:
+            require(name in TRACKERS, f"track is {','.join(self.track)!r}; use of {', '.join(TRACKERS)}")
         require_at_least(self, 1, "devices", "log_every", "checkpoint_every", "keep_last")
         require_at_least(self, 0, "workers", "threads", "evaluate_every", "max_skips")
         require(self.clip_norm > 0, f"clip_norm is {self.clip_norm}; use a number above 0")
