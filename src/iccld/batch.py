@@ -25,7 +25,7 @@ class Sample(NamedTuple):
 
 
 class DomainBatch(NamedTuple):
-    """One training batch.  There is no target label here: leakage cannot be written.
+    """One training batch.  There is no target label here, but in a run that measures a ceiling: leakage cannot be written.
 
     source_image, target_image: (B, 3, H, W) uint8 RGB, or float32 in 0..1 after the geometric transforms.
     source_label: (B, H, W) uint8 or int64 train ids, 255 = ignore.  source_depth, target_depth: (B, H, W) float32 metres.
@@ -33,6 +33,7 @@ class DomainBatch(NamedTuple):
     source_class: (B,) int64, the class for whose sake rare-class sampling drew each source picture; None where it drew none.
     source_size, target_size: (B, 2) int64, height and width of each picture, which fills its row from the upper left; None where all fill
     the whole of theirs.  What lies beside a picture is 0, its label 255, its valid False.
+    target_label: (B, H, W) uint8, as source_label; None unless the configuration says `target.truth`.
     All maps of one domain share its image's geometry.
     """
 
@@ -47,3 +48,4 @@ class DomainBatch(NamedTuple):
     source_class: Tensor | None = None
     source_size: Tensor | None = None
     target_size: Tensor | None = None
+    target_label: Tensor | None = None

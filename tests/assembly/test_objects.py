@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from iccld.assembly.chosen import method_settings
+from iccld.assembly.chosen import check_method, method_settings
 from iccld.assembly.domains import domain_path
 from iccld.assembly.objects import class_weights, make_parts, open_data, optimisations, pair_dataset
 from iccld.config import Config, DomainConfig, GenerateConfig, load_config
@@ -125,6 +125,15 @@ def test_settings_take_their_types_from_the_method(workshop: Any) -> None:
     assert method_settings(config(workshop)).threshold == 0.968
 
 
+def test_settings_of_earlier_releases_are_refused_with_what_took_their_place_and_passed_over_in_old_runs(workshop: Any) -> None:
+    earlier = config(workshop, "--settings.condition_mask", "0.3", "--settings.threshold", "0.5")
+    for refusing in (method_settings, check_method):
+        with pytest.raises(ConfigError, match=r"settings\.condition_mask of method iccld is gone; settings\.mask_ratio took its place"):
+            refusing(earlier)
+    read = method_settings(earlier, of_earlier_run=True)
+    assert (read.threshold, read.mask_ratio) == (0.5, 0.4)
+
+
 def test_optimisation_counts_warmup_in_iterations(workshop: Any) -> None:
     made = optimisations(config(workshop, "--stages.step1.iterations", "200", "--stages.step1.warmup", "0.1"))
     assert list(made) == ["source", "step1", "step2"]
@@ -168,8 +177,10 @@ def test_predictors_of_a_run_differ_by_stage_and_weights(finished: Path) -> None
 def test_predictor_takes_sampler_steps_of_step_2_alone(finished: Path) -> None:
     image = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        once, five = (load_predictor(finished, sampler_steps=steps, device="cpu")(image) for steps in (None, 5))
-    assert differ(once, five, share=1e-4)
+        without, once = (load_predictor(finished, sampler_steps=steps, device="cpu")(image) for steps in (None, 1))
+    assert differ(without, once, share=1e-4)
+    with pytest.raises(ConfigError, match="sampler_steps is 5, but this step 2 calls its denoiser once"):
+        load_predictor(finished, sampler_steps=5, device="cpu")
     with pytest.raises(ConfigError, match="stage step1"):
         load_predictor(finished, "step1", sampler_steps=5)
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from iccld.batch import DomainBatch
 from iccld.data import FileDataset, open_dataset
-from iccld.data.pairs import Order, PairDataset, Sizes, pair_loader
+from iccld.data.pairs import CeilingPairs, Order, PairDataset, Sizes, pair_loader
 from iccld.data.rare_class import class_probabilities, rare_class_sampler
 from iccld.errors import ConfigError, DataError
 from iccld.labels import LabelClass, LabelSpace
@@ -206,6 +206,20 @@ def test_depth_and_valid_maps(source: FileDataset, target: FileDataset) -> None:
     assert batch.target_valid[1, :, 0].tolist() == [True] * 12 + [False] * 4
     with pytest.raises(DataError, match="the target needs a depth map"):
         pairs(source, target, with_depth=True)
+
+
+def test_labels_of_the_target_come_with_ceiling_pairs_alone(source: FileDataset, target: FileDataset) -> None:
+    settings = {"batch_size": 2, "seed": 1, "source_size": SIZE, "target_size": (16, 24)}
+    plain, ceiling = PairDataset(source, source, **arranged({**settings})), CeilingPairs(source, source, **arranged({**settings}))
+    assert plain[0].target_label is None  # though the files are there
+    for cached in (False, True):
+        batch = ceiling[0]
+        assert batch.target_label is not None, cached
+        expected = np.stack([source.read_label(int(index)) for index in batch.target_index])
+        np.testing.assert_array_equal(batch.target_label.numpy(), expected)
+        assert_equal(batch._replace(target_label=None), plain[0])
+    with pytest.raises(DataError, match="the target needs labels: expected 3 masks, found 0"):
+        CeilingPairs(source, target, **arranged({**settings}))
 
 
 def test_source_without_labels_is_an_error(source: FileDataset, target: FileDataset) -> None:

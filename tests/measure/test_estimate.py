@@ -34,7 +34,7 @@ def a_second_a_picture(monkeypatch: pytest.MonkeyPatch) -> list[Predictor]:
 
 
 def test_every_scored_picture_is_counted(workshop: Workshop, a_second_a_picture: list[Predictor]) -> None:
-    told = measure.estimate(config(workshop))
+    told = measure.estimate(config(workshop, "--settings.noise", "everywhere", "--settings.denoise_at_inference", "true"))
     # Two val pictures: once on the way, at the end with either weights; two held-out ones: once on the way, once at the end.
     stage = 2 * (1 + 2) + 2 * (1 + 1)
     # Step 2 also: 16 pictures for the gap, 64 of each domain for their distance, two val pictures with 1 and with 2 DDIM steps.
@@ -43,6 +43,12 @@ def test_every_scored_picture_is_counted(workshop: Workshop, a_second_a_picture:
     networks = [predictor.network for predictor in a_second_a_picture]
     samplers = [network.sampler for network in networks if isinstance(network, DiffusionSegmenter)]
     assert {sampler.num_steps for sampler in samplers if isinstance(sampler, DdimSampler)} == {1, 2}
+
+
+def test_a_step_2_that_predicts_without_its_denoiser_is_scored_like_any_stage(
+    workshop: Workshop, a_second_a_picture: list[Predictor]
+) -> None:
+    assert measure.estimate(config(workshop))["scoring_seconds"] == 3 * (2 * (1 + 2) + 2 * (1 + 1))
 
 
 def test_what_has_no_labels_is_not_scored(workshop: Workshop, a_second_a_picture: list[Predictor]) -> None:

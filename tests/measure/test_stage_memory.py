@@ -48,16 +48,16 @@ def size(network: nn.Module) -> int:
 
 def test_parameters_averages_moments_and_gradients_are_counted_by_hand() -> None:
     networks = build_networks(config().network, 19)
-    segmenter, denoiser, discriminator = networks.make_segmenter(), networks.make_denoiser(True), networks.make_discriminator()
+    segmenter, denoiser = networks.make_segmenter(), networks.make_denoiser(True)
     scale = 4 * 2 * networks.latent_channels
     source, step1, step2 = memory()
     for stage in (source, step1):
         assert (stage.parameters, stage.average) == (size(segmenter),) * 2
         assert (stage.optimizer, stage.gradients) == (2 * size(segmenter), size(segmenter))
-    assert step2.average == size(segmenter) + size(denoiser) + scale
-    assert step2.parameters == step2.average + size(discriminator)
+    assert step2.average == size(segmenter) + size(denoiser)
+    assert step2.parameters == step2.average + scale + size(segmenter.decoder)  # the decoder that labels stands still
     trained = size(segmenter.decoder) + size(denoiser)  # the encoder is frozen
-    assert (step2.optimizer, step2.gradients) == (2 * (trained + size(discriminator)), trained)
+    assert (step2.optimizer, step2.gradients) == (2 * trained, trained)
     assert all(stage.peak > stage.parameters + stage.average + stage.optimizer + stage.gradients for stage in (source, step1, step2))
 
 
@@ -66,7 +66,7 @@ def test_activations_belong_to_the_passes_of_the_stage() -> None:
     source, step1, step2 = memory()
     # Twice the pictures, but casts of the weights are kept once.
     assert source.activations["encoder"] < step1.activations["encoder"] < 2 * source.activations["encoder"]
-    assert set(step2.activations) == {"encoder", "denoiser", "discriminator", "decoder", "rest"}
+    assert set(step2.activations) == {"encoder", "denoiser", "decoder", "rest"}
     assert step2.activations["encoder"] < source.activations["encoder"]  # no gradient: levels and latent alone
     (alone,) = memory("--settings.task_weight", "0", "--stages.source.iterations", "0", "--stages.step1.iterations", "0")
     assert set(alone.activations) == {"encoder", "denoiser", "discriminator", "rest"}
@@ -162,7 +162,9 @@ def test_a_denoiser_with_attention_is_counted_too(method: str) -> None:
     flags = ["--network.conditioning", "attention", "--stages.source.iterations", "0", "--stages.step1.iterations", "0"]
     (step2,) = memory(*flags, "--method", method, "--settings", "{}")
     networks = build_networks(config(*flags).network, 19)
-    made = (networks.make_segmenter(), networks.make_denoiser(False), networks.make_discriminator())
+    segmenter = networks.make_segmenter()
+    further = segmenter.decoder if method == "iccld" else networks.make_discriminator()  # what labels the target; the adversary
+    made = (segmenter, networks.make_denoiser(False), further)
     assert step2.parameters == sum(map(size, made)) + 4 * 2 * networks.latent_channels
     assert step2.activations["denoiser"] > 0
 

@@ -19,7 +19,8 @@ import pytest
 import torch
 
 from iccld.errors import CheckpointError, DataError, NumericError
-from iccld.training import checkpoint, lock, loop
+from iccld.methods.common.protocol import Method
+from iccld.training import checkpoint, lock, tracking
 from iccld.training.lock import lock_run
 from iccld.training.signals import stop_on_signals
 from iccld.training.tracking import Metrics, RunningMeans
@@ -45,6 +46,8 @@ def test_metrics_have_the_agreed_lines(toy: Callable[..., Any]) -> None:
     assert result.stages["step1"].last[0]["miou"] == 42.0
     assert result.stages["step1"].iterations == 8
     assert result.stages["step1"].seconds > 0
+    assert result.stages["step1"].processor_seconds is not None
+    assert result.stages["step1"].processor_seconds > 0
     assert result.stages["step1"].peak_memory_gib > 0.05
 
 
@@ -52,7 +55,7 @@ def test_training_time_stands_still_while_scoring(toy: Callable[..., Any], monke
     run = toy()
     reads = itertools.count()
     # The clock goes one second on each time it is read, and 1,000 s while a checkpoint is scored.
-    monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(reads) + 1000 * len(run.evaluated)))
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: float(next(reads) + 1000 * len(run.evaluated)))
     result = run.run()
     assert len(run.evaluated) == 4
     assert 0 < result.stages["step1"].seconds < 1000
@@ -236,3 +239,24 @@ def test_fault_04_forked_workers_ignore_the_signal() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
             os._exit(7 if not stop else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_batches_that_no_step_reads_are_not_loaded(toy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method that trains again on what it kept of iterations 0 and 1, and wants 4 to 6 fresh."""
+    run, asked, again = toy(), [], []
+    loader = run.loader
+    monkeypatch.setattr(run, "loader", lambda stage, start, end: asked.append((stage, start, end)) or loader(stage, start, end))
+    monkeypatch.setattr(Method, "batch_of", lambda self, iteration: None if iteration in (2, 3, 7) else iteration)
+
+    monkeypatch.setattr(Method, "step_again", lambda self, iteration, draw: again.append(iteration) or {"again": torch.ones(())})
+    run.run()
+    assert asked == [(stage, start, end) for stage in ("source", "step1") for start, end in ((0, 2), (4, 7))]
+    assert again == [2, 3, 7] * 2
+
+
+def test_a_loader_that_gives_too_few_batches_is_told(toy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = toy()
+    loader = run.loader
+    monkeypatch.setattr(run, "loader", lambda stage, start, end: loader(stage, start, end - 1))
+    with pytest.raises(DataError, match="the loader gave 7 batches of 8"):
+        run.run()

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from iccld.batch import DomainBatch
 from iccld.errors import CheckpointError, Preempted
 from iccld.methods import METHODS
+from iccld.methods.common.iccld_step2 import Step2
 from iccld.methods.common.protocol import Method, Stage
 from iccld.training import checkpoint, loop, snapshot
 from iccld.training.checkpoint import Loaded
@@ -90,13 +91,14 @@ class MethodRun:
     workers: int = 0
     before_step: Callable[[str, int], None] = field(default=lambda stage, iteration: None)
     accelerator: str = "cpu"
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def stages(self) -> list[Stage]:
         registered = METHODS[self.method]
         optimisation = {
             name: tiny().optimisation(iterations=ITERATIONS, warmup=1 / ITERATIONS, ema_decay=0.7) for name in registered.stage_names
         }
-        return registered.stages(tiny().parts(), registered.settings(**SETTINGS.get(self.method, {})), optimisation)
+        return registered.stages(tiny().parts(), registered.settings(**SETTINGS.get(self.method, {}) | dict(self.settings)), optimisation)
 
     def loader(self, stage: str, start: int, end: int) -> Iterator[DomainBatch]:
         batches = Batches(stage, start, end, METHODS[self.method].needs)
@@ -124,7 +126,7 @@ class MethodRun:
             path = checkpoint.stage_directory(self.directory, stage) / f"{ITERATIONS:08d}"
             trace |= {f"{stage}/{name}": hashlib.sha256((path / name).read_bytes()).hexdigest() for name in checkpoint.TENSOR_FILES}
             state = json.loads((path / checkpoint.STATE).read_text())
-            for measured in ("seconds", "peak_memory_gib"):
+            for measured in ("seconds", "processor_seconds", "peak_memory_gib"):
                 del state["progress"][measured]
             trace[f"{stage}/state"] = state
         records = [json.loads(line) for line in (self.directory / "metrics.jsonl").read_text().splitlines()]
@@ -162,6 +164,32 @@ def test_fault_13_stopped_after_every_step_equals_uninterrupted(method: str, fol
             run.run()
     run.run()
     assert run.trace(METHODS[method].stage_names) == straight(method, folder)[0]
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+def test_fault_13_kept_views_are_made_again_and_their_batches_alone_are_loaded(kept: int, tmp_path: Path) -> None:
+    """Stopped after every step, or never: the same bits; a run that goes on reads a batch for each view that it needs again."""
+    loaded: dict[str, list[tuple[str, int]]] = {"straight": [], "stopped": []}
+    runs = {name: MethodRun("iccld", tmp_path / name, settings={"kept_views": kept}) for name in loaded}
+    for name, run in runs.items():
+        run.before_step = lambda stage, iteration, seen=loaded[name]: seen.append((stage, iteration))
+    runs["straight"].run(resume=False)
+    assert [iteration for stage, iteration in loaded["straight"] if stage == "step2"] == list(range(kept))
+    step_again = Step2.step_again
+
+    def stopping(method: Step2, iteration: int, draw: Any) -> dict[str, Tensor]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step_again(method, iteration, draw)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Step2, "step_again", stopping)
+        for _ in range(ITERATIONS):
+            with pytest.raises(Preempted):
+                runs["stopped"].run()
+    runs["stopped"].run()
+    assert runs["stopped"].trace(["step2"]) == runs["straight"].trace(["step2"])
+    assert [iteration for stage, iteration in loaded["stopped"] if stage == "step2"] == [i % kept for i in range(ITERATIONS)]
+    assert {path.name for path in (tmp_path / "stopped").iterdir()} == {path.name for path in (tmp_path / "straight").iterdir()}
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from iccld.config import Config
@@ -30,14 +31,25 @@ def check_method(config: Config) -> None:
         _typed_settings(config, declared)
 
 
-def method_settings(config: Config) -> Any:
-    """The method's own frozen Settings from `settings`; unknown names suggest the nearest."""
-    settings = registered_method(config.method).settings
-    return settings(**_typed_settings(config, get_type_hints(settings)))
+def method_settings(config: Config, of_earlier_run: bool = False) -> Any:
+    """The method's own frozen Settings from `settings`; unknown names suggest the nearest.
+
+    of_earlier_run: of a run that is only read; what has another name now is passed over, since it spoke of training.
+    """
+    registered = registered_method(config.method)
+    if of_earlier_run:
+        kept = {name: value for name, value in config.settings.items() if name not in registered.renamed}
+        config = replace(config, settings=kept)
+    return registered.settings(**_typed_settings(config, get_type_hints(registered.settings)))
 
 
 def _typed_settings(config: Config, hints: Mapping[str, Any]) -> dict[str, Any]:
+    renamed = registered_method(config.method).renamed
     for name in config.settings:
+        if name in renamed:
+            raise ConfigError(
+                f"settings.{name} of method {config.method} is gone; settings.{renamed[name]} took its place (docs/methods.md)"
+            )
         if name not in hints:
             raise ConfigError(f"unknown key settings.{name} of method {config.method}{nearest(name, hints)}")
     return {name: _typed(f"settings.{name}", value, hints[name]) for name, value in config.settings.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,19 @@ from typing import Any
 import torch
 
 from iccld.assembly.chosen import registered_method
-from iccld.assembly.domains import held_out, open_domain
+from iccld.assembly.domains import held_out, open_domain, open_extra
 from iccld.assembly.networks import build_networks
 from iccld.config import Config, DomainConfig, Optimisation, parse_size
 from iccld.data import FileDataset
 from iccld.data.check import class_statistics
-from iccld.data.joined import JoinedDataset
-from iccld.data.pairs import Order, PairDataset, Sizes
+from iccld.data.joined import JoinedDataset, with_extra
+from iccld.data.pairs import CeilingPairs, Order, PairDataset, Sizes
 from iccld.data.rare_class import rare_class_sampler
 from iccld.data.wide import Range, chosen_range, narrow_warning
 from iccld.errors import ConfigError, UnmetNeedError
 from iccld.labels import LabelSpace, get_label_space
 from iccld.methods.common.parts import Parts
+from iccld.methods.common.protocol import Stage
 from iccld.progress import say
 from iccld.training.engine import Engine
 
@@ -57,7 +58,7 @@ def open_data(config: Config, ranges: Mapping[str, Range] | None = None, tells: 
             say(note)
         return dataset
 
-    source, target = opened(config.source, True), opened(config.target, False)
+    source, target = opened(config.source, True), opened(config.target, config.target.truth)
     if source is None or target is None:
         raise ConfigError("source and target both need a path (or generate.num scenes)")
     ranges = ranges or {
@@ -78,6 +79,10 @@ def open_data(config: Config, ranges: Mapping[str, Range] | None = None, tells: 
         held = held_out(source, holdout)
         source_val = source.subset(sorted(held))
         source = source.subset([index for index in range(len(source)) if index not in held])
+    if (extra := open_extra(config.source, space)) is not None:
+        for note in extra.notes if tells else ():
+            say(note)
+        source = with_extra(source, extra, config.source.extra.share)
     if "depth" in registered_method(config.method).needs:
         _require_depth(config.method, {"source": source, "target": target})
     return Data(source, target, val, source_val, space)
@@ -116,6 +121,20 @@ def optimisations(config: Config) -> Mapping[str, Optimisation]:
         budget = sum(stage.iterations for stage in others)
         own = {name: replace((others or [own[name]])[0], iterations=round(share * budget)) for name, share in shares.items()}
     return {"source": given["source"], **own}
+
+
+def stages_to_train(config: Config, stages: Sequence[Stage]) -> list[Stage]:
+    """Of a method's stages, those that the run trains itself: all, or those after the one that it starts from.
+
+    ConfigError where the method has no such stage here, or none after it.
+    """
+    if config.source_checkpoint is None:
+        return list(stages)
+    names = [stage.name for stage in stages]
+    last = config.checkpoint_stage
+    if last not in names[:-1]:
+        raise ConfigError(f"source_checkpoint replaces a stage {last} before others; method {config.method} has {', '.join(names)} here")
+    return list(stages[names.index(last) + 1 :])
 
 
 def make_parts(config: Config, label_space: LabelSpace, class_weight: torch.Tensor | None = None, run: Path | None = None) -> Parts:
@@ -164,7 +183,8 @@ def pair_dataset(config: Config, data: Data, rank: int = 0, world_size: int = 1,
         rare = rare_class_sampler(counts, config.sampling.temperature, min_share=config.sampling.min_share)
         if isinstance(data.source, JoinedDataset) and data.source.weights:
             rare = replace(rare, weights=data.source.picture_weights())
-    return PairDataset(
+    pairs = CeilingPairs if config.target.truth else PairDataset
+    return pairs(
         data.source,
         data.target,
         order=Order(config.batch_size // world_size, config.seed, rank, world_size),

@@ -102,10 +102,13 @@ class EvaluationConfig:
     compare_images: int = 60
     """Validation pictures of that comparison; 0 leaves it out."""
 
+    estimate_pictures: int = 64
+    """Target pictures from which the run's scores are estimated without labels when it ends (needs source.holdout); 0 leaves it out."""
+
     def __post_init__(self) -> None:
         if self.window != "whole":
             require_size(self, "window")
-        require_at_least(self, 0, "stride", "num_pictures", "compare_images")
+        require_at_least(self, 0, "stride", "num_pictures", "compare_images", "estimate_pictures")
         check_scales(self.scales)
         odd = [steps for steps in self.compare_steps if steps < 1 or 1000 % steps]
         require(not odd, f"compare_steps holds {odd[:1]}; use divisors of 1000, e.g. 1,50")
@@ -190,6 +193,9 @@ class Config:
     source_checkpoint: str | None = None
     """Run (or one checkpoint) whose stage `source` is started from, instead of training it here; None trains it."""
 
+    checkpoint_stage: str = "source"
+    """Stage of `source_checkpoint` that is started from; a later one, such as step1, stands for all stages up to it."""
+
     label_space: str = "cityscapes19"
     """Classes to predict: cityscapes19, cityscapes16, cityscapes13, camvid11 or a YAML file."""
 
@@ -200,7 +206,7 @@ class Config:
     """The labelled domain."""
 
     target: DomainConfig = field(default_factory=DomainConfig)
-    """The unlabelled domain; its labels, where there are any, are never read."""
+    """The unlabelled domain; its labels, where there are any, are not read unless target.truth says so, for a ceiling."""
 
     val: ValConfig = field(default_factory=ValConfig)
     """Labelled pictures of the target domain that score the run; optional."""
@@ -237,6 +243,16 @@ class Config:
         require_at_least(self, 1, "batch_size")
         shared = self.batch_size % self.runtime.devices == 0
         require(shared, f"batch_size {self.batch_size} does not divide by runtime.devices {self.runtime.devices}; make it a multiple")
+        require(not (self.source.truth or self.val.truth), "truth belongs to target alone; leave source.truth and val.truth out")
+        is_ceiling = self.settings.get("labels") == "truth"
+        require(
+            is_ceiling or not self.target.truth,
+            "target.truth gives training the target's labels, for ceilings alone: --settings.labels truth",
+        )
+        require(
+            self.target.truth or not is_ceiling or self.method != "iccld",
+            "settings.labels is truth, which training is given with target.truth true alone: a ceiling, no method",
+        )
         stride = self.network.latent_stride
         fits = all(side % stride == 0 for side in parse_size(self.size.crop))
         require(fits, f"size.crop {self.size.crop} is no multiple of network.latent_stride {stride}; use multiples of {stride}")
@@ -265,7 +281,7 @@ EARLIER_STAGES = ("adapt", "warmup", "stage1", "stage2", "stage3")
 LATER_VIEWS: dict[str, dict[str, Any]] = {
     "size": {"keep_aspect": False},
     "augmentation": {"target_scale_min": 1.0, "style_probability": None},
-    "evaluation": {"scales": (1.0,), "flip": False},
+    "evaluation": {"scales": (1.0,), "flip": False, "estimate_pictures": 64},
 }
 """The same of how pictures are seen, by group."""
 
@@ -274,6 +290,8 @@ def comparable(config: Config) -> dict[str, Any]:
     """Every setting, as nested dictionaries, so that earlier runs still compare equal: what is in `LATER` only where it differs, and
     `EARLIER_STAGES` always."""
     kept = asdict(config)
+    if config.checkpoint_stage == "source":  # what earlier runs were, before there was a choice
+        kept.pop("checkpoint_stage")
     kept["stages"] = {name: asdict(Optimisation()) for name in EARLIER_STAGES} | kept["stages"]
     for group, later in LATER_VIEWS.items():
         kept[group] = {name: value for name, value in kept[group].items() if name not in later or value != later[name]}

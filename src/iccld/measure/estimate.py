@@ -9,7 +9,7 @@ import torch
 
 from iccld.assembly.chosen import method_settings, registered_method
 from iccld.assembly.domains import open_domain
-from iccld.assembly.objects import make_engine, make_parts, optimisations
+from iccld.assembly.objects import make_engine, make_parts, optimisations, stages_to_train
 from iccld.assembly.scoring import scoring_predictor
 from iccld.batch import DomainBatch
 from iccld.config import Config, DomainConfig, parse_size
@@ -75,8 +75,7 @@ def _ready_stages(config: Config, engine: Engine) -> Iterator[tuple[Stage, Metho
     """Every stage that the run trains, its method set up to step, and a batch to step on."""
     space = get_label_space(config.label_space)
     stages = registered_method(config.method).stages(make_parts(config, space), method_settings(config), optimisations(config))
-    if config.source_checkpoint is not None:
-        stages = stages[1:]
+    stages = stages_to_train(config, stages)
     batch = engine.to_device(random_batch(config, space.num_classes))
     method: Method | None = None
     for stage in stages:
@@ -113,10 +112,10 @@ def _scoring_seconds(
     at_end = {"val": 2 if method.ema_networks() else 1, "source_val": 1}
     pictures = {name: num * (between + at_end[name]) for name, (num, _) in splits.items()}
     seconds = sum(pictures[name] * seconds_per_picture(predictor, size) for name, (_, size) in splits.items())
-    if isinstance(method, DiffusionMethod):
+    if isinstance(method, DiffusionMethod) and method.samples:
         seconds += (GAP_ROWS + 2 * PICTURES) * seconds_per_picture(predictor, parse_size(config.size.target))
         compared = min(splits["val"][0], config.evaluation.compare_images) if "val" in splits else 0
-        for steps in config.evaluation.compare_steps if compared else ():
+        for steps in config.evaluation.compare_steps if compared and method.is_stepwise else ():
             sampler = scoring_predictor(config, method, method.headline_weights, engine, steps)
             seconds += compared * seconds_per_picture(sampler, splits["val"][1])
     return seconds
@@ -144,6 +143,8 @@ def random_batch(config: Config, num_classes: int) -> DomainBatch:
     index = torch.arange(rows)
     source = pixels(config.size.source, (3,), 256), pixels(config.size.source, (), num_classes)
     batch = DomainBatch(*source, pixels(config.size.target, (3,), 256), index, index)
+    if config.target.truth:
+        batch = batch._replace(target_label=pixels(config.size.target, (), num_classes))
     if "depth" not in registered_method(config.method).needs:
         return batch
     depths = (pixels(size, (), 100).float() + 1 for size in (config.size.source, config.size.target))
@@ -153,7 +154,11 @@ def random_batch(config: Config, num_classes: int) -> DomainBatch:
 def one_step(method: Method, batch: DomainBatch, engine: Engine, iteration: int) -> None:
     """The method's step as the loop takes it, drawn from a seed of its own."""
     with engine.autocast():
-        method.step(batch, iteration, engine.draw(engine.generator(0, "estimate", iteration)))
+        draw = engine.draw(engine.generator(0, "estimate", iteration))
+        if method.batch_of(iteration) is None:
+            method.step_again(iteration, draw)
+        else:
+            method.step(batch, iteration, draw)
 
 
 def _step_seconds(method: Method, batch: DomainBatch, engine: Engine, iterations: Sequence[int]) -> list[float]:

@@ -32,6 +32,8 @@ class Registered:
     """
     needs: frozenset[str] = frozenset()
     """Optional maps of DomainBatch that the method cannot do without, for example {"depth"}; a run without them is refused."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Settings of earlier releases, each with what took its place: refused with that name, and passed over where an old run is read."""
 
     def __post_init__(self) -> None:
         unfit = [name for name in self.shares if not name.isidentifier() or name == "source"]
@@ -65,7 +67,11 @@ METHODS: dict[str, Registered] = {
     "dacs": Registered("iccld.methods.dacs"),
     "daformer": Registered("iccld.methods.daformer"),
     "hrda": Registered("iccld.methods.hrda"),
-    "iccld": Registered("iccld.methods.iccld", {"step1": 0.8, "step2": 0.2}),
+    "iccld": Registered(
+        "iccld.methods.iccld",
+        {"step1": 0.8, "step2": 0.2},
+        renamed={"condition_mask": "mask_ratio", "condition_block": "mask_block"},
+    ),
     "iccld_paper": Registered("iccld.methods.iccld_paper", {"step1": 0.5, "step2": 0.5}),
     "mic": Registered("iccld.methods.mic"),
     "proda": Registered("iccld.methods.proda", {"warmup": 0.15, "stage1": 0.35, "stage2": 0.25, "stage3": 0.25}),

@@ -1,4 +1,4 @@
-"""ICCLD: source, then step 1 (self-training through ClassMix), then step 2 (adversarial latent diffusion).
+"""ICCLD: source, then step 1 (self-training through ClassMix), then step 2 (latent diffusion: `iccld_step2`).
 
 The paper's *teacher* is `model` (it receives the gradients), its *student* is `ema_model` (it makes the pseudo-labels and predicts).
 Where this departs from the letter, the switch and its row of docs/readings.md are named.
@@ -6,106 +6,39 @@ Where this departs from the letter, the switch and its row of docs/readings.md a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import NamedTuple, cast
+import copy
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
 from iccld.config.optimisation import Optimisation
-from iccld.diffusion import DdimSampler, Diffusion, check_steps
-from iccld.errors import ConfigError
 from iccld.evaluation import teacher_logits
-from iccld.geometry import check_scales
-from iccld.losses import confusion_to_uniform, cross_entropy, denoising_error, domain_cross_entropy, relative_gap
-from iccld.methods.common.average import Ema
-from iccld.methods.common.mixing import STYLE_SHARE, at_size, crop_source, crop_target, in_style, label_weight, mixed_view, plain_domains
-from iccld.methods.common.optimizers import two_rates
+from iccld.losses import cross_entropy
+from iccld.methods.common.iccld_settings import Settings
+from iccld.methods.common.iccld_step2 import Step2
+from iccld.methods.common.iccld_views import styled_pair
+from iccld.methods.common.mixing import at_size, label_weight, mixed_view
 from iccld.methods.common.parts import Parts, normalise
 from iccld.methods.common.previous_stage import averaged_segmenter
-from iccld.methods.common.protocol import DiffusionMethod, Method, Schedule, Stage
-from iccld.methods.common.pseudo_label import confident_share, label_statistics, pseudo_label
-from iccld.methods.common.schedule import warmup_poly
+from iccld.methods.common.protocol import Method, Stage
+from iccld.methods.common.pseudo_label import class_histogram, confident_share, label_statistics, pseudo_label
 from iccld.methods.common.segmenter_method import SegmenterMethod
 from iccld.methods.common.supervised import source_then
-from iccld.models import DiffusionSegmenter, Features, LatentScale, Segmenter
-from iccld.predictor import Predictor
+from iccld.methods.common.view_labels import ViewLabels
+from iccld.models import Segmenter
 from iccld.transforms import (
     Crop,
     Draw,
-    LabelledCrop,
-    block_mask,
     blur,
     choose_classes,
     classmix,
-    jitter,
     sensor_noise,
 )
 
 AGREEMENT_EVERY = 10
 """Steps between two measurements of how far model and EMA agree: it costs a forward pass."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """ICCLD's own settings; numbers in brackets are rows of the paper's table of readings."""
-
-    threshold: float = 0.968
-    """Confidence a pseudo-label must reach to count in its image's weight (10; DACS, DAFormer)."""
-    style_probability: float = 0.5
-    """Probability that a source image takes the colour moments of its target image, and, drawn apart, its Fourier amplitude.
-    `augmentation.style_probability`, where it is given, takes its place."""
-    teacher_scales: tuple[float, ...] = (1.0,)
-    """Step 1: scales at which the averaged model sees a target window; the mean of the views' probabilities gives the pseudo-labels."""
-    teacher_flip: bool = False
-    """Step 1: whether it sees each of them mirrored too, which doubles its time."""
-    style_share: tuple[float, float] = STYLE_SHARE
-    """Range of the exchanged low-frequency square, over the image's shorter side."""
-    prediction: str = "sample"
-    """Step 2: what the denoiser predicts: "epsilon" (the paper) or "sample", the clean latent."""
-    noise_scale: str = "alpha_bar"
-    """Step 2: "alpha_bar" or, as Eq. 6 prints, "alpha" (1)."""
-    train_at: str = "last"
-    """Step 2: timesteps drawn "uniform" (the paper) or always the "last", which one-step inference uses."""
-    condition_mask: float = 0.5
-    """Step 2: largest share of the condition's blocks hidden from the denoiser, drawn from 0 up; 0 is the same clean view (3)."""
-    condition_block: int = 4
-    """Step 2: side of a hidden block, latent cells."""
-    train_decoder: bool = True
-    """Step 2: whether the decoder learns by cross-entropy on the denoised latent (5)."""
-    task_weight: float = 1.0
-    """Step 2: weight of that cross-entropy; 0 leaves Eq. 6 and 7 alone."""
-    denoise_weight: float = 0.1
-    """Step 2: weight of Eq. 6."""
-    adversarial_weight: float = 1e-3
-    """Step 2: weight of the denoiser's term of Eq. 7 (6)."""
-    discriminator_learning_rate: float = 1e-4
-    """Step 2: learning rate of the discriminator (6)."""
-    discriminate: str = "clean"
-    """Step 2: what the discriminator sees, the predicted "noise" (the paper) or the predicted "clean" latent (7)."""
-    sampler_steps: int = 1
-    """DDIM steps at inference (13)."""
-
-    def __post_init__(self) -> None:
-        check_steps(self.sampler_steps)
-        try:
-            check_scales(self.teacher_scales)
-        except ConfigError as error:
-            raise ConfigError(f"settings.teacher_{error}") from None
-        choices = {
-            "prediction": ("epsilon", "sample"),
-            "noise_scale": ("alpha_bar", "alpha"),
-            "train_at": ("uniform", "last"),
-            "discriminate": ("noise", "clean"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"settings.{name} is {getattr(self, name)!r}: use {' or '.join(allowed)}")
-        if not 0 <= self.condition_mask < 1:
-            raise ConfigError(f"settings.condition_mask is {self.condition_mask}: use a share of at least 0 and below 1")
 
 
 def stages(parts: Parts, settings: Settings, optimisation: Mapping[str, Optimisation]) -> list[Stage]:
@@ -115,18 +48,12 @@ def stages(parts: Parts, settings: Settings, optimisation: Mapping[str, Optimisa
         return Step1(parts, settings, optimisation["step1"], averaged_segmenter(previous, parts))
 
     def step2(previous: Method | None) -> Method:
-        return Step2(parts, settings, optimisation["step2"], averaged_segmenter(previous, parts))
+        segmenter = averaged_segmenter(previous, parts)
+        if settings.second == "step1":
+            return Step1(parts, settings, optimisation["step2"], segmenter, settings.labels)
+        return Step2(parts, settings, optimisation["step2"], segmenter)
 
     return source_then(parts, optimisation, step1=step1, step2=step2)
-
-
-def _styled_pair(batch: DomainBatch, parts: Parts, settings: Settings, draw: Draw) -> tuple[LabelledCrop, Crop, Tensor]:
-    """A random window of each picture, and the source's in random light and its target's colours: -> source, target, (B, 3, H, W)."""
-    views = parts.views
-    probability = settings.style_probability if views.style_probability is None else views.style_probability
-    source, target = crop_source(batch, parts.crop, views, draw), crop_target(batch, parts.crop, views, draw)
-    image = jitter(source.image, draw, probability=views.jitter, strength=views.jitter_strength, white_balance=views.white_balance)
-    return source, target, in_style(image, target.image, draw, probability=probability, share=settings.style_share)
 
 
 class Step1(SegmenterMethod[Settings]):
@@ -134,26 +61,29 @@ class Step1(SegmenterMethod[Settings]):
 
     model: Segmenter
 
-    def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
+    def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter, labels: str = "own") -> None:
+        """labels: whose the target's are, the "own" average's as it runs; where step 1 is gone on with, also those of `Settings.labels`."""
         super().__init__(parts, settings, optimisation, segmenter)
+        self.labels = labels
+        self.labeller = copy.deepcopy(segmenter).eval().requires_grad_(False) if labels == "views" else None
+        self.views = None
+        if self.labeller is not None:
+            halves = [self.labeller.encoder, self.labeller.decoder]
+            self.views = ViewLabels(self.labeller, parts, settings.label_scales, settings.label_flip, lambda: halves)
+
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {**super().networks(), **({} if self.labeller is None else {"labeller": self.labeller})}
 
     def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
         """One update from source and mixed images.  Losses in nats, each ()."""
         views, settings = self.parts.views, self.settings
         # 1. A random window of each picture; sources take on their target's colours.
-        source, target, image = _styled_pair(batch, self.parts, settings, draw)
+        source, target, image = styled_pair(batch, self.parts, settings, draw, self._whole_labels(batch))
         # 2. The averaged model labels the target, without augmentation.
-        with torch.no_grad():
-            logits_target = teacher_logits(
-                self.ema.module, normalise(target.image), settings.teacher_scales, settings.teacher_flip, self.parts.size_multiple
-            )
-            pseudo = pseudo_label(logits_target)  # (B, H/2, W/2)
-        share = confident_share(pseudo.confidence, settings.threshold)  # (B,)
+        target_label, weight, statistics = self._labelled(target)
         # 3. ClassMix: half of the source's classes on the target; the pseudo-labels weigh what they are worth, pasted pixels 1.
         pasted = choose_classes(source.label, draw)  # (B, H, W)
-        label = classmix(pasted, source.label, at_size(pseudo.label, self.parts.crop))
-        weight = share[:, None, None].expand_as(label)
-        weight = weight * target.valid
+        label = classmix(pasted, source.label, target_label)
         weight = classmix(pasted, label_weight(source.label, self.parts.class_weight), weight)
         mixed = mixed_view(pasted, image, target.image, views, draw)
         image = blur(image, draw, probability=views.blur, sigma=views.blur_sigma)
@@ -166,169 +96,31 @@ class Step1(SegmenterMethod[Settings]):
         self.update("segmenter", loss_source + loss_mixed)
         self.ema.update(self.model, iteration)
         answer = {"source": loss_source.detach(), "mixed": loss_mixed.detach()}
-        answer |= label_statistics(pseudo, share.mean(), self.parts.label_space.num_classes)
         if iteration % AGREEMENT_EVERY == 0:
-            with torch.no_grad():
-                answer["agreement"] = (self.model(normalise(target.image)).argmax(1) == pseudo.label).float().mean()
-        return answer
+            answer["agreement"] = self._agreement(target, target_label)
+        return answer | statistics
 
+    def _whole_labels(self, batch: DomainBatch) -> Tensor | None:
+        """(B, H, W) of the whole target pictures; None where the running average labels their windows."""
+        return self.views.of(batch) if self.views is not None else batch.target_label if self.labels == "truth" else None
 
-class Step2(DiffusionMethod):
-    """Adversarial domain adaptation of the denoiser (Eq. 6, 7) on source, mixed and target latents; the encoder is frozen."""
-
-    def __init__(self, parts: Parts, settings: Settings, optimisation: Optimisation, segmenter: Segmenter) -> None:
-        self.parts = parts
-        self.settings = settings
-        self.sampler_steps = settings.sampler_steps
-        self.diffusion = Diffusion(prediction=settings.prediction, noise_scale=settings.noise_scale)
-        residual = settings.prediction == "sample"
-        segmenter.requires_grad_(False)
-        segmenter.encoder.eval()  # frozen: a backbone drops no paths and moves no statistics
-        segmenter.decoder.requires_grad_(settings.train_decoder)
-        self.model = DiffusionSegmenter(
-            segmenter.encoder,
-            segmenter.decoder,
-            parts.make_denoiser(residual),
-            LatentScale(parts.latent_channels),
-            DdimSampler(self.diffusion, settings.sampler_steps),
+    @torch.no_grad()
+    def _labelled(self, target: Crop) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The windows' labels and weights, (B, H, W) each, and what is logged of them."""
+        settings, classes = self.settings, self.parts.label_space.num_classes
+        if target.label is not None:  # they stand still, and count alike
+            return target.label, target.valid.float(), {"pseudo_label_histogram": class_histogram(target.label, classes)}
+        logits = teacher_logits(
+            self.ema.module, normalise(target.image), settings.teacher_scales, settings.teacher_flip, self.parts.size_multiple
         )
-        self.ema = Ema(self.model, optimisation.ema_decay)
-        self.discriminator = parts.make_discriminator()
-        self.plan = optimisation
-
-    @cached_property
-    def optimizer(self) -> torch.optim.Optimizer:
-        """The denoiser's AdamW, and with `train_decoder` the decoder's."""
-        decoder = list(self.model.decoder.parameters()) if self.settings.train_decoder else []
-        return two_rates([], list(self.model.denoiser.parameters()) + decoder, self.plan)
-
-    @cached_property
-    def discriminator_optimizer(self) -> torch.optim.Optimizer:
-        """The discriminator's Adam, at a constant rate."""
-        return torch.optim.Adam(self.discriminator.parameters(), lr=self.settings.discriminator_learning_rate)
-
-    @cached_property
-    def schedule(self) -> Schedule:
-        """The denoiser's schedule."""
-        return warmup_poly(self.optimizer, self.plan.iterations, self.plan.warmup_steps, self.plan.power)
-
-    def networks(self) -> Mapping[str, nn.Module]:
-        return {"segmenter": self.model, "discriminator": self.discriminator}
-
-    def ema_networks(self) -> Mapping[str, nn.Module]:
-        return {"segmenter": self.ema.module}
-
-    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        return {"denoiser": self.optimizer, "discriminator": self.discriminator_optimizer}
-
-    def schedules(self) -> Mapping[str, Schedule]:
-        return {"denoiser": self.schedule}
+        pseudo = pseudo_label(logits)  # (B, H/2, W/2)
+        share = confident_share(pseudo.confidence, settings.threshold)  # (B,)
+        weight = share[:, None, None] * target.valid
+        return at_size(pseudo.label, self.parts.crop), weight, label_statistics(pseudo, share.mean(), classes)
 
     @torch.no_grad()
-    def start_round(self, target_loader: Iterable[DomainBatch]) -> None:
-        """Measure the latents' mean and standard deviation over source, mixed and target images of these batches (14)."""
-        latents = []
-        for number, batch in enumerate(target_loader):
-            draw = self.engine.draw(torch.Generator().manual_seed(number))
-            images = plain_domains(batch, draw, self.parts.crop)
-            latents.append(self.model.encoder(normalise(images)).latent)
-        if not latents:
-            return
-        moments = torch.stack([torch.cat(latents).float().mean((0, 2, 3)), torch.cat(latents).float().square().mean((0, 2, 3))])
-        mean, square = self.engine.all_reduce(moments, "mean")
-        for scale in (self.model.scale, self._average.scale):
-            scale.set(mean, (square - mean.square()).clamp(min=0).sqrt())
-
-    def step(self, batch: DomainBatch, iteration: int, draw: Draw) -> dict[str, Tensor]:
-        """Update the denoiser (and decoder) once, then the discriminator once.  Losses in nats, errors in latent variances."""
-        views, settings = self.parts.views, self.settings
-        # 1. Views of source and target, pseudo-labels of the target, the mixed picture: as in step 1.
-        source, target, image = _styled_pair(batch, self.parts, settings, draw)
-        pasted = choose_classes(source.label, draw)
-        mixed = mixed_view(pasted, image, target.image, views, draw)
-        rows = len(image)
-        # 2. Encode the three domains with the frozen encoder; row r belongs to domain[r].
-        with torch.no_grad():
-            features = self.model.encoder(normalise(torch.cat([image, mixed, target.image])))
-            latent = self.model.scale.normalise(features.latent)  # (3B, C, h, w)
-        domain = torch.arange(3, device=latent.device).repeat_interleave(rows)
-        # 3. Noise the latents, hide part of the condition, predict (Eq. 6).
-        size = (int(latent.shape[-2]), int(latent.shape[-1]))
-        noise = draw.normal(3 * rows, tuple(latent.shape[1:]))
-        timestep = self._timestep(3 * rows, draw)
-        noised = self.diffusion.add_noise(latent, noise, timestep)
-        kept = block_mask(draw.uniform(3 * rows, high=settings.condition_mask), size, draw, block=settings.condition_block)
-        output = self.model.denoiser(noised, timestep, latent * kept)  # (3B, C, h, w)
-        clean = self.diffusion.clean(output, noised, timestep)
-        loss_denoise = denoising_error(output, self.diffusion.target(latent, noise))
-        # 4. Leave the discriminator undecided (Eq. 7, second term).
-        seen = clean if settings.discriminate == "clean" else self.diffusion.noise(output, noised, timestep)
-        loss_confusion = confusion_to_uniform(self.discriminator(seen, timestep))
-        loss = settings.denoise_weight * loss_denoise + settings.adversarial_weight * loss_confusion
-        # 5. The task's own loss through the decoder, on source and mixed.
-        losses = {"denoise": loss_denoise.detach(), "confusion": loss_confusion.detach()}
-        if settings.task_weight > 0:
-            targets = self._targets(features, latent, source.label, target.valid, pasted, draw)
-            pyramid = tuple(level[: 2 * rows] for level in features.pyramid)
-            logits = self.model.decoder(self.model.scale.restore(clean[: 2 * rows]), pyramid)  # (2B, K, H/2, W/2)
-            logits_source, logits_mixed = logits.chunk(2)
-            loss_source = cross_entropy(logits_source, source.label, class_weight=self.parts.class_weight)
-            loss_mixed = cross_entropy(logits_mixed, targets.label, targets.weight)
-            loss = loss + settings.task_weight * (loss_source + loss_mixed)
-            losses |= {"source": loss_source.detach(), "mixed": loss_mixed.detach()} | targets.statistics
-        else:
-            losses |= {"identity_gap": relative_gap(clean[2 * rows :], latent[2 * rows :])}
-        self.update("denoiser", loss)
-        # 6. The discriminator names the domain (Eq. 7, first term), on detached predictions.
-        logits_domain = self.discriminator(seen.detach(), timestep)
-        loss_domain = domain_cross_entropy(logits_domain, domain)
-        self.update("discriminator", loss_domain)
-        self.ema.update(self.model, iteration)
-        accuracy = (logits_domain.argmax(1) == domain).float().mean()
-        return losses | {"domain": loss_domain.detach(), "domain_accuracy": accuracy}
-
-    @property
-    def _average(self) -> DiffusionSegmenter:
-        return cast(DiffusionSegmenter, self.ema.module)
-
-    def _timestep(self, rows: int, draw: Draw) -> Tensor:
-        """(rows,) int64: uniform over 0 .. T-1, or T-1 where one step is all that inference takes."""
-        last = self.diffusion.num_timesteps - 1
-        if self.settings.train_at == "last":
-            return torch.full((rows,), last, device=draw.device)
-        return draw.integers(rows, 0, last + 1)
-
-    @torch.no_grad()
-    def _targets(self, features: Features, latent: Tensor, label: Tensor, valid: Tensor, pasted: Tensor, draw: Draw) -> _Targets:
-        """The averaged model's labels of the target, pasted over by the source's, from latents that are there already."""
-        rows = len(label)
-        condition = latent[2 * rows :]
-        denoiser, decoder, sampler = self._average.denoiser, self._average.decoder, self._average.sampler
-        clean = sampler(lambda noised, timestep: denoiser(noised, timestep, condition), draw.normal(rows, tuple(condition.shape[1:])))
-        pyramid = tuple(level[2 * rows :] for level in features.pyramid)
-        pseudo = pseudo_label(decoder(self.model.scale.restore(clean), pyramid))
-        share = confident_share(pseudo.confidence, self.settings.threshold)  # (B,)
-        weight = share[:, None, None].expand_as(label)
-        weight = weight * valid
-        statistics = label_statistics(pseudo, share.mean(), self.parts.label_space.num_classes)
-        statistics["identity_gap"] = relative_gap(clean, condition)
-        crop = self.parts.crop
-        weight = classmix(pasted, label_weight(label, self.parts.class_weight), weight)
-        return _Targets(classmix(pasted, label, at_size(pseudo.label, crop)), weight, statistics)
-
-    def predictor(self, weights: str = "ema", sampler_steps: int | None = None) -> Predictor:
-        """The diffusion segmenter; `sampler_steps` overrides the number of DDIM steps."""
-        network = self._average if weights == "ema" else self.model
-        if sampler_steps is not None:
-            network = DiffusionSegmenter(
-                network.encoder, network.decoder, network.denoiser, network.scale, DdimSampler(self.diffusion, sampler_steps)
-            )
-        return self.parts.predictor(network, noise_channels=self.parts.latent_channels)
-
-
-class _Targets(NamedTuple):
-    """What a mixed picture is asked for: (B, H, W) labels and weights, and what is logged of them."""
-
-    label: Tensor
-    weight: Tensor
-    statistics: dict[str, Tensor]
+    def _agreement(self, target: Crop, label: Tensor) -> Tensor:
+        """Share of the target's pixels, at the network's resolution, that the trained weights name as their labels do: ()."""
+        answer = self.model(normalise(target.image)).argmax(1)  # (B, H/2, W/2)
+        agrees: Tensor = answer == at_size(label, (int(answer.shape[1]), int(answer.shape[2])))
+        return agrees.float().mean()

@@ -40,10 +40,21 @@ class DiffusionSegmenter(nn.Module):
 
     (B, 3, H, W) normalised, (B, C, H/s, W/s) standard normal -> (B, K, h, w) logits.  `sampler` turns
     (denoise(z_t, t), z_T) into z_0 in however many steps it was made for.
+
+    starts_from_noise: z_T is noise; False: the encoder's latent itself, of which a denoiser that fills hidden cells is shown everything.
     """
 
-    def __init__(self, encoder: nn.Module, decoder: Decoder, denoiser: Denoiser, scale: LatentScale, sampler: Sampler) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: Decoder,
+        denoiser: Denoiser,
+        scale: LatentScale,
+        sampler: Sampler,
+        starts_from_noise: bool = True,
+    ) -> None:
         super().__init__()
+        self.starts_from_noise = starts_from_noise
         self.encoder = encoder
         self.decoder = decoder
         self.denoiser = denoiser
@@ -52,8 +63,11 @@ class DiffusionSegmenter(nn.Module):
 
     def forward(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
         features: Features = self.encoder(image)
-        latent = self._sample(self.scale.normalise(features.latent), noise)
-        return cast(Tensor, self.decoder(self.scale.restore(latent), features.pyramid))
+        return cast(Tensor, self.decoder(self.answer(features.latent, noise), features.pyramid))
+
+    def answer(self, latent: Tensor, noise: Tensor | None) -> Tensor:
+        """The sampled latent in the encoder's scale, given the encoder's latent: (B, C, h, w) -> (B, C, h, w)."""
+        return self.scale.restore(self._sample(self.scale.normalise(latent), noise))
 
     def identity_gap(self, image: Tensor, noise: Tensor | None) -> Tensor:
         """||z0_pred - z0|| / ||z0|| of each picture's normalised latent: (B, 3, H, W), (B, C, H/8, W/8) -> (B,)."""
@@ -68,6 +82,8 @@ class DiffusionSegmenter(nn.Module):
         return condition, self._sample(condition, noise)
 
     def _sample(self, condition: Tensor, noise: Tensor | None) -> Tensor:
+        if not self.starts_from_noise:
+            noise = condition
         if noise is None:
             raise ValueError("a diffusion segmenter needs noise of the latent's shape")
         return self.sampler(lambda noised, timestep: self.denoiser(noised, timestep, condition), noise)

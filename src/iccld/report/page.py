@@ -16,6 +16,7 @@ from iccld.report.gallery import gallery
 from iccld.report.run import Json, Run, mapping, number, read_run, stage_title
 from iccld.report.story import IDENTITY, describe_domain, progress_remarks, remarks, short_name, why_no_score
 from iccld.report.tables import class_colours, class_table, cost_table, gain_cell, histogram_table, mean_rows, sampler_tables, weights_table
+from iccld.report.trust import estimated, trust
 
 # What each stage of the method does, in the words of the page.
 STAGE_WORDS = {
@@ -86,6 +87,8 @@ def _context(run: Run) -> dict[str, Any]:
         "samplers": sampler_tables(run),
         "step2_charts": step2_charts(run),
         "alignments": alignments(run),
+        "trust": trust(run),
+        "estimated": estimated(run),
         "costs": costs,
         "cost_total": cost_total,
         "gallery": rows,

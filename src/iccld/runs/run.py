@@ -17,6 +17,7 @@ from iccld.assembly.objects import (
     open_data,
     optimisations,
     pair_dataset,
+    stages_to_train,
 )
 from iccld.batch import DomainBatch
 from iccld.config import Config, comparable
@@ -24,17 +25,18 @@ from iccld.data import FileDataset
 from iccld.data.check import class_shares, class_statistics
 from iccld.data.pairs import PairDataset, pair_loader
 from iccld.data.patience import shared_memory_shortage
-from iccld.errors import ConfigError
+from iccld.errors import CheckpointError, DataError, NumericError
 from iccld.labels import LabelSpace
-from iccld.measure.remedies import memory_explained, training_remedies
-from iccld.methods.common.protocol import SOURCE, Method, Stage
+from iccld.measure.remedies import memory_explained, scoring_remedies, training_remedies
+from iccld.methods.common.protocol import Method, Stage
 from iccld.predictor import Predictor
 from iccld.progress import say, set_quiet
+from iccld.runs.base import CONFIG
 from iccld.runs.data import data_digest, read_ranges, refuse_other_data, refuse_unlearnable, with_equal_sizes
-from iccld.runs.load import CONFIG
 from iccld.runs.scores import StageScorer
 from iccld.runs.source import TrainedSource, find_source, restored_source
 from iccld.runs.summary import Summary, open_folder, stages_told
+from iccld.runs.trust import judge_data
 from iccld.training import checkpoint
 from iccld.training.allocator import keep_freed_memory
 from iccld.training.engine import Engine
@@ -112,17 +114,19 @@ class _Run:
         weight = class_weights(class_statistics(self.data.source), config.sampling.class_balance) if config.sampling.class_balance else None
         parts = make_parts(config, space, None if weight is None else weight.to(engine.device))
         self.stages = registered_method(config.method).stages(parts, method_settings(config), optimisations(config))
-        self.source = None if config.source_checkpoint is None else find_source(Path(config.source_checkpoint), space.names)
+        self.source = (
+            None if config.source_checkpoint is None else find_source(Path(config.source_checkpoint), space.names, config.checkpoint_stage)
+        )
         self.previous: Method | None = None
         if self.source is not None:
-            self.previous = restored_source(self._take_source_stage(), self.source, engine)
+            self.previous = restored_source(self._take_started_from(), self.source, engine)
         self.fingerprint = fingerprint(config, space, self.source) | {"data": data_digest(self.data)}
         self.scorer = StageScorer(config, engine, run, self.data, self.pairs)
         self.summary: Summary | None = None
         self.told_before: dict[str, Any] = {}
 
     def train(self) -> Path:
-        refuse_other_data(self.run, self.fingerprint["data"], len(self.stages) + (self.source is not None))
+        refuse_other_data(self.run, self.fingerprint["data"], len(self.stages) + len(self.source.told if self.source else ()))
         checkpoint.refuse_other_configuration(self.run, self.fingerprint)
         if self.config.runtime.resume == "auto":
             self.told_before = stages_told(self.run)
@@ -132,6 +136,7 @@ class _Run:
             self.summary = open_folder(self.config, self.engine, self.run, self.data, self.source, is_trained)
         with memory_explained(lambda: training_remedies(self.config, self.engine)):
             self._run_stages()
+        self._tell_trust()
         self._tell_skipped()
         return self.run
 
@@ -154,16 +159,15 @@ class _Run:
             engine=engine,
             run=self.run,
             previous=self.previous,
-            target_loader=_Batches(self.pairs, engine),
+            target_loader=Batches(self.pairs, engine),
             scored=self.told_before.keys(),
         )
 
-    def _take_source_stage(self) -> Stage:
-        """Take the source stage out of those to train; ConfigError where there is none, or nothing after it."""
-        if self.stages[0].name != SOURCE or len(self.stages) < 2:
-            names = ", ".join(stage.name for stage in self.stages)
-            raise ConfigError(f"source_checkpoint replaces a stage source before others; method {self.config.method} has {names} here")
-        return self.stages.pop(0)
+    def _take_started_from(self) -> Stage:
+        """Take the stages up to the one that is started from out of those to train, and return that one; ConfigError where none is left."""
+        all_stages = self.stages
+        self.stages = stages_to_train(self.config, all_stages)
+        return all_stages[len(all_stages) - len(self.stages) - 1]
 
     def _loader(self, stage: str, start: int, end: int) -> Iterable[DomainBatch]:
         # Stages draw one after the other from the same endless sequence, so that a later one does not repeat an earlier one's batches.
@@ -185,6 +189,19 @@ class _Run:
             ):
                 self.skipped[role] |= {dataset.names[index] for index, taken in zip(wanted, given.tolist(), strict=True) if index != taken}
             yield batch
+
+    def _tell_trust(self) -> None:
+        """At the end, on the first rank: how good the run is on its target, as far as that is known without labels."""
+        num = self.config.evaluation.estimate_pictures
+        if self.summary is None or num == 0 or self.data.source_val is None or "trust" in self.summary.content:
+            return
+        try:
+            with memory_explained(scoring_remedies):
+                told = judge_data(self.run, self.config, self.data, num=num, device=self.engine.device.type)
+        except (DataError, NumericError, CheckpointError) as error:  # the run itself is finished and whole
+            say(f"warning: its scores were not estimated without labels: {error}")
+        else:
+            self.summary.tell_trust(told)
 
     def _tell_skipped(self) -> None:
         """At the end: how many pictures could not be read, by domain, and the first of them."""
@@ -213,7 +230,7 @@ class _Run:
         self.summary.tell(stage, told)
 
 
-class _Batches:
+class Batches:
     """The pairs' batches without end, from the first, on the engine's device; iterated when a round begins, for as many as it wants."""
 
     def __init__(self, pairs: PairDataset, engine: Engine) -> None:

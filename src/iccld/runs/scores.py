@@ -104,13 +104,14 @@ class StageScorer:
             "best": result.best if val else None,
             "iterations": result.iterations,
             "seconds": round(result.seconds, 1),
+            "processor_seconds": result.processor_seconds and round(result.processor_seconds, 1),
             "peak_memory_gib": round(result.peak_memory_gib, 3),
         }
         if val and "domains" in val:
             told["domains"] = val["domains"]
         if source_val:
             told["source_validation"] = {"miou": source_val["miou"], "num_images": len(self.data.source_val or ())}
-        if isinstance(method, DiffusionMethod):
+        if isinstance(method, DiffusionMethod) and method.samples:
             told |= self._finish_diffusion(stage, method)
         predictor = self.predictor(method)
         told["parameters"] = num_parameters(predictor)
@@ -127,7 +128,7 @@ class StageScorer:
         told["alignment"], projection = alignment(predictor, self.pairs, parse_size(self.config.size.crop), self.config.seed)
         if projection:
             write_json(self.run / PROJECTION, {stage: projection}, indent=None)
-        if self.data.val is None:
+        if self.data.val is None or not method.is_stepwise:
             return told
         by_steps = {}
         count = min(len(self.data.val), self.config.evaluation.compare_images)

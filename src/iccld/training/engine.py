@@ -91,6 +91,7 @@ class Engine:
         self.channels_last = channels_last
         self.rank = 0
         self.world_size = 1
+        self.scratch: Path | None = None
         self.device = torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
         if num_threads is not None:
             torch.set_num_threads(num_threads)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from iccld.training.engine import Engine
 from iccld.training.health import PseudoLabelWatch
 from iccld.training.options import Evaluation, Hooks, LoopOptions
 from iccld.training.signals import Stopped, StopRequest, leaving_at_once, stop_on_signals
-from iccld.training.tracking import Metrics, RunningMeans
+from iccld.training.tracking import Metrics, RunningMeans, Stopwatch
 
 LoaderFactory = Callable[[str, int, int], Iterable[DomainBatch]]
 """(stage, start, end) -> this rank's batches of the iterations start, ..., end - 1: a pure function of (seed, stage, iteration)."""
@@ -37,6 +36,8 @@ class StageResult:
     iterations: int
     seconds: float
     """Wall time of training in seconds, saving included and evaluations not, summed over resumes."""
+    processor_seconds: float | None
+    """The same as this process kept cores busy, which what runs beside it changes little; None where an earlier start did not count it."""
     peak_memory_gib: float
     best: dict[str, Any] | None
     """{"miou": percent, "iteration": int} of the best evaluation, None without one."""
@@ -94,15 +95,15 @@ class _StageLoop:
         self.saved = -1
         self.best: dict[str, Any] | None = None
         self.last: list[dict[str, Any]] = []
-        self.seconds_before = 0.0
         self.peak_before = 0.0
-        self.started = time.monotonic()
+        self.clock = Stopwatch()
 
     def run_to_end(self, loader_factory: LoaderFactory, targets: Iterable[DomainBatch]) -> StageResult:
         engine, end = self.engine, self.stage.iterations
         # 1. Set up, and find out where to start.
         if engine.is_first:
             checkpoint.ensure_writable(self.run)
+        engine.scratch = self.run
         self.method.setup(engine)
         self._restore()
         if self.iteration == end and self.saved == end and (self.evaluated == end or self.is_scored):
@@ -139,10 +140,10 @@ class _StageLoop:
         label = f"Training {self.stage.name}" + (f" from {start}" if start else "")
         shows = self.options.progress and self.engine.is_first
         with progress_bar(label, total=end - start) if shows else nullcontext(_Silent()) as bar:
-            for batch in self._saved_on_data_errors(loader_factory(self.stage.name, start, end)):
+            for batch in self._saved_on_data_errors(self._batches(loader_factory, start, end)):
                 if self.iteration > 0 and self.method.starts_round(self.iteration):
                     self._start_round(targets)
-                self._step(self.engine.to_device(batch))
+                self._step(None if batch is None else self.engine.to_device(batch))
                 note = self._log() if self.iteration % self.options.log_every == 0 or self.iteration == end else ""
                 bar.advance(1, note)
                 self._finish_iteration(stop)
@@ -151,7 +152,26 @@ class _StageLoop:
         if self.iteration != end:
             raise DataError(f"stage {self.stage.name}: the loader gave {self.iteration - start} batches of {end - start}")
 
-    def _saved_on_data_errors(self, batches: Iterable[DomainBatch]) -> Iterator[DomainBatch]:
+    def _batches(self, loader_factory: LoaderFactory, start: int, end: int) -> Iterator[DomainBatch | None]:
+        """What each step takes, None for one that reads no batch: loaders of as many in a row as the method wants."""
+        iteration = start
+        while iteration < end:
+            first = self.method.batch_of(iteration)
+            if first is None:
+                yield None
+                iteration += 1
+                continue
+            count = 1
+            while iteration + count < end and self.method.batch_of(iteration + count) == first + count:
+                count += 1
+            end_of_these = iteration + count
+            for batch in islice(loader_factory(self.stage.name, first, first + count), count):
+                yield batch
+                iteration += 1
+            if iteration < end_of_these:
+                return  # the loader gave too few
+
+    def _saved_on_data_errors(self, batches: Iterable[DomainBatch | None]) -> Iterator[DomainBatch | None]:
         """The batches; what was trained is saved before the error of a file that cannot be read goes on its way."""
         arriving = iter(batches)
         while True:
@@ -168,15 +188,17 @@ class _StageLoop:
         remedy = "mend the file and go on with --resume auto, or go on without it with --resume auto --runtime.data_errors skip"
         return DataError(f"{error} (stage {self.stage.name} is saved after iteration {self.iteration}); {remedy}")
 
-    def _step(self, batch: DomainBatch) -> None:
+    def _step(self, batch: DomainBatch | None) -> None:
         engine, name, iteration = self.engine, self.stage.name, self.iteration
         # Every random number is a function of (seed, stage, iteration): the position is one integer, and neither an
         # evaluation nor a resume can shift what comes after it.
         engine.seed_global(self.options.seed, name, iteration)
         draw = engine.draw(engine.generator(self.options.seed, name, iteration))
-        engine.update.describe_batch = lambda: f"iteration {iteration} of {name}, {self.hooks.describe_batch(batch)}"
+        engine.update.describe_batch = lambda: (
+            f"iteration {iteration} of {name}, {'a view that is kept' if batch is None else self.hooks.describe_batch(batch)}"
+        )
         with engine.autocast():
-            losses = self.method.step(batch, iteration, draw)
+            losses = self.method.step_again(iteration, draw) if batch is None else self.method.step(batch, iteration, draw)
         self.means.add(losses)
         for notice in engine.update.notices:
             self._warn(notice)
@@ -214,9 +236,9 @@ class _StageLoop:
         """Evaluate on rank 0 and write the lines; returns whether this is the best so far.  Asked to stop, it saves and leaves without."""
         is_better = is_left = False
         answer: Evaluation = None
-        began = time.monotonic()
         if self.engine.is_first and self.hooks.on_evaluate is not None:
-            with _training_flags_kept([*self.method.networks().values(), *self.method.ema_networks().values()]):
+            networks = [*self.method.networks().values(), *self.method.ema_networks().values()]
+            with _training_flags_kept(networks), self.clock.stopped():
                 try:
                     with leaving_at_once():
                         answer = self.hooks.on_evaluate(self.stage.name, self.method, self.iteration)
@@ -224,7 +246,6 @@ class _StageLoop:
                     is_left = True
                 except DataError as error:
                     raise self._saved_for(error) from error
-        self.started += time.monotonic() - began  # training time stands still meanwhile
         if self.engine.any_rank(is_left):
             self._save()
             self.engine.barrier()
@@ -253,7 +274,7 @@ class _StageLoop:
         runaways = {name: count for name, count in self.engine.update.runaways.items() if count}
         clipped = {"runaways": runaways} if runaways else {}
         statistics = {name: value for name, value in means.items() if name in STATISTICS}
-        self._write({"time": round(self._seconds(), 3), "losses": losses, "lr": rate, **skipped, **clipped, **statistics})
+        self._write({"time": round(self.clock.now[0], 3), "losses": losses, "lr": rate, **skipped, **clipped, **statistics})
         start = (self.iteration - 1) // self.options.log_every * self.options.log_every
         for sentence in self.watch.due_warnings(means, start, self.iteration):
             self._warn(sentence)
@@ -274,10 +295,12 @@ class _StageLoop:
         if self.engine.is_first and self.saved != self.iteration:
             if self.metrics is not None:
                 self.metrics.sync()
+            seconds, processor_seconds = self.clock.now
             progress = {
                 "iteration": self.iteration,
                 "evaluated": self.evaluated,
-                "seconds": self._seconds(),
+                "seconds": seconds,
+                "processor_seconds": processor_seconds,
                 "peak_memory_gib": self._peak(),
                 "best": self.best,
                 "last": self.last,
@@ -307,7 +330,8 @@ class _StageLoop:
         try:
             progress = loaded.state["progress"]
             self.iteration, self.evaluated = int(progress["iteration"]), int(progress["evaluated"])
-            self.seconds_before, self.peak_before = float(progress["seconds"]), float(progress["peak_memory_gib"])
+            self.clock = Stopwatch(float(progress["seconds"]), progress.get("processor_seconds"))
+            self.peak_before = float(progress["peak_memory_gib"])
             self.best, self.last = progress["best"], list(progress["last"])
             self.watch.load_state_dict(progress["watch"])
             self.means.load_state_dict(loaded.state["metrics"], self.engine.device)
@@ -317,18 +341,15 @@ class _StageLoop:
             raise CheckpointError(f"{loaded.path}: is past the {self.stage.iterations} iterations of stage {self.stage.name}")
         self.saved = self.iteration
 
-    def _seconds(self) -> float:
-        return self.seconds_before + time.monotonic() - self.started
-
     def _peak(self) -> float:
         return max(self.peak_before, self.engine.peak_memory_gib())
 
     def _result(self) -> StageResult:
         path = self.directory / f"{self.iteration:08d}"
         is_new = self.metrics is not None
-        seconds = self._seconds() if is_new else self.seconds_before
         peak = self._peak() if is_new else self.peak_before
-        return StageResult(self.iteration, seconds, peak, self.best, tuple(self.last), path, not is_new)
+        seconds = self.clock.now if is_new else self.clock.before
+        return StageResult(self.iteration, *seconds, peak, self.best, tuple(self.last), path, not is_new)
 
 
 class _Silent:

@@ -50,7 +50,7 @@ def restore_networks(method: Method, loaded: Loaded) -> None:
     """Put only the weights into a method, for prediction and evaluation."""
     for kind, networks, weights in (("model", method.networks(), loaded.model), ("ema", method.ema_networks(), loaded.ema)):
         groups: dict[str, dict[str, Tensor]] = {name: {} for name in networks}
-        for key, tensor in weights.items():
+        for key, tensor in method.translated(kind, weights).items():
             name, _, parameter = key.partition(".")
             if name not in groups:
                 raise CheckpointError(f"{loaded.path}: {kind}.safetensors holds {name!r}; this method has {sorted(networks)}")

@@ -18,11 +18,13 @@ from iccld.transforms.precision import full_precision
 
 
 class Crop(NamedTuple):
-    """image: (B, 3, h, w) float32 in 0..1.  valid: (B, h, w) bool, the pixels that may teach.  depth: (B, h, w) float32 metres, or None."""
+    """image: (B, 3, h, w) float32 in 0..1.  valid: (B, h, w) bool, the pixels that may teach.  depth: (B, h, w) float32 metres, or None.
+    label: (B, h, w) int64, 255 = ignore and beyond the picture, or None."""
 
     image: Tensor
     valid: Tensor
     depth: Tensor | None = None
+    label: Tensor | None = None
 
 
 class LabelledCrop(NamedTuple):
@@ -52,6 +54,7 @@ def random_crop(
     *,
     valid: Tensor | None = None,
     depth: Tensor | None = None,
+    label: Tensor | None = None,
     true_size: Tensor | None = None,
     scale: tuple[float, float] = (1.0, 1.0),
     stretch: float = 0.0,
@@ -59,7 +62,7 @@ def random_crop(
 ) -> Crop:
     """Crop a random window per sample: (B, 3, H, W) uint8 -> (B, 3, h, w) float32 in 0..1, maps alike (nearest).
 
-    valid: (B, H, W) bool, the pixels that may teach; None: all of the picture.
+    valid: (B, H, W) bool, the pixels that may teach; None: all of the picture.  label: (B, H, W) train ids that somebody gave the picture.
     scale: the image is shown larger by a factor drawn log-uniformly from this range before cropping, smaller below 1; where it does not
     fill the crop, it lies at a random place in it and `valid` tells where.  stretch: the aspect ratio changes by up to this share, as far
     as the picture reaches.  flip: probability of a mirror image.  true_size: (B, 2), the upper left part of each row that is picture.
@@ -71,7 +74,9 @@ def random_crop(
     if valid is None:
         valid = torch.ones((len(image), *image.shape[2:]), dtype=torch.bool, device=image.device)
     seen = _sample_map(valid, grid, sizes, beyond=0).bool()
-    return Crop(_sample_image(image, grid, sizes), seen, None if depth is None else _sample_map(depth, grid, sizes, beyond=0))
+    depths = None if depth is None else _sample_map(depth, grid, sizes, beyond=0)
+    labels = None if label is None else _sample_map(label, grid, sizes, beyond=IGNORE).long()
+    return Crop(_sample_image(image, grid, sizes), seen, depths, labels)
 
 
 @full_precision

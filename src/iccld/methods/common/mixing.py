@@ -45,14 +45,15 @@ def crop_source(batch: DomainBatch, crop: tuple[int, int], views: Views, draw: D
     )
 
 
-def crop_target(batch: DomainBatch, crop: tuple[int, int], views: Views, draw: Draw) -> Crop:
-    """A random window of each target picture with its maps, otherwise as it was taken."""
+def crop_target(batch: DomainBatch, crop: tuple[int, int], views: Views, draw: Draw, label: Tensor | None = None) -> Crop:
+    """A random window of each target picture with its maps, otherwise as it was taken.  label: (B, H, W), one that somebody gave it."""
     return random_crop(
         batch.target_image,
         draw,
         crop,
         valid=batch.target_valid,
         depth=batch.target_depth,
+        label=label,
         true_size=batch.target_size,
         scale=views.target_scale,
         flip=views.flip,

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -49,6 +50,8 @@ class Engine(Protocol):
     device: torch.device
     rank: int
     world_size: int
+    scratch: Path | None
+    """Folder for files that can be made again, the run's own; None: that for temporary files."""
 
     @property
     def update(self) -> Update: ...
@@ -121,6 +124,17 @@ class Method(ABC):
         many there are.
         """
 
+    def batch_of(self, iteration: int) -> int | None:
+        """The iteration whose batch this one's step takes: its own, an earlier one's again, or None for a step that reads none.
+
+        What no step reads is not loaded.  The answer for an iteration may change with the steps before it, never otherwise.
+        """
+        return iteration
+
+    def step_again(self, iteration: int, draw: Draw) -> dict[str, Tensor]:
+        """`step` of an iteration that reads no batch, from what the method has kept of earlier ones."""
+        raise NotImplementedError(f"{type(self).__name__} keeps nothing that it could train on again")
+
     def start_round(self, target_loader: Iterable[DomainBatch]) -> None:
         """Relabel the target (CBST), measure latents (ICCLD); called before the steps that `starts_round` names.
 
@@ -141,6 +155,10 @@ class Method(ABC):
         if state:
             raise KeyError(f"{type(self).__name__} has no state of its own, but was given {sorted(state)}")
 
+    def translated(self, kind: str, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Weights of a checkpoint, of an earlier release perhaps, under the names that the networks have now.  kind: "model" or "ema"."""
+        return weights
+
     @abstractmethod
     def predictor(self, weights: str = "ema") -> Predictor:
         """The segmentation model so far, from the averaged ("ema") or the trained ("model") weights.
@@ -150,14 +168,20 @@ class Method(ABC):
 
 
 class DiffusionMethod(Method):
-    """A stage whose prediction samples a latent, in a number of steps that can be chosen when it predicts."""
+    """A stage with a denoiser, whose prediction may sample a latent, in a number of steps that can be chosen when it predicts."""
 
     sampler_steps: int
-    """DDIM steps of the headline."""
+    """DDIM steps of the headline, where it samples."""
+
+    samples: bool = True
+    """Whether its prediction samples a latent; otherwise encoder and decoder alone predict."""
+
+    is_stepwise: bool = True
+    """Whether there can be more than one step."""
 
     @abstractmethod
     def predictor(self, weights: str = "ema", sampler_steps: int | None = None) -> Predictor:
-        """As `Method.predictor`, its network a `DiffusionSegmenter`; `sampler_steps` overrides the number of DDIM steps."""
+        """As `Method.predictor`; its network a `DiffusionSegmenter` where it `samples`, or `sampler_steps` are asked for, in that many."""
 
 
 @dataclass(frozen=True)
