@@ -150,7 +150,7 @@ class Update:
             flat = self.all_reduce(torch.cat(rows), "mean")
             parts = list(torch.split(flat, [row.numel() for row in rows]))
             if number == 0:
-                head, *parts = parts
+                head = parts.pop(0)
             for parameter, part in zip(bucket, parts, strict=True):
                 parameter.grad = _shaped(part, parameter)
         for parameter, count in zip(parameters, head[1:].tolist(), strict=True):
