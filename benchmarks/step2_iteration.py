@@ -2,10 +2,11 @@
 
     python benchmarks/step2_iteration.py [--recipe city_to_camvid] [--rounds 15] [--threads 1] [--network.denoiser_widths 32,48,64]
 
-Random pictures of the recipe's sizes, its networks and batch, with the overrides that are given; reading and decoding of files is in
-no figure.  Variants live in one process and take turns, so that other work on the machine burdens all alike; seconds are the process' own
-(CPU seconds over threads), medians are compared.  "fresh" draws, encodes and trains on a new view, of targets whose labels of several
-views are known; "kept" trains on a view that is there; "labels of a batch" are those of its target pictures, paid once for each picture.
+Random pictures of the recipe's sizes, its networks and batch, with whatever overrides of it are given; reading and decoding of files is in
+no figure. Variants live in one process and take turns, so that other work on the machine burdens all alike; seconds are the process' own
+(CPU seconds over threads), medians are compared. "fresh" draws, encodes and trains on a new view, of target pictures whose labels of
+several views are known; "kept" trains on a view that is there; "labels of a batch" are those of its target pictures, paid once for each
+picture.
 """
 
 from __future__ import annotations

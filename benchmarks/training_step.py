@@ -1,10 +1,11 @@
-"""What the CPU defaults gain: one training step of the compact network, variants side by side in one run, as ratios.
+"""A training step of each stage, before and after a change: time, the share of convolutions in it, and its loss.
 
-    python benchmarks/training_step.py [--rounds 5] [--threads 2]
+    python benchmarks/training_step.py --before SRC [--recipe city_to_camvid] [--rounds 15] [--threads 1]
 
-Variants differ from `default` in one thing: `mmap` gives freed memory back after every tensor, `channels_last` uses that layout at
-fp32, `spinning` lets waiting threads spin.  Each measurement is a process of its own; rounds alternate, medians are printed.
-`--busy` keeps one other process computing, as on a shared machine.
+SRC is `src` of another commit, for example of `git worktree add ../before 23ecd24`.  Both trees take the very same steps on random
+pictures, each in a process of its own, step by step in turns, so that other work on the machine burdens both alike.  Seconds are the
+processor's over threads; medians are compared.  The share is that of convolutions and products of matrices in a step, counted operation
+by operation.  The losses are those of the first step and of the last; both trees begin with the same weights and draws.
 """
 
 from __future__ import annotations
@@ -16,68 +17,148 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
-VARIANTS = ("default", "mmap", "channels_last", "spinning")
-BATCH, SIZE, NUM_CLASSES = 8, (192, 256), 11
+STAGES = ("source", "step1")
+PRODUCTS = ("convolution", "mm", "linear_pointwise", "gemm")
+"""Parts of the names of the operations that count as convolutions and products."""
+WARM_UP = 2
 
 
-def measure(variant: str, threads: int, steps: int) -> float:
-    """Median seconds of a forward and backward pass."""
+def prepared(recipe: str, stage: str, threads: int) -> tuple[Any, Any, Any]:
+    """The stage's method on fresh weights, a batch, and an engine."""
     import torch
-    import torch.nn.functional as F
 
-    from iccld.models import CompactEncoder, InterCoderDecoder, Segmenter
+    from iccld.assembly.chosen import method_settings, registered_method
+    from iccld.assembly.objects import make_engine, make_parts, optimisations
+    from iccld.batch import DomainBatch
+    from iccld.config import load_config, parse_size
+    from iccld.labels import get_label_space
     from iccld.training.allocator import keep_freed_memory
 
-    if variant != "mmap":
-        keep_freed_memory()
-    torch.set_num_threads(threads)
+    keep_freed_memory()
+    config = load_config(recipe, ["--runtime.device", "cpu", "--runtime.threads", str(threads)])
+    engine = make_engine(config, max_norm=config.runtime.clip_norm)
+    space = get_label_space(config.label_space)
     torch.manual_seed(0)
-    encoder = CompactEncoder((16, 40, 80, 128, 192), 32)
-    network = Segmenter(encoder, InterCoderDecoder(32, encoder.pyramid_channels, NUM_CLASSES, 48))
-    layout = torch.channels_last if variant == "channels_last" else torch.contiguous_format
-    network = network.to(memory_format=layout)
-    image = torch.rand(BATCH, 3, *SIZE).contiguous(memory_format=layout)
-    label = torch.randint(0, NUM_CLASSES, (BATCH, SIZE[0] // 2, SIZE[1] // 2))
-    seconds = []
-    for _ in range(steps + 1):
-        start = time.perf_counter()
-        F.cross_entropy(network(image), label).backward()
-        network.zero_grad(set_to_none=True)
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[1:])
+    stages = registered_method(config.method).stages(make_parts(config, space), method_settings(config), optimisations(config))
+    made = {each.name: each for each in stages}
+    method = made[stage].make_method(None if stage == "source" else made["source"].make_method(None))
+    method.setup(engine)
+    height, width = parse_size(config.size.source)
+    coarse = torch.randint(0, space.num_classes, (config.batch_size, height // 16, width // 16), dtype=torch.uint8)
+    label = coarse.repeat_interleave(16, 1).repeat_interleave(16, 2)
+    noise = torch.randint(0, 64, (config.batch_size, 3, *label.shape[1:]), dtype=torch.uint8)
+    image = noise + 16 * label[:, None]
+    rows = torch.arange(config.batch_size)
+    return method, DomainBatch(image, label, image.flip(3), rows, rows), engine
+
+
+def take(method: Any, batch: Any, engine: Any, stage: str, number: int) -> dict[str, float]:
+    """One step at full resolution: seconds of the processor, and the sum of its losses."""
+    half_until = int(getattr(method, "half_until", 0))
+    engine.seed_global(0, stage, number)
+    draw = engine.draw(engine.generator(0, stage, number))
+    began = time.process_time()
+    with engine.autocast():
+        losses = method.step(batch, half_until + number, draw)
+    seconds = time.process_time() - began
+    return {"seconds": seconds, "loss": sum(float(losses[name]) for name in ("source", "mixed") if name in losses)}
+
+
+def products(method: Any, batch: Any, engine: Any, stage: str, number: int) -> float:
+    """Seconds of the processor that convolutions and products take in one step."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    spent: list[float] = []
+
+    class Counting(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+            began = time.thread_time()
+            answer = function(*arguments, **(options or {}))
+            if any(part in str(function) for part in PRODUCTS):
+                spent.append(time.thread_time() - began)
+            return answer
+
+    with Counting():
+        take(method, batch, engine, stage, number)
+    return sum(spent)
+
+
+def serve(recipe: str, stage: str, threads: int) -> None:
+    """Answer each line "step N" or "products N" of the standard input with one line of JSON."""
+    method, batch, engine = prepared(recipe, stage, threads)
+    for line in sys.stdin:
+        what, number = line.split()
+        work = take if what == "step" else products
+        print("answer", json.dumps(work(method, batch, engine, stage, int(number))), flush=True)
+
+
+class Tree:
+    """A process that takes one stage's steps with the package of one tree."""
+
+    def __init__(self, source: str, given: argparse.Namespace, stage: str) -> None:
+        command = [sys.executable, __file__, "--serve", stage, "--recipe", given.recipe, "--threads", str(given.threads)]
+        environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": str(given.threads)}
+        self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, line: str) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        for answer in self.process.stdout:
+            if answer.startswith("answer "):
+                return json.loads(answer.removeprefix("answer "))
+        raise SystemExit("a measured process ended early")
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def compared(stage: str, trees: dict[str, str], given: argparse.Namespace) -> None:
+    """Print one stage's rows."""
+    running = {name: Tree(source, given, stage) for name, source in trees.items()}
+    steps: dict[str, list[dict[str, float]]] = {name: [] for name in trees}
+    for number in range(WARM_UP + given.rounds):
+        for name, tree in running.items():
+            steps[name].append(tree.ask(f"step {number}"))
+    shares: dict[str, list[float]] = {name: [] for name in trees}
+    for number in range(WARM_UP + given.rounds, WARM_UP + given.rounds + max(3, given.rounds // 4)):
+        for name, tree in running.items():
+            shares[name].append(tree.ask(f"products {number}"))
+    for tree in running.values():
+        tree.close()
+    times = {name: [row["seconds"] / given.threads for row in rows[WARM_UP:]] for name, rows in steps.items()}
+    base = statistics.median(next(iter(times.values())))
+    for name, seconds in times.items():
+        middle = statistics.median(seconds)
+        share = statistics.median(shares[name]) / given.threads / middle
+        first, last = steps[name][0]["loss"], steps[name][-1]["loss"]
+        told = f"{1e3 * middle:7.1f} ms  iterations/s x {base / middle:.2f}  products {100 * share:3.0f} %"
+        print(f"{stage:7s} {name:7s} {told}  losses {first:.5f} {last:.5f}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--busy", action="store_true")
-    parser.add_argument("--variant", choices=VARIANTS)
-    arguments = parser.parse_args()
-    if arguments.variant:
-        print(json.dumps(measure(arguments.variant, arguments.threads, arguments.steps)))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--before", metavar="SRC", help="`src` of another commit")
+    parser.add_argument("--recipe", default="city_to_camvid")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--stages", nargs="+", default=STAGES)
+    parser.add_argument("--serve", metavar="STAGE", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.serve:
+        serve(given.recipe, given.serve, given.threads)
         return
-    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if arguments.busy else None
-    seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
-    try:
-        for _ in range(arguments.rounds):
-            for name in VARIANTS:
-                environment = {**os.environ, "OMP_WAIT_POLICY": "active" if name == "spinning" else "passive"}
-                options = ["--variant", name, "--threads", str(arguments.threads), "--steps", str(arguments.steps)]
-                command = [sys.executable, __file__, *options]
-                printed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
-                seconds[name].append(json.loads(printed))
-    finally:
-        if busy is not None:
-            busy.kill()
-    base = statistics.median(seconds["default"])
-    for name, values in seconds.items():
-        ratios = [value / default for value, default in zip(values, seconds["default"], strict=True)]
-        spread = f"{min(ratios):.2f}-{max(ratios):.2f}"
-        print(f"{name:14s} {statistics.median(values):.3f} s a step   ratio {statistics.median(ratios):.2f} ({spread})")
-    print(f"batch {BATCH}, {SIZE[0]}x{SIZE[1]}, {arguments.threads} threads, {arguments.rounds} rounds, default {base:.3f} s")
+    own = str(Path(__file__).resolve().parents[1] / "src")
+    trees = {"before": given.before, "now": own} if given.before else {"now": own}
+    print(f"{given.recipe}, {given.threads} thread(s), medians of {given.rounds} steps taken in turns")
+    for stage in given.stages:
+        compared(stage, trees, given)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def test_torchvision_is_absent():
     assert find_spec("torchvision") is None
 
 
-CONFIGURED = {"adapting", "front", "config", "assembly", "measure", "runs", "experiments", "cli", "__main__"}
+CONFIGURED = {"adapting", "front", "config", "assembly", "measure", "runs", "share", "experiments", "cli", "__main__"}
 """Rooms that may read the run's configuration."""
 
 
@@ -71,6 +71,8 @@ def test_what_is_declared_is_imported():
     extras = [line for name, lines in project["optional-dependencies"].items() if name != "dev" for line in lines]
     modules = {"pillow": "PIL", "opencv-python-headless": "cv2", "lightning-fabric": "lightning_fabric", "pyyaml": "yaml"}
     modules["pillow-heif"] = "pillow_heif"
+    modules["tensorboard"] = "torch.utils.tensorboard"  # the same
+    modules["python-multipart"] = "starlette.formparsers"  # which cannot do without it
     sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
     for requirement in map(Requirement, [*project["dependencies"], *extras]):
         encoder = requirement.name.removesuffix("-pytorch-model")

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +12,18 @@ import torch
 from PIL import Image
 from torch import nn
 
-from iccld import files
+from iccld import files, predict
 from iccld.data import MaskReader
 from iccld.errors import ConfigError, DataError, NumericError
 from iccld.evaluation import evaluate_predictions
 from iccld.labels import CITYSCAPES19, LabelClass, LabelSpace
+from iccld.predict import Wanted, label_pictures
 from iccld.predict import index as index_module
-from iccld.predict import label_pictures, predict_paths
 from iccld.predict.names import find_pictures, name_outputs
 from iccld.predictor import Predictor
 
 SPACE = LabelSpace("three", (LabelClass("red", (255, 0, 0)), LabelClass("green", (0, 255, 0)), LabelClass("blue", (0, 0, 255))))
+predict_paths = partial(predict.predict_paths, wanted=Wanted(("all",)))
 FOLDERS = {"color": ".png", "train_ids": ".png", "raw_ids": ".png", "overlay": ".jpg", "confidence": ".png"}
 
 
@@ -32,6 +34,9 @@ class Brightest(nn.Module):
         super().__init__()
         self.limit = limit
         self.calls = []
+
+    def __deepcopy__(self, memo):
+        return self  # one list of calls for all threads
 
     def forward(self, images, noise):
         self.calls.append(tuple(images.shape))

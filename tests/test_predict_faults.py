@@ -8,6 +8,7 @@ import random
 import signal
 import time
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +17,18 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from iccld import progress
+from iccld import predict, progress
 from iccld.cli import main
 from iccld.cli import predict as command
 from iccld.errors import DataError
 from iccld.labels import LabelClass, LabelSpace
-from iccld.predict import index, predict_paths
-from iccld.predict.names import USUAL, output_files
+from iccld.predict import Wanted, index
+from iccld.predict.names import PICTURES, output_files
 from iccld.predictor import Predictor
 from iccld.runs import Standing
 
 SPACE = LabelSpace("three", (LabelClass("red", (255, 0, 0)), LabelClass("green", (0, 255, 0)), LabelClass("blue", (0, 0, 255))))
+predict_paths = partial(predict.predict_paths, wanted=Wanted(("all",)))
 KILLS = 20 if os.environ.get("FAULTS") == "full" else 1
 
 
@@ -124,7 +126,7 @@ def test_fault_35_random_trees_map_one_to_one(tmp_path: Path, seed: int) -> None
     assert sorted(report.done) == sorted(pictures)
     entries = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]
     assert set(entries) == {str(path) for path in pictures}
-    for folder in USUAL:
+    for folder in PICTURES:
         files = [entry["outputs"][folder] for entry in entries.values()]
         assert len({file.casefold() for file in files}) == len(pictures)
         assert all((tmp_path / "out" / file).is_file() for file in files)

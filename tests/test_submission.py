@@ -30,6 +30,9 @@ class Stripes(nn.Module):
         self.num_classes = num_classes
         self.calls = 0
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Stripes:
+        return self  # one count for all threads
+
     def forward(self, images: Tensor, noise: Tensor | None) -> Tensor:
         self.calls += 1
         height, width = images.shape[2] // 2, images.shape[3] // 2

@@ -12,6 +12,7 @@ from iccld.config import Config, require_data
 from iccld.errors import CheckpointError, ConfigError
 from iccld.labels import LabelSpace, get_label_space
 from iccld.progress import duration, say
+from iccld.training.trackers import require_trackers
 
 if TYPE_CHECKING:
     from iccld.data import Dataset
@@ -44,12 +45,28 @@ def train(config: Config, estimates: bool = True) -> Path:
     return finished
 
 
+def train_adapter(run: Path, config: Config, stage: str | None = None, overwrite: bool = False) -> Path:
+    """Train an adapter beside a run (`runs.adapter_config` makes its configuration); returns the adapter's folder.
+
+    stage: of the run, to start from.  overwrite: replaces an adapter of that name once the new one is whole.
+    """
+    refuse_unusable(config)
+    refuse_unwritable(run / "adapters" / config.name)
+    from iccld.doctor import require_matching_torchvision
+
+    require_matching_torchvision()
+    from iccld.runs.adapter import train_adapter
+
+    return train_adapter(run, config, stage, overwrite)
+
+
 def refuse_unusable(config: Config) -> None:
     """Before PyTorch is imported, and before anything is drawn, timed or written: what the configuration names must be there."""
     check_method(config)
+    require_trackers(config.runtime.track)
     require_data(config)
     space = get_label_space(config.label_space)
-    from iccld.assembly.domains import open_domain
+    from iccld.assembly.domains import open_domain, open_extra
 
     for name, domain in (("source", config.source), ("target", config.target), ("val", config.val)):
         if domain.path is None:
@@ -59,8 +76,11 @@ def refuse_unusable(config: Config) -> None:
         if dataset is not None and holdout >= len(dataset):
             remedy = f"leave some to train on, e.g. {len(dataset) // 5}"
             raise ConfigError(f"source.holdout is {holdout} of {len(dataset)} pictures; {remedy}")
+    open_extra(config.source, space)
     if config.source_checkpoint is not None and not Path(config.source_checkpoint).is_dir():
-        raise CheckpointError(f"{config.source_checkpoint} is no folder; source_checkpoint takes a run or a checkpoint of its stage source")
+        raise CheckpointError(
+            f"{config.source_checkpoint} is no folder; source_checkpoint takes a run or a checkpoint of its stage {config.checkpoint_stage}"
+        )
 
 
 def refuse_unwritable(run: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import shutil
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from iccld import __version__
 from iccld.errors import ConfigError
-from iccld.machine import BF16_SWITCH, available_cores, forced_bf16
+from iccld.machine import BF16_SWITCH, available_cores, forced_bf16, free_memory_gib
 
 if TYPE_CHECKING:
     import torch
@@ -94,27 +93,6 @@ def require_matching_torchvision() -> None:
     mismatch = torchvision_mismatch()
     if mismatch is not None:
         raise ConfigError(mismatch)
-
-
-def free_memory_gib() -> float:
-    """Memory that can be taken without swapping, in GiB, within the limit of the container."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit, used = _cgroup_bytes("memory.max"), _cgroup_bytes("memory.current")
-    if limit is not None and used is not None:
-        free = min(free, max(limit - used, 0))
-    return free / GIB
-
-
-def _cgroup_bytes(name: str) -> int | None:
-    try:
-        text = Path("/sys/fs/cgroup", name).read_text(encoding="ascii").strip()
-    except OSError:
-        return None
-    return int(text) if text.isdecimal() else None
 
 
 def free_disk_gib(folder: Path) -> float:

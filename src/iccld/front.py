@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Mapping
@@ -15,9 +14,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from iccld.errors import CheckpointError, ConfigError, DataError
+from iccld.export.names import check_file, is_exported
 
 if TYPE_CHECKING:
     from iccld.predictor import Predictor
+    from iccld.runs import Standing
 
 Picture = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]
 """A picture: its path, a PIL image, or (H, W, 3) uint8 RGB."""
@@ -55,16 +56,14 @@ class Segmentation:
         It is written whole or not at all, and its folder is made.  ConfigError for another suffix than .png: only PNG keeps labels exact.
         DataError where nothing can be written.
         """
+        from iccld.data import png
         from iccld.files import write_atomically
-        from iccld.predict.writer import indexed_picture
 
         path = Path(path)
         if path.suffix.lower() != ".png":
             raise ConfigError(f"{path}: labels are saved as PNG, which keeps them exact; name a file such as mask.png")
-        data = io.BytesIO()
-        indexed_picture(self.labels, self.palette).save(data, format="PNG", compress_level=4)
         try:
-            write_atomically(path, data.getvalue())
+            write_atomically(path, png.encode(self.labels, self.palette))
         except OSError as error:
             raise DataError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
         return path
@@ -73,17 +72,52 @@ class Segmentation:
 class Model:
     """One stage of a run, ready to segment pictures; `iccld.load` makes it.
 
-    run: its folder.  names: the classes.  predictor: the network with everything that belongs to it, for what is not here.
+    run: the folder it was read from, a run's or a shared one.  names: the classes.  id2label, label2id: the same by number and back.
+    predictor: the network with everything that belongs to it, for what is not here.
     """
 
-    def __init__(self, run: Path, predictor: Predictor, wide: tuple[int, int] = (0, 65535)) -> None:
+    def __init__(self, run: Path, predictor: Predictor, wide: tuple[int, int] = (0, 65535), standing: Standing | None = None) -> None:
         self.run = run
         self.wide = wide  # the values of 16-bit pictures that become black and white, as the run has stored them
         self.predictor = predictor
+        self.standing = standing
         self.names = predictor.label_space.names
+        self.id2label = dict(enumerate(self.names))
+        self.label2id = {name: number for number, name in self.id2label.items()}
 
     def __repr__(self) -> str:
         return f"<iccld model of {self.run}: {len(self.names)} classes of {self.predictor.label_space.name}>"
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, licence: str | None = None) -> Path:
+        """Write the model for others: safetensors, config.json, preprocessing and a model card (docs/share.md); returns the folder.
+
+        `iccld.load(folder)` gives it back bit for bit.  licence: its name in the card; None takes what data and encoder leave.
+        ConfigError for a folder that holds other files, CheckpointError when it cannot be written.
+        """
+        from iccld.share.folder import copy_shared, share_model
+        from iccld.share.names import is_shared
+
+        if is_shared(self.run):
+            return copy_shared(self.run, Path(folder))
+        if is_exported(self.run):
+            raise ConfigError(f"{self.run} is an exported model, and a graph cannot be turned back into weights; share the run")
+        if self.standing is None:
+            raise ConfigError("this model does not know its run's stage; load it with iccld.load to share it")
+        return share_model(self.run, self.predictor, self.standing, Path(folder), licence)
+
+    def push_to_hub(self, name: str, *, private: bool = False, licence: str | None = None) -> str:
+        """Upload the model as `owner/model` of the hub, made where there is none; returns the commit's address.
+
+        The login is that of `hf auth login` or HF_TOKEN.  ConfigError when the hub cannot be reached or does not take it.
+        """
+        import tempfile
+
+        from iccld.share import push
+        from iccld.share.hub import refuse_push
+
+        refuse_push(name)
+        with tempfile.TemporaryDirectory() as made:
+            return push(self.save_pretrained(Path(made) / name.split("/")[1], licence=licence), name, private=private)
 
     @overload
     def segment(self, pictures: Picture) -> Segmentation: ...
@@ -144,6 +178,35 @@ class Run:
         """The page that tells the run's story."""
         return self.path / "report.html"
 
+    @property
+    def adapters(self) -> list[str]:
+        """Names of the run's adapters to other targets."""
+        from iccld.runs.adapter_folder import adapter_names
+
+        return adapter_names(self.path)
+
+    def adapt(
+        self,
+        adapter: str,
+        target: str | os.PathLike[str] | Mapping[str, Any],
+        *,
+        val: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+        stage: str | None = None,
+        overwrite: bool = False,
+        **overrides: Any,
+    ) -> Model:
+        """Train an adapter to another target beside the run, which stays as it is, and load it (docs/adapters.md).
+
+        adapter: its name.  target, val: as for `iccld.adapt`.  stage: of the run, to start from.  overwrite: replace an adapter of that
+        name.  overrides: settings, for example `stages={"step2": {"iterations": 200}}` or `runtime={"resume": "auto"}`.
+        """
+        from iccld.adapting import train_adapter
+        from iccld.runs.adapter_config import adapter_config
+
+        given = {"target": target, **({} if val is None else {"val": val}), **overrides}
+        train_adapter(self.path, adapter_config(self.path, adapter, _settings_words(given)), stage, overwrite)
+        return self.load(adapter=adapter)
+
     def load(self, **choices: Any) -> Model:
         """Its model; choices: the keywords of `iccld.load`."""
         return load(self.path, **choices)
@@ -156,31 +219,81 @@ def load(
     weights: str | None = None,
     device: str = "auto",
     precision: str | None = None,
+    runtime: str | None = None,
+    adapter: str | None = None,
 ) -> Model:
     """The model of a run, from the newest whole checkpoint of its last stage; it predicts as the run was scored.
 
+    run: a run's folder, a folder that `save_pretrained` or `iccld share` wrote, `owner/model[@revision]` of the hub, or a file that
+    `iccld export` wrote (.onnx, or OpenVINO's .xml).
     stage: another stage, for example "step1".  weights: "ema" or "model", the average or the trained ones; by default what the method
-    declares.  device: auto, cpu or cuda.  precision: fp32, bf16 or auto, by default the run's own.  CheckpointError when the folder is no
-    run or has no such checkpoint, ConfigError for a choice that there is not.
+    declares.  device: auto, cpu or cuda.  precision: fp32, bf16 or auto, by default the run's own.  runtime: what computes: torch,
+    onnxruntime or openvino, the latter two on the CPU; a run is exported on the way, and the file kept in the cache.  adapter: one of the
+    run's adapters to other targets, by name.  CheckpointError when the folder is no run or has no such checkpoint or adapter, ConfigError
+    for a choice that there is not.
     """
-    path = Path(run)
-    if not path.is_dir():
-        raise CheckpointError(f"{path} is no folder; name a run such as runs/demo")
     for name, value, known in (
         ("weights", weights, ("ema", "model", None)),
         ("device", device, ("auto", "cpu", "cuda")),
         ("precision", precision, ("fp32", "bf16", "auto", None)),
+        ("runtime", runtime, ("torch", "onnxruntime", "openvino", None)),
     ):
         if value not in known:
             raise ConfigError(f"{name} is {value!r}; use {' or '.join(str(one) for one in known if one)}")
+    if runtime not in (None, "torch") and device == "cuda":
+        raise ConfigError(f"{runtime} computes on the CPU here; leave out device, or take runtime torch")
+    if is_exported(Path(run)):
+        if adapter is not None:
+            raise ConfigError(f"{run} is an exported model, which has no adapters; load the run itself")
+        return _load_file(Path(run), stage, weights, runtime, precision)
+    path = _folder_of(run)
     from iccld.doctor import require_matching_torchvision
 
     require_matching_torchvision()
     from iccld.assembly.scoring import Asked
-    from iccld.runs import load_with_standing
+    from iccld.share.names import is_shared
 
-    predictor, standing = load_with_standing(path, stage, weights, device=device, asked=Asked(precision=precision))
-    return Model(path, predictor, standing.wide)
+    asked = Asked(precision=precision)
+    if is_shared(path):
+        from iccld.share.folder import load_shared, refuse_other_choice
+
+        refuse_other_choice(path, stage, weights)
+        if adapter is not None:
+            raise ConfigError(f"{path} is a shared model, which has no adapters; load the run itself")
+        predictor, standing = load_shared(path, device, asked)
+    else:
+        from iccld.runs import load_with_standing
+
+        predictor, standing = load_with_standing(path, stage, weights, device=device, asked=asked, adapter=adapter)
+    if runtime is not None and runtime != "torch":
+        from iccld.export import on_runtime
+
+        predictor = on_runtime(predictor, standing, runtime)
+    return Model(path, predictor, standing.wide, standing)
+
+
+def _load_file(file: Path, stage: str | None, weights: str | None, runtime: str | None, precision: str | None) -> Model:
+    """The model of an exported file."""
+    if stage is not None or weights is not None:
+        raise ConfigError(f"{file} is an exported model of one stage; leave out stage and weights, or load the run")
+    check_file(file, runtime)
+    from iccld.assembly.scoring import Asked
+    from iccld.export import load_exported
+
+    predictor, standing = load_exported(file, runtime, Asked(precision=precision))
+    return Model(file, predictor, standing.wide, standing)
+
+
+def _folder_of(run: str | os.PathLike[str]) -> Path:
+    """The folder of a run or of a shared model, fetched where it is one of the hub's."""
+    path = Path(run)
+    if path.is_dir():
+        return path
+    from iccld.share.hub import fetch, is_hub_name
+
+    if isinstance(run, str) and is_hub_name(run):
+        return fetch(run)
+    raise CheckpointError(f"{path} is no folder; name a run such as runs/demo")
 
 
 def adapt(
@@ -205,11 +318,16 @@ def adapt(
     from iccld.config import load_config
 
     given = {"source": source, "target": target, "val": val, **overrides}
-    named = {key: {"path": value} if key in DOMAINS and isinstance(value, str | os.PathLike) else value for key, value in given.items()}
-    words = [word for key, value in named.items() if value is not None or key not in LEFT_OUT for word in _words(key, value)]
+    words = _settings_words({key: value for key, value in given.items() if value is not None or key not in LEFT_OUT})
     words += [] if resume is None else ["--runtime.resume", resume]
     name = recipe if isinstance(recipe, str) else Path(recipe)
     return Run(train(load_config(name, words), estimate))
+
+
+def _settings_words(given: Mapping[str, Any]) -> list[str]:
+    """Settings as the command's words, a domain that is a folder as its path."""
+    named = {key: {"path": value} if key in DOMAINS and isinstance(value, str | os.PathLike) else value for key, value in given.items()}
+    return [word for key, value in named.items() for word in _words(key, value)]
 
 
 def _words(key: str, value: Any) -> list[str]:

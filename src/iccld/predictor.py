@@ -11,8 +11,9 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from iccld.errors import ConfigError
+from iccld.evaluation.antialias import resized
 from iccld.evaluation.sliding import Position, sliding_window
-from iccld.evaluation.views import mean_log_probability, show_at, views_of, without_padding
+from iccld.evaluation.views import View, mean_log_probability, show_at, views_of
 from iccld.geometry import check_scales, padded, scaled, working_shape
 from iccld.labels import LabelSpace
 
@@ -39,7 +40,8 @@ class Predictor(nn.Module):
     by default.  mean, std: (R, G, B) in 0..1.
     noise: what the network starts from besides the picture, if anything.
 
-    precision ("fp32" or "bf16" autocast) and windows_at_once are attributes: they change speed and memory.  So are scales and flip, the
+    precision ("fp32" or "bf16" autocast), channels_last (of the weights, where they are placed; None: as goes with the precision) and
+    windows_at_once are attributes: they change speed and memory.  So are scales and flip, the
     views of a picture: each scale of the working size, with flip mirrored too; several views answer with the mean of their probabilities
     at the size asked for.  window and stride may be set at any time.  Inconsistent settings raise ConfigError, when made or when next used.
     """
@@ -67,10 +69,11 @@ class Predictor(nn.Module):
         self.stride = stride
         self.noise_channels, self.noise_stride, self.seed = noise or LatentNoise(0)
         self.precision = "fp32"
+        self.channels_last: bool | None = None
         self.windows_at_once = 1
         self.scales: tuple[float, ...] = (1.0,)
         self.flip = False
-        self._check()
+        self.check()
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
         """Predict: (B, 3, H, W) uint8 RGB -> logits (B, K, H, W) float32; of several views, the logarithm of their mean probability."""
@@ -94,15 +97,19 @@ class Predictor(nn.Module):
 
         noise: (B, C, H'/s, W'/s) for the resized picture H' x W' (`prepared_size`) of scale 1; drawn from (seed, position) when None.
         """
-        self._check()
+        return [view.of_picture() for view in self.views(images, noise)]
+
+    def views(self, images: Tensor, noise: Tensor | None = None) -> list[View]:
+        """What the network says in each view, as it comes, for `decide`; arguments as for `view_logits`."""
+        self.check()
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
             raise TypeError(f"a predictor takes (B, 3, H, W) uint8 RGB, not {tuple(images.shape)} {images.dtype}")
         if noise is not None and set(self.scales) != {1.0}:
             raise TypeError(f"noise was given for one size, but this predictor sees pictures at scales {self.scales}")
         return [self._view(images, scale, mirrored, noise) for scale, mirrored in views_of(self.scales, self.flip)]
 
-    def _view(self, images: Tensor, scale: float, mirrored: bool, noise: Tensor | None) -> Tensor:
-        """One view's logits, turned back: (B, 3, H, W) uint8 -> (B, K, h, w)."""
+    def _view(self, images: Tensor, scale: float, mirrored: bool, noise: Tensor | None) -> View:
+        """One view, turned back: (B, 3, H, W) uint8 -> (B, K, h, w)."""
         prepared, content = self._prepare(images, scale)  # (B, 3, H', W'), the part of it that is picture
         height, width = prepared.shape[2:]
         noise = self._noise_for(prepared, noise)
@@ -119,7 +126,7 @@ class Predictor(nn.Module):
                 self.stride or max(self.size_multiple, shorter // 2 // self.size_multiple * self.size_multiple),
                 windows_at_once=self.windows_at_once,
             )
-        return without_padding(logits.flip(3) if mirrored else logits, content, (height, width))
+        return View(logits.flip(3) if mirrored else logits, (height, width), content)
 
     def prepared_size(self, height: int, width: int, scale: float = 1.0) -> tuple[int, int]:
         """The (H', W') that a picture of that size is resized and padded to before the network sees it."""
@@ -137,7 +144,9 @@ class Predictor(nn.Module):
         if height == 0 or width == 0:
             raise TypeError(f"a predictor takes pictures of at least one pixel, not {tuple(images.shape)}")
         content = self.content_size(height, width, scale)
-        values = show_at(images.to(torch.float32) / 255.0, content, padded(content, self.size_multiple))
+        is_resized = content != (height, width)
+        values = resized(images, content) if is_resized and images.device.type == "cpu" else images.to(torch.float32) / 255.0
+        values = show_at(values, content, padded(content, self.size_multiple))
         mean = values.new_tensor(self.mean)[:, None, None]
         std = values.new_tensor(self.std)[:, None, None]
         return (values - mean) / std, content
@@ -175,7 +184,8 @@ class Predictor(nn.Module):
         height, width = crops.shape[2] // step, crops.shape[3] // step
         return torch.cat([noise[:, :, y // step : y // step + height, x // step : x // step + width] for y, x in positions])
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """ConfigError for settings that do not go together; asked when made and whenever used."""
         if self.size_multiple < 1 or self.noise_stride < 1:
             raise ConfigError(f"size_multiple and noise_stride must be at least 1, not {self.size_multiple} and {self.noise_stride}")
         if self.noise_channels and self.size_multiple % self.noise_stride:

@@ -52,6 +52,13 @@ def test_recipe_opens_with_command_hardware_time_and_score(name):
         assert re.search(rf"^# {word}\s+\S", comment, re.MULTILINE), f"{name} does not state its {word}"
 
 
+def test_the_target_s_truth_goes_with_a_ceiling_and_a_ceiling_with_the_truth():
+    assert "ceilings alone" in refusal("--target.truth", "true")
+    assert "target.truth true" in refusal("--settings.labels", "truth")
+    assert "belongs to target" in refusal("--source.truth", "true")
+    assert load_config("demo", ["--target.truth", "true", "--settings.labels", "truth"]).target.truth
+
+
 @pytest.mark.parametrize("name", recipe_names())
 def test_dump_and_load_give_the_same_configuration(name, tmp_path):
     config = load_config(name, [*DATA, "--settings.x", "0.5", "--network.denoiser_widths", "32,64", "--name", "run 7"])

@@ -20,7 +20,7 @@ from PIL import Image
 
 from iccld.batch import DomainBatch
 from iccld.data import FileDataset, open_dataset
-from iccld.data.pairs import Order, PairDataset, Sizes, pair_loader
+from iccld.data.pairs import CeilingPairs, Order, PairDataset, Sizes, pair_loader
 from iccld.data.rare_class import class_probabilities, rare_class_sampler
 from iccld.errors import ConfigError, DataError
 from iccld.labels import LabelClass, LabelSpace
@@ -121,6 +121,20 @@ def test_two_ranks_see_what_one_sees_at_twice_the_batch(source: FileDataset, tar
             assert_equal(batch, DomainBatch(*(None if maps is None else maps[rank::2] for maps in reference)))
 
 
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="this system has no memory without a name")
+def test_a_rank_does_not_read_again_what_another_has_read(
+    source: FileDataset, target: FileDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = [pairs(source, target, rank=rank, world_size=2)[3] for rank in (0, 1)]
+    first, second = (pairs(source, target, rank=rank, world_size=2) for rank in (0, 1))
+    assert second.share_cache(first.cache_places())
+    for iteration in range(20):  # in that many epochs rank 0 comes by every picture
+        first[iteration]
+    monkeypatch.setattr(FileDataset, "read_image", lambda self, index: pytest.fail("read again"))
+    assert_equal(first[3], alone[0])
+    assert_equal(second[3], alone[1])
+
+
 @pytest.mark.parametrize("cache_bytes", [0, 1000, 1 << 20])
 def test_workers_and_cache_change_nothing(source: FileDataset, target: FileDataset, cache_bytes: int) -> None:
     reference = pairs(source, target, cache_bytes=0)
@@ -192,6 +206,20 @@ def test_depth_and_valid_maps(source: FileDataset, target: FileDataset) -> None:
     assert batch.target_valid[1, :, 0].tolist() == [True] * 12 + [False] * 4
     with pytest.raises(DataError, match="the target needs a depth map"):
         pairs(source, target, with_depth=True)
+
+
+def test_labels_of_the_target_come_with_ceiling_pairs_alone(source: FileDataset, target: FileDataset) -> None:
+    settings = {"batch_size": 2, "seed": 1, "source_size": SIZE, "target_size": (16, 24)}
+    plain, ceiling = PairDataset(source, source, **arranged({**settings})), CeilingPairs(source, source, **arranged({**settings}))
+    assert plain[0].target_label is None  # though the files are there
+    for cached in (False, True):
+        batch = ceiling[0]
+        assert batch.target_label is not None, cached
+        expected = np.stack([source.read_label(int(index)) for index in batch.target_index])
+        np.testing.assert_array_equal(batch.target_label.numpy(), expected)
+        assert_equal(batch._replace(target_label=None), plain[0])
+    with pytest.raises(DataError, match="the target needs labels: expected 3 masks, found 0"):
+        CeilingPairs(source, target, **arranged({**settings}))
 
 
 def test_source_without_labels_is_an_error(source: FileDataset, target: FileDataset) -> None:

@@ -68,7 +68,8 @@ def test_one_view_is_the_plain_prediction_bit_for_bit(working_size: tuple[int, i
         logits = network((functional.pad(shown, (0, beyond[1], 0, beyond[0]), mode="replicate") - mean) / std)
         if any(beyond):
             logits = functional.interpolate(logits, size=size, mode="bilinear")[:, :, : shown.shape[2], : shown.shape[3]]
-        assert torch.equal(plain.view_logits(images)[0], logits)
+        # Pictures are resized by sums in another order than interpolate's.
+        torch.testing.assert_close(plain.view_logits(images)[0], logits, atol=0 if working_size is None else 1e-5, rtol=0)
     assert torch.equal(plain.network_logits(images), plain.view_logits(images)[0])
     again = make((1.0,), False, working_size=working_size, window=window)
     assert torch.equal(plain(images), again(images))

@@ -8,74 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import yaml
 
 from iccld import measure
-from iccld.city import generate
 from iccld.cli import main
 from iccld.config import read_config
 from iccld.errors import NumericError
-from iccld.experiments import experiment
-from iccld.experiments.units import Unit, is_finished
-
-SIZE = (64, 96)
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recipe file of three tiny stages; `settings.sampler_steps` is one that iccld alone has."""
-    root = tmp_path_factory.mktemp("recipe")
-    drawn = (("sim", "gta5", 6, 1, "train"), ("camera", "cityscapes", 4, 2, "train"), ("camera", "cityscapes", 3, 3, "val"))
-    source, target, val = (generate(w, layout, num, SIZE, seed, root / f"data{seed}", 1, split) for w, layout, num, seed, split in drawn)
-    settings: dict[str, Any] = {
-        "batch_size": 2,
-        "source": {"path": str(source), "format": "gta5"},
-        "target": {"path": str(target), "format": "cityscapes"},
-        "val": {"path": str(val), "format": "cityscapes", "split": "val"},
-        "size": {"source": "64x96", "target": "64x96", "crop": "32x64"},
-        "network": {"widths": [8, 8, 16, 16, 16], "latent_channels": 8, "decoder_width": 16, "denoiser_widths": [16, 16]},
-        "stages": {"source": {"iterations": 2}, "step1": {"iterations": 2}, "step2": {"iterations": 1}},
-        "evaluation": {"compare_images": 0, "num_pictures": 1},
-        "runtime": {"log_every": 1, "threads": 1, "precision": "fp32"},
-    }
-    (root / "tiny.yaml").write_text(yaml.safe_dump(settings))
-    return root / "tiny.yaml"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ICCLD_CACHE", str(tmp_path_factory.mktemp("cache")))
-        torch.set_num_threads(1)
-        yield
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Train in this process, which saves the start of one for every run; returns the names of the units that were trained."""
-    trained: list[str] = []
-
-    def run_here(units: Sequence[Unit], out: Path, jobs: int) -> dict[str, str]:
-        failures = {}
-        for unit in units:
-            if is_finished(unit):
-                continue
-            trained.append(unit.name)
-            file = out / f"{unit.name}.yaml"
-            file.write_text(unit.config)
-            code = main(["adapt", "--config", str(file), "--resume", "auto", "--no_estimate"])
-            if code:
-                failures[unit.name] = f"exit code {code}"
-        return failures
-
-    monkeypatch.setattr(experiment, "run_units", run_here)
-    return trained
 
 
 def table(out: Path, name: str) -> dict[str, Any]:

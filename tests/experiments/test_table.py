@@ -19,6 +19,7 @@ from iccld.experiments.table import (
     as_latex,
     as_markdown,
     best_rows,
+    cell_text,
     is_best,
     spread,
     text_of,
@@ -40,6 +41,19 @@ def test_spread_is_mean_and_sample_deviation() -> None:
     assert spread([1.0, 2.0, 6.0]) == Spread(3.0, pytest.approx(math.sqrt(7.0)), 3)  # deviations -2, -1, 3: 14 / 2
     assert spread([2.5, None]) == Spread(2.5, None, 1)
     assert spread([None]) is None
+
+
+def test_a_difference_shows_the_interval_that_its_column_asks_for() -> None:
+    wider, alone = Column("gain", "Δ a_b", over="seeds"), Row("e", "E", {"gain": Gain(1.0, None, 0.5, 1.5, None, None, 1)})
+    assert cell_text(ROWS[1], GAIN) == "−1.5 ± 0.5 [−2.2, −0.8]"
+    assert cell_text(ROWS[1], wider) == "−1.5 ± 0.5 [−3.0, 0.5]"
+    assert cell_text(alone, wider) == "–"  # one seed cannot be drawn from
+
+
+def test_a_ceiling_is_marked_and_never_the_best() -> None:
+    ceiling = Row("f", "F", {"miou": 99.0}, "ceiling")
+    assert best_rows((*ROWS, ceiling), MIOU) == best_rows(ROWS, MIOU)
+    assert "| F (ceiling) | 99.0 |" in as_markdown(Table("t", (MIOU,), (ceiling,)))
 
 
 @pytest.mark.parametrize(

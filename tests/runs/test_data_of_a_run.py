@@ -112,7 +112,7 @@ def test_fault_52_a_finished_run_says_that_new_pictures_were_not_used(bench: Ben
 def test_fault_52_checkpoints_that_did_not_note_their_data_still_load(bench: Bench) -> None:
     from iccld.training import checkpoint
 
-    checkpoint._compare(Path("x"), {"seed": 0}, {"seed": 0, "data": {"source": {"pictures": 3}}})
+    checkpoint.compare(Path("x"), {"seed": 0}, {"seed": 0, "data": {"source": {"pictures": 3}}})
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,8 @@ def test_fault_53_the_scaling_is_kept_by_the_run_and_used_by_prediction(bench: B
     assert standing.wide == ranges["target"]
     # One picture alone, twice as bright, is read with the stored range and not with its own.
     Image.fromarray(np.full((64, 96), 22_000, dtype=np.uint16)).save(bench.root / "one.png")
-    assert main(["predict", str(bench.root / "runs" / "spread"), str(bench.root / "one.png"), "--out", str(bench.root / "out")]) == 0
+    words = [str(bench.root / "runs" / "spread"), str(bench.root / "one.png"), "--out", str(bench.root / "out"), "--write", "all"]
+    assert main(["predict", *words]) == 0
     overlay = np.asarray(Image.open(bench.root / "out" / "overlay" / "one.jpg")).astype(int)
     color = np.asarray(Image.open(bench.root / "out" / "color" / "one.png")).astype(int)
     assert abs(float((2 * overlay - color).mean()) - 255 * (22_000 - ranges["target"][0]) / (ranges["target"][1] - ranges["target"][0])) < 3

@@ -103,7 +103,7 @@ def test_every_public_name_stands_on_the_page_with_a_docstring_and_types() -> No
 
 def test_it_predicts_what_the_command_predicts(model: Model, finished: Path, street: Image.Image, tmp_path: Path) -> None:
     street.save(tmp_path / "street.png")
-    assert main(["predict", str(finished), str(tmp_path / "street.png"), "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    assert main(["predict", str(finished), str(tmp_path / "street.png"), "--out", str(tmp_path / "out"), "--write", "all", "--quiet"]) == 0
     result = model.segment(tmp_path / "street.png")
     assert result.save(tmp_path / "own" / "mask.png").read_bytes() == (tmp_path / "out" / "train_ids" / "street.png").read_bytes()
     assert (result.labels.shape, result.labels.dtype) == ((53, 71), np.uint8)

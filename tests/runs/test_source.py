@@ -39,6 +39,25 @@ def test_a_shared_source_gives_the_numbers_of_an_own_one(workshop: Any, finished
     assert not (consumer / "checkpoints" / "source").exists()
 
 
+def test_a_later_stage_of_another_run_is_started_from_as_well(workshop: Any, finished: Path, capsys: Any) -> None:
+    """Step 2 from the step 1 of another run is the step 2 of that run: the same weights, batches and draws."""
+    start = {"source_checkpoint": str(finished), "checkpoint_stage": "step1"}
+    assert workshop.adapt("from_step1", start) == 0
+    assert workshop.digests("from_step1", ("step2",)) == workshop.digests("straight", ("step2",))
+    run = workshop.runs / "from_step1"
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step2"]
+    told, before = (json.loads((each / "summary.json").read_text()) for each in (run, finished))
+    assert list(told["stages"]) == ["source", "step1", "step2"]
+    assert told["stages"]["step1"] == before["stages"]["step1"]
+    assert told["source_checkpoint"]["path"] == str(finished / "checkpoints" / "step1" / "00000003")
+    assert workshop.adapt("from_step1", start, "--resume", "auto") == 0  # finished, and of the same data
+    assert workshop.adapt("from_nothing", {**start, "checkpoint_stage": "step3"}) == 2
+    assert "a stage step3" in capsys.readouterr().err
+    assert workshop.adapt("from_nothing", {**start, "checkpoint_stage": "step2"}) == 2  # nothing is left to train
+    other = {**start, "stages": {"source": {"iterations": 3}, "step1": {"iterations": 4}, "step2": {"iterations": 3}}}
+    assert workshop.adapt("from_step1_later", other) == 0  # its own count of step 1 decides where its batches begin
+
+
 def test_the_summary_names_the_source_by_path_and_sha256(shared: Path, consumer: Path) -> None:
     summary = json.loads((consumer / "summary.json").read_text())
     checkpoint = shared / "checkpoints" / "source" / "00000003"
@@ -64,12 +83,17 @@ def test_unfinished_foreign_and_missing_sources_are_refused(workshop: Any, share
     unfinished = tmp_path / "unfinished"
     shutil.copytree(shared, unfinished)
     (unfinished / "summary.json").unlink()
+    unfinished_step1 = tmp_path / "unfinished_step1"
+    shutil.copytree(finished, unfinished_step1)
+    (unfinished_step1 / "summary.json").write_text(json.dumps({"stages": {"source": {"iterations": 3}}}))
     with pytest.raises(CheckpointError, match="not finished"):
         find_source(unfinished, CITYSCAPES19.names)
     with pytest.raises(CheckpointError, match="classes"):
         find_source(shared, CAMVID11.names)
     with pytest.raises(CheckpointError, match="stage 'step1'"):
         find_source(finished / "checkpoints" / "step1" / "00000003", CITYSCAPES19.names)
+    with pytest.raises(CheckpointError, match="step1 is not finished"):
+        find_source(unfinished_step1, CITYSCAPES19.names, "step1")
     with pytest.raises(CheckpointError, match="not a run"):
         find_source(tmp_path / "nothing", CITYSCAPES19.names)
 

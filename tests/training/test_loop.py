@@ -20,7 +20,7 @@ import torch
 
 from iccld.errors import CheckpointError, DataError, NumericError
 from iccld.methods.common.protocol import Method
-from iccld.training import checkpoint, lock, loop
+from iccld.training import checkpoint, lock, tracking
 from iccld.training.lock import lock_run
 from iccld.training.signals import stop_on_signals
 from iccld.training.tracking import Metrics, RunningMeans
@@ -46,6 +46,8 @@ def test_metrics_have_the_agreed_lines(toy: Callable[..., Any]) -> None:
     assert result.stages["step1"].last[0]["miou"] == 42.0
     assert result.stages["step1"].iterations == 8
     assert result.stages["step1"].seconds > 0
+    assert result.stages["step1"].processor_seconds is not None
+    assert result.stages["step1"].processor_seconds > 0
     assert result.stages["step1"].peak_memory_gib > 0.05
 
 
@@ -53,7 +55,7 @@ def test_training_time_stands_still_while_scoring(toy: Callable[..., Any], monke
     run = toy()
     reads = itertools.count()
     # The clock goes one second on each time it is read, and 1,000 s while a checkpoint is scored.
-    monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(reads) + 1000 * len(run.evaluated)))
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: float(next(reads) + 1000 * len(run.evaluated)))
     result = run.run()
     assert len(run.evaluated) == 4
     assert 0 < result.stages["step1"].seconds < 1000

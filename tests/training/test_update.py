@@ -123,6 +123,39 @@ def test_buckets_hold_every_gradient_once_by_type() -> None:
     assert len(buckets) == 4
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradients_of_two_ranks_are_averaged_in_one_message_whatever_their_layout(layout: torch.memory_format) -> None:
+    """Rank 1 has other gradients and none for the bias; what neither used keeps none."""
+    network = nn.Conv2d(2, 3, 3).to(memory_format=layout)  # type: ignore[call-overload]
+    unused = parameter(1.0)
+    image = torch.arange(50.0).view(1, 2, 5, 5)
+    other = 2 * image.flip(3)
+    messages = []
+
+    def all_reduce(mine: torch.Tensor, reduction: str) -> torch.Tensor:
+        assert reduction == "mean"
+        theirs = mine.clone()
+        theirs[2] = 0.0  # its flag of the bias, after the loss and the flag of the weight
+        gradient = torch.autograd.grad(network(other).sum(), network.weight)[0]
+        flat = gradient.permute(0, 2, 3, 1) if layout == torch.channels_last else gradient
+        theirs[4 : 4 + gradient.numel()] = flat.reshape(-1)
+        theirs[4 + gradient.numel() :] = 0.0
+        messages.append(mine.numel())
+        return (mine + theirs) / 2
+
+    optimizer = torch.optim.SGD([*network.parameters(), unused], lr=1.0)
+    update = Update(world_size=2, all_reduce=all_reduce)
+    update.bind({"net": optimizer}, {})
+    before = [p.detach().clone() for p in network.parameters()]
+    mean = [torch.autograd.grad(network(x).sum(), list(network.parameters())) for x in (image, other)]
+    update("net", network(image).sum())
+    assert messages == [1 + 3 + sum(p.numel() for p in network.parameters()) + 1]
+    torch.testing.assert_close(network.weight.detach(), before[0] - (mean[0][0] + mean[1][0]) / 2)
+    torch.testing.assert_close(network.bias.detach(), before[1] - mean[0][1] / 2)  # type: ignore[union-attr]
+    assert unused.item() == 1.0
+    assert unused.grad is None
+
+
 def test_fault_17_schedule_counts_iterations_and_not_optimiser_steps() -> None:
     """Skipped updates must not stretch the learning rate's way down: after n iterations it is that of iteration n."""
     weight = parameter(1.0)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from iccld.transforms import Draw, exchange_amplitude, match_moments
+from iccld.transforms.fourier import _among_all, _among_few
 
 
 def draw(seed: int = 0) -> Draw:
@@ -53,6 +56,16 @@ def test_high_frequencies_stay() -> None:
     np.testing.assert_allclose(ours[..., ~low], own[..., ~low], atol=1e-3)
     np.testing.assert_allclose(np.abs(ours[..., low]), np.abs(other[..., low]), atol=1e-3)
     assert np.abs(np.abs(own[..., low]) - np.abs(other[..., low])).max() > 0.05
+
+
+@pytest.mark.parametrize(("size", "share"), [((48, 64), (0.0, 0.02)), ((40, 33), (0.1, 0.2)), ((64, 48), (0.24, 0.24))])
+def test_few_frequencies_by_their_waves_are_those_of_the_whole_transform(size: tuple[int, int], share: tuple[float, float]) -> None:
+    image, style = (torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    radius = torch.tensor([math.floor(share[0] * min(size)), math.floor(share[1] * min(size)), 0])
+    largest = int(radius.max())
+    few, everything = _among_few(image, style, radius, largest), _among_all(image, style, radius, largest)
+    torch.testing.assert_close(few, everything, atol=2e-5, rtol=0)
+    assert (few - image).abs().amax((1, 2, 3)).min() > 1e-3  # each picture has changed
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.5, 0.9, 1.0])

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from iccld.config import DomainConfig, parse_size
+from iccld.config.domains import SourceConfig
 from iccld.data import FileDataset, open_dataset
 from iccld.data.check import cache_folder
 from iccld.data.joined import JoinedDataset, join
+from iccld.errors import DataError
 from iccld.labels import LabelSpace
 
 
@@ -46,6 +48,17 @@ def open_domain(domain: DomainConfig, space: LabelSpace, labels: bool, usual_spl
         is_asked = part.path is not None and part.split != usual_split
         opened.append(open_dataset(path, form, part.split, space, part.classes, labels=labels, is_asked=is_asked))
     return join(opened, domain.weights)
+
+
+def open_extra(source: SourceConfig, space: LabelSpace) -> FileDataset | None:
+    """The labelled pictures that are drawn with the source's; None where there are none.  DataError for pictures without masks."""
+    extra = source.extra
+    if extra.path is None:
+        return None
+    found = open_dataset(Path(extra.path), extra.format, extra.split, space, extra.classes, is_asked=extra.split != "train")
+    if not found.has_labels:
+        raise DataError(f"{extra.path}: source.extra needs a mask for each picture; expected them in {found.label_folder}")
+    return found
 
 
 def held_out(source: FileDataset, holdout: int) -> set[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,20 +10,21 @@ from typing import Any
 import torch
 
 from iccld.assembly.chosen import registered_method
-from iccld.assembly.domains import held_out, open_domain
+from iccld.assembly.domains import held_out, open_domain, open_extra
 from iccld.assembly.networks import build_networks
 from iccld.config import Config, DomainConfig, Optimisation, parse_size
 from iccld.data import FileDataset
 from iccld.data.check import class_statistics
-from iccld.data.joined import JoinedDataset
-from iccld.data.pairs import Order, PairDataset, Sizes
+from iccld.data.joined import JoinedDataset, with_extra
+from iccld.data.pairs import CeilingPairs, Order, PairDataset, Sizes
 from iccld.data.rare_class import rare_class_sampler
 from iccld.data.wide import Range, chosen_range, narrow_warning
 from iccld.errors import ConfigError, UnmetNeedError
 from iccld.labels import LabelSpace, get_label_space
 from iccld.methods.common.parts import Parts
+from iccld.methods.common.protocol import Stage
 from iccld.progress import say
-from iccld.training.engine import Engine
+from iccld.training.engine import Engine, NumberFormat, usual_format
 
 WEIGHT_RANGE = (0.2, 5.0)
 """Class weights stay inside: a class of a few pixels must not drown the rest."""
@@ -57,7 +58,7 @@ def open_data(config: Config, ranges: Mapping[str, Range] | None = None, tells: 
             say(note)
         return dataset
 
-    source, target = opened(config.source, True), opened(config.target, False)
+    source, target = opened(config.source, True), opened(config.target, config.target.truth)
     if source is None or target is None:
         raise ConfigError("source and target both need a path (or generate.num scenes)")
     ranges = ranges or {
@@ -78,6 +79,10 @@ def open_data(config: Config, ranges: Mapping[str, Range] | None = None, tells: 
         held = held_out(source, holdout)
         source_val = source.subset(sorted(held))
         source = source.subset([index for index in range(len(source)) if index not in held])
+    if (extra := open_extra(config.source, space)) is not None:
+        for note in extra.notes if tells else ():
+            say(note)
+        source = with_extra(source, extra, config.source.extra.share)
     if "depth" in registered_method(config.method).needs:
         _require_depth(config.method, {"source": source, "target": target})
     return Data(source, target, val, source_val, space)
@@ -118,6 +123,20 @@ def optimisations(config: Config) -> Mapping[str, Optimisation]:
     return {"source": given["source"], **own}
 
 
+def stages_to_train(config: Config, stages: Sequence[Stage]) -> list[Stage]:
+    """Of a method's stages, those that the run trains itself: all, or those after the one that it starts from.
+
+    ConfigError where the method has no such stage here, or none after it.
+    """
+    if config.source_checkpoint is None:
+        return list(stages)
+    names = [stage.name for stage in stages]
+    last = config.checkpoint_stage
+    if last not in names[:-1]:
+        raise ConfigError(f"source_checkpoint replaces a stage {last} before others; method {config.method} has {', '.join(names)} here")
+    return list(stages[names.index(last) + 1 :])
+
+
 def make_parts(config: Config, label_space: LabelSpace, class_weight: torch.Tensor | None = None, run: Path | None = None) -> Parts:
     """Factories of the networks at the configured size; with `run`, without the pre-trained weights that training starts from."""
     networks = build_networks(config.network, label_space.num_classes, run)
@@ -140,10 +159,15 @@ def make_parts(config: Config, label_space: LabelSpace, class_weight: torch.Tens
 def make_engine(config: Config, **options: Any) -> Engine:
     """The device, precision and threads that the configuration asks for.  options: of `Engine`, beside these."""
     runtime = config.runtime
-    engine = Engine(accelerator=runtime.device, precision=runtime.precision, num_threads=runtime.threads or None, **options)
-    # channels_last pays where bf16 matrix units exist; at fp32 it measured slower (docs/performance.md).
-    engine.channels_last = engine.precision == "bf16"
+    precision = "auto" if runtime.precision == "native" else runtime.precision
+    engine = Engine(accelerator=runtime.device, precision=precision, num_threads=runtime.threads or None, **options)
+    engine.format = with_layout(usual_format(engine.precision), runtime.layout)
     return engine
+
+
+def with_layout(wanted: NumberFormat, layout: str) -> NumberFormat:
+    """The format in the layout that `runtime.layout` names, if it names one."""
+    return wanted if layout == "auto" else wanted._replace(channels_last=layout == "channels_last")
 
 
 def class_weights(counts: Any, exponent: float) -> torch.Tensor | None:
@@ -164,7 +188,8 @@ def pair_dataset(config: Config, data: Data, rank: int = 0, world_size: int = 1,
         rare = rare_class_sampler(counts, config.sampling.temperature, min_share=config.sampling.min_share)
         if isinstance(data.source, JoinedDataset) and data.source.weights:
             rare = replace(rare, weights=data.source.picture_weights())
-    return PairDataset(
+    pairs = CeilingPairs if config.target.truth else PairDataset
+    return pairs(
         data.source,
         data.target,
         order=Order(config.batch_size // world_size, config.seed, rank, world_size),

@@ -7,10 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iccld.cli.run_folder import open_predictor, refuse_other_than_run
-from iccld.config import read_config
+from iccld.cli.run_folder import local_folder, open_predictor, origin_of, refuse_other_than_run, sampler_steps_of
 from iccld.errors import ConfigError, DataError, nearest
-from iccld.files import read_json, write_json
+from iccld.files import write_json
 from iccld.labels import LabelSpace, alike, get_label_space
 from iccld.progress import say
 
@@ -34,27 +33,24 @@ def evaluate(arguments: Namespace, _: list[str]) -> int:
 
 
 def _score_run(arguments: Namespace) -> dict[str, Any]:
-    run: Path = arguments.run
-    refuse_other_than_run(run, arguments.stage)
-    config = read_config(run / "config.yaml")
+    run: Path = local_folder(arguments.run)
+    arguments.run = run
+    refuse_other_than_run(run, arguments.stage, arguments.adapter)
+    origin = origin_of(run)
     _refuse_missing(arguments.data)
     if arguments.label_space is not None:
         get_label_space(arguments.label_space)
     predictor, standing = open_predictor(arguments)
     confusion, label_space, ignored = _confusion_in(arguments, predictor, standing.wide)
-    trained = (read_json(run / "summary.json").get("stages") or {}).get(standing.stage) or {}
     told = _result(arguments, confusion, label_space, _window_text(predictor), ignored)
     told["protocol"]["precision"] = predictor.precision
     told["protocol"] |= {"scales": list(predictor.scales), "flip": predictor.flip}
     told["protocol"]["working_size"] = list(predictor.working_size) if predictor.working_size else None
     if told["protocol"]["sampler_steps"] is None:
-        told["protocol"]["sampler_steps"] = trained.get("sampler_steps")
+        told["protocol"]["sampler_steps"] = sampler_steps_of(run, standing.stage)
     return {
         "run": str(run),
-        "method": config.method,
-        "recipe": config.recipe,
-        "seed": config.seed,
-        "commit": read_json(run / "environment.json").get("commit"),
+        **origin,
         **standing.as_dict(),
         **told,
     }
@@ -94,7 +90,7 @@ def fold(confusion: Confusion, finer: LabelSpace, coarser: LabelSpace) -> Confus
 
 
 def _score_masks(arguments: Namespace) -> dict[str, Any]:
-    belonging = ("stage", "weights", "sampler_steps", "precision", "size", "window", "stride", "scales", "flip")
+    belonging = ("stage", "adapter", "iteration", "weights", "sampler_steps", "precision", "size", "window", "stride", "scales", "flip")
     refused = [name for name in belonging if getattr(arguments, name) is not None]
     if refused:
         raise ConfigError(f"--{refused[0]} belongs to a run, and --predictions are already predicted; leave it out")

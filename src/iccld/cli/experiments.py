@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iccld.adapting import refuse_unusable, refuse_unwritable
 from iccld.config import Config, load_config
+from iccld.errors import ConfigError
 from iccld.methods import find_method
 
 if TYPE_CHECKING:
@@ -15,11 +17,32 @@ if TYPE_CHECKING:
 
 
 def ablate(arguments: Namespace, overrides: list[str]) -> int:
-    """Table 1."""
+    """Table 1, or the grid of what may follow step 1."""
+    given = {flag: value for flag in ("rows", "row", "iterations", "from") if (value := getattr(arguments, flag))}
+    if arguments.grid is None and given:
+        raise ConfigError(f"--{next(iter(given))} goes with --grid step2")
+    if arguments.grid is not None:
+        return _grid(arguments, overrides)
     config = _recipe(arguments, overrides)
     from iccld.experiments.ablate import ablate
 
-    return _told(ablate(config, _options(arguments), arguments.networks.split(",")))
+    return _told(ablate(config, _options(arguments), (arguments.networks or "without,matched,with").split(",")))
+
+
+def _grid(arguments: Namespace, overrides: list[str]) -> int:
+    from iccld.experiments.formulations import chosen_rows
+
+    rows = chosen_rows(arguments.rows, arguments.row or ())
+    config = _recipe(arguments, overrides)
+    from iccld.experiments.grid import ITERATIONS, Asked, grid
+
+    asked = Asked(
+        rows=rows,
+        networks=(arguments.networks or "with").split(","),
+        iterations=arguments.iterations or ITERATIONS,
+        starts=[Path(run) for run in getattr(arguments, "from") or ()],
+    )
+    return _told(grid(config, _options(arguments), asked))
 
 
 def compare(arguments: Namespace, overrides: list[str]) -> int:

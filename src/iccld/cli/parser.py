@@ -12,6 +12,8 @@ from iccld import __version__
 from iccld.config import parse_size
 from iccld.config.domains import FORMATS
 from iccld.errors import ConfigError, nearest
+from iccld.export.names import FORMATS as FILE_FORMATS
+from iccld.export.names import RUNTIMES
 from iccld.geometry import check_scales
 from iccld.progress import set_quiet
 
@@ -25,6 +27,17 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message[:1].lower()}{message[1:]}; {self.prog} --help lists what there is")
+
+
+class _Alone(argparse.Action):
+    """A flag that needs none of what its command requires otherwise."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        for action in parser._actions:
+            action.required = False
 
 
 def parse(argv: Sequence[str]) -> tuple[Command, argparse.Namespace, list[str]]:
@@ -79,6 +92,8 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     _add_runs(command, commands, leaves)
     _add_experiments(command, commands, leaves)
     _add_scores(command, commands, leaves)
+    _add_sharing(command, commands, leaves)
+    _add_serve(command, commands, leaves)
     data = commands.add_parser("data", help="generate scenes, check a dataset", allow_abbrev=False)
     _add_data(command, data.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser), leaves)
     leaves["data"] = data
@@ -100,16 +115,31 @@ def _add_runs(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     origin = leaf.add_mutually_exclusive_group()
     origin.add_argument("--recipe", metavar="NAME", help="a shipped recipe")
     origin.add_argument("--config", type=Path, metavar="FILE", help="a YAML file of settings")
+    origin.add_argument("--from", type=Path, dest="base", metavar="RUN", help="a run, which stays as it is and gets an adapter beside it")
+    leaf.add_argument("--adapter", metavar="NAME", help="with --from: name of the adapter for the new --target.path")
+    leaf.add_argument("--stages", metavar="S,S", help="with --from: the stages to train, step2 (default)")
+    leaf.add_argument(
+        "--stage", metavar="NAME", help="with --from: stage of the run to start from (default: the last with a plain decoder)"
+    )
+    leaf.add_argument("--overwrite", action="store_true", help="with --from: replace an adapter of that name once the new one is whole")
     leaf.add_argument("--encoder.name", dest="encoder", metavar="NAME", help="short for --network.encoder: a pre-trained network")
     leaf.add_argument("--name", metavar="RUN", help="name of the run (default: the recipe's); it lies in runtime.out")
+    leaf.add_argument("--track", metavar="T,T", help="short for --runtime.track: show training in tensorboard, wandb, or both")
     leaf.add_argument("--resume", choices=("none", "auto"), help="auto goes on with an existing run; none refuses it (default)")
     leaf.add_argument("--no_estimate", action="store_true", help="start at once, without timing a few steps first")
     leaf.add_argument("--print_config", action="store_true", help="print the resolved configuration and stop")
     leaf.add_argument("--help_settings", action="store_true", help="explain every setting and stop")
     leaf.epilog = "Any setting may follow as a dotted key, e.g. --target.path FOLDER --seed 1; --help_settings explains them."
 
+    leaf = leaves["adapters"] = command(commands, "adapters", "adapters:adapters", "list a run's adapters to other targets, or remove one")
+    leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    leaf.add_argument("--remove", metavar="NAME", help="remove this one, finished or not")
+    leaf.add_argument("--json", type=Path, metavar="FILE", help="write the list there too; - prints it instead")
+
     leaf = leaves["report"] = command(commands, "report", "runs:report", "write a run's report.html")
     leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    leaf.add_argument("--watch", action="store_true", help="write it again and again while the run is trained, with the time left")
+    leaf.add_argument("--every", type=_count, default=10, metavar="S", help="seconds between two pages of --watch (default: %(default)s)")
 
 
 def _add_experiments(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
@@ -138,10 +168,15 @@ def _add_experiments(command: Any, commands: Any, leaves: dict[str, Parser]) -> 
         )
     ablate.add_argument(
         "--networks",
-        default="without,matched,with",
         metavar="N,N",
-        help="without the connection, without it but with as many parameters (matched), with it (default: %(default)s)",
+        help="without the connection, without it but with as many parameters (matched), with it (default: all; of a grid: with)",
     )
+    grid = ablate.add_argument_group("grid", "what may follow step 1: formulations, controls, ceilings (docs/experiments.md)")
+    grid.add_argument("--grid", choices=("step2",), help="every row from the same step 1, on the same batches, instead of Table 1")
+    grid.add_argument("--rows", type=_words, metavar="R,R", help="rows to train (default: all)")
+    grid.add_argument("--row", action="append", metavar="NAME=FILE", help="a row more: a YAML file of its settings (may be given again)")
+    grid.add_argument("--iterations", type=_count, metavar="N", help="of every row (default: 400)")
+    grid.add_argument("--from", type=_words, metavar="RUN,RUN", help="finished runs whose step 1 is the start of their seed")
     compare.add_argument("--methods", default="all", metavar="M,M", help="methods to train (default: %(default)s)")
     compare.add_argument(
         "--lend", choices=("style",), help="style: every method sees its source pictures in their target's colours, as iccld does"
@@ -153,6 +188,8 @@ def _add_experiments(command: Any, commands: Any, leaves: dict[str, Parser]) -> 
 
 def _add_model(leaf: Parser) -> None:
     leaf.add_argument("--stage", metavar="NAME", help="stage whose weights are used (default: the last one)")
+    leaf.add_argument("--adapter", metavar="NAME", help="the run's adapter to another target (iccld adapters RUN lists them)")
+    leaf.add_argument("--iteration", type=_count, metavar="N", help="checkpoint of the stage (default: the newest)")
     leaf.add_argument("--weights", choices=("ema", "model"), help="the average or the trained weights (default: the method's own choice)")
     leaf.add_argument("--sampler_steps", type=_count, metavar="N", help="denoising steps of step 2 (default: the run's)")
     leaf.add_argument("--size", type=_size, metavar="HxW", help="area to which pictures are resized for the network (default: the run's)")
@@ -164,9 +201,7 @@ def _add_model(leaf: Parser) -> None:
         "--scales", type=_scales, metavar="S,S", help="views of each picture, scales of its size for the network (default: the run's)"
     )
     leaf.add_argument("--flip", action=argparse.BooleanOptionalAction, help="predict each view mirrored too (default: the run's)")
-    leaf.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16"), help="auto: bf16 where the device multiplies it (default: the run's)"
-    )
+    leaf.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="auto: the fastest, measured once (default: the run's)")
 
 
 def _add_dataset(leaf: Parser, required: bool) -> None:
@@ -192,7 +227,24 @@ def _add_scores(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     )
     _add_dataset(leaf, required=True)
     _add_model(leaf)
+    _add_runtime(leaf)
     leaf.add_argument("--json", type=Path, metavar="FILE", help="write the scores there")
+
+    leaf = leaves["estimate"] = command(commands, "estimate", "trust:estimate", "estimate a run's scores on pictures without labels")
+    leaf.add_argument("run", type=Path, metavar="RUN", help="run directory, trained with held-out source pictures (source.holdout)")
+    leaf.add_argument("pictures", type=Path, metavar="PICTURES", help="folder of pictures; masks beside them are not read")
+    leaf.add_argument("--format", choices=FORMATS, default="auto", help="its layout (default: found by looking)")
+    leaf.add_argument("--split", metavar="S", help="its part, e.g. val")
+    leaf.add_argument("--num", type=_count, default=64, metavar="N", help="pictures looked at, evenly spread (default: %(default)s)")
+    leaf.add_argument("--checkpoints", action="store_true", help="compare the checkpoints that the last stage has kept instead")
+    leaf.add_argument("--json", type=Path, metavar="FILE", help="write the estimates, agreements and class shares there")
+
+    leaf = leaves["worst"] = command(commands, "worst", "trust:worst", "choose the pictures to label first, as an import with predictions")
+    leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    leaf.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="pictures, or folders of pictures")
+    leaf.add_argument("--num", type=_count, default=50, metavar="N", help="pictures to choose (default: %(default)s)")
+    leaf.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the list, the masks and the imports")
+    _add_model(leaf)
 
     leaf = leaves["predict"] = command(commands, "predict", "predict:predict", "segment pictures of any size")
     leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
@@ -205,10 +257,67 @@ def _add_scores(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
         help="submission: labelIds for Cityscapes' server; the others are written beside the masks, to be imported (default: %(default)s)",
     )
     leaf.add_argument(
-        "--write", type=_words, metavar="K,K", help="of color,train_ids,raw_ids,overlay,confidence,logits (default: all but logits)"
+        "--write",
+        type=_words,
+        metavar="K,K",
+        help="of train_ids,color,raw_ids,overlay,confidence,logits; all is all but logits (default: train_ids)",
     )
+    leaf.add_argument("--batch", type=_count, default=1, metavar="N", help="pictures of one size predicted together (default: %(default)s)")
+    leaf.add_argument(
+        "--shard", metavar="I/N", help="this process's part, 0/16 to 15/16; auto asks Slurm, Kubernetes (auto/16) or torchrun"
+    )
+    leaf.add_argument("--merge", type=Path, action=_Alone, metavar="DIR", help="join what shards noted in DIR, alone: predictions.jsonl")
     leaf.add_argument("--video", action="store_true", help="write the overlays of each film as a film too")
     leaf.add_argument("--expect", type=_count, metavar="N", help="pictures of the submission (default: 1525, the test split)")
+    _add_runtime(leaf)
+    _add_model(leaf)
+
+
+def _add_runtime(leaf: Parser) -> None:
+    leaf.add_argument("--runtime", choices=RUNTIMES, help="what computes: a run is exported on the way (default: torch, or the file's own)")
+
+
+def _add_sharing(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
+    leaf = leaves["share"] = command(commands, "share", "share:share", "write a run's model as a folder that others can load")
+    leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    leaf.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for weights, config and model card")
+    leaf.add_argument("--push", metavar="OWNER/MODEL", help="upload it to the hub too, as this model")
+    leaf.add_argument("--private", action="store_true", help="only the owner sees the model on the hub, where it is new")
+    leaf.add_argument("--licence", metavar="L", help="licence in the card, such as cc-by-4.0 (default: what data and encoder leave)")
+    _add_model(leaf)
+
+    leaf = leaves["export"] = command(
+        commands, "export", "export:export", "write a run's network for onnxruntime, OpenVINO or torch.export"
+    )
+    leaf.add_argument("run", type=Path, metavar="RUN", help="run directory, or a shared folder")
+    leaf.add_argument(
+        "--format", choices=FILE_FORMATS, default="onnx", help="onnx: FILE.onnx; openvino: FILE.xml and FILE.bin; torch: FILE.pt2"
+    )
+    leaf.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file; its ending is the format's")
+    leaf.add_argument("--int8", action="store_true", help="convolutions in 8 bits (onnx, openvino)")
+    leaf.add_argument(
+        "--calibrate",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="PATH",
+        help="pictures, or folders of them, whose values set the ranges of 8 bits",
+    )
+    _add_model(leaf)
+
+
+def _add_serve(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
+    leaf = leaves["serve"] = command(commands, "serve", "serve:serve", "segment pictures over HTTP, with a page for people")
+    leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    leaf.add_argument("--port", type=_natural, default=8000, metavar="N", help="port; 0 takes a free one (default: %(default)s)")
+    leaf.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on; 0.0.0.0 is every one (default: this machine alone)"
+    )
+    leaf.add_argument("--allow_hosts", type=_words, default=(), metavar="N,N", help="names by which clients may call this server")
+    leaf.add_argument("--queue", type=_count, default=64, metavar="N", help="uploads at a time; one more gets 503 (default: %(default)s)")
+    leaf.add_argument("--max_megabytes", type=_count, default=20, metavar="N", help="largest upload in MiB (default: %(default)s)")
+    leaf.add_argument("--max_megapixels", type=_count, default=32, metavar="N", help="largest picture (default: %(default)s)")
+    leaf.add_argument("--timeout", type=_count, default=30, metavar="S", help="seconds an upload may take (default: %(default)s)")
     _add_model(leaf)
 
 

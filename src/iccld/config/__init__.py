@@ -3,6 +3,7 @@
 from iccld.config.checks import parse_size
 from iccld.config.domains import DomainConfig, GenerateConfig, SourceConfig
 from iccld.config.loading import (
+    config_from,
     config_parser,
     dump_config,
     known_keys,
@@ -37,6 +38,7 @@ __all__ = [
     "Views",
     "WorkingSize",
     "comparable",
+    "config_from",
     "config_parser",
     "dump_config",
     "known_keys",

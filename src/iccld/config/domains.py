@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from iccld.config.checks import require, require_at_least, require_one_of, require_size
@@ -63,6 +63,9 @@ class DomainConfig:
     scaling: str = "full"
     """16-bit pictures: full divides by 257; 12bit (9 to 16) and percentiles of the data spread what is used.  val takes target's."""
 
+    truth: bool = False
+    """Of the target alone: whether training is given its labels, for a ceiling (settings.labels truth); no method may see them."""
+
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     """Scenes to draw; in use when its `num` is above 0."""
 
@@ -107,11 +110,39 @@ class DomainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExtraConfig:
+    """Labelled pictures beside those of the source, as some of the target are once somebody has labelled them: one source more."""
+
+    path: str | None = None
+    """Folder with pictures and masks, in any of the layouts that are read; None = none."""
+
+    format: str = "auto"
+    """Layout on disk, as `source.format`."""
+
+    split: str = "train"
+    """Part of the data, where the layout has parts."""
+
+    classes: str | None = None
+    """Dataset YAML naming the mask ids of a `folder`; None reads dataset.yaml in the folder."""
+
+    share: float = 0.25
+    """Of the source pictures that training draws, above 0 and below 1."""
+
+    def __post_init__(self) -> None:
+        require(self.format in FORMATS, f"format is {self.format!r}; use one of {', '.join(FORMATS)}")
+        require(0 < self.share < 1, f"share is {self.share}; use a number above 0 and below 1, such as 0.25")
+        require(bool(self.split), "split is empty; name a part such as train or val")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SourceConfig(DomainConfig):
     """The labelled domain."""
 
     holdout: int = 0
     """Number of source pictures, the last of the list, kept out of training to validate on the source; 0 = none."""
+
+    extra: ExtraConfig = field(default_factory=ExtraConfig)
+    """Labelled pictures of the target, or any others, that are drawn with those of the source, generated ones included."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,5 +157,5 @@ class ValConfig(DomainConfig):
     """Part of the data, where the layout has parts; a section of a file that leaves it out means val, not train."""
 
 
-LATER = {"scaling": "full", "weights": ()}
+LATER = {"scaling": "full", "weights": (), "extra": asdict(ExtraConfig()), "truth": False}
 """Settings of the domains that earlier runs do not know, and what these runs were."""

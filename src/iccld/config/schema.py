@@ -102,18 +102,25 @@ class EvaluationConfig:
     compare_images: int = 60
     """Validation pictures of that comparison; 0 leaves it out."""
 
+    estimate_pictures: int = 64
+    """Target pictures from which the run's scores are estimated without labels when it ends (needs source.holdout); 0 leaves it out."""
+
     def __post_init__(self) -> None:
         if self.window != "whole":
             require_size(self, "window")
-        require_at_least(self, 0, "stride", "num_pictures", "compare_images")
+        require_at_least(self, 0, "stride", "num_pictures", "compare_images", "estimate_pictures")
         check_scales(self.scales)
         odd = [steps for steps in self.compare_steps if steps < 1 or 1000 % steps]
         require(not odd, f"compare_steps holds {odd[:1]}; use divisors of 1000, e.g. 1,50")
 
 
+TRACKERS = ("tensorboard", "wandb")
+"""Programs that training can be shown in."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
-    """Machine, folders, intervals and guards; of these only `precision`, `devices` and `clip_norm` change a number."""
+    """Machine, folders, intervals and guards; of these only `precision`, `layout`, `devices` and `clip_norm` change a number."""
 
     out: str = "runs"
     """Folder that holds the runs; the run itself is <out>/<name>."""
@@ -125,7 +132,12 @@ class RuntimeConfig:
     """Number of devices (processes) that share a batch."""
 
     precision: str = "auto"
-    """auto, fp32 or bf16; auto takes bf16 where the hardware multiplies it."""
+    """auto, native, fp32 or bf16; native takes bf16 where the hardware multiplies it; auto times both in both layouts at the start of a run
+    of more than about a minute on a CPU, and keeps the fastest; elsewhere it is native."""
+
+    layout: str = "auto"
+    """auto, contiguous or channels_last: how weights lie in memory; auto is measured with precision auto, and goes with the precision
+    otherwise."""
 
     workers: int = 0
     """Processes that read pictures; 0 reads in the training process, right for one or two cores."""
@@ -154,14 +166,20 @@ class RuntimeConfig:
     resume: str = "none"
     """none refuses an existing run, auto goes on where it stopped."""
 
+    track: tuple[str, ...] = ()
+    """Where training is shown besides metrics.jsonl: tensorboard, wandb, or both; each is an extra of that name."""
+
     data_errors: str = "stop"
     """Pictures that cannot be used: stop saves and ends the run, skip goes on without them and counts them at the end."""
 
     def __post_init__(self) -> None:
         require_one_of(self, "device", ("auto", "cpu", "cuda"))
-        require_one_of(self, "precision", ("auto", "fp32", "bf16"))
+        require_one_of(self, "precision", ("auto", "native", "fp32", "bf16"))
+        require_one_of(self, "layout", ("auto", "contiguous", "channels_last"))
         require_one_of(self, "resume", ("none", "auto"))
         require_one_of(self, "data_errors", ("stop", "skip"))
+        for name in self.track:
+            require(name in TRACKERS, f"track is {','.join(self.track)!r}; use of {', '.join(TRACKERS)}")
         require_at_least(self, 1, "devices", "log_every", "checkpoint_every", "keep_last")
         require_at_least(self, 0, "workers", "threads", "evaluate_every", "max_skips")
         require(self.clip_norm > 0, f"clip_norm is {self.clip_norm}; use a number above 0")
@@ -190,6 +208,9 @@ class Config:
     source_checkpoint: str | None = None
     """Run (or one checkpoint) whose stage `source` is started from, instead of training it here; None trains it."""
 
+    checkpoint_stage: str = "source"
+    """Stage of `source_checkpoint` that is started from; a later one, such as step1, stands for all stages up to it."""
+
     label_space: str = "cityscapes19"
     """Classes to predict: cityscapes19, cityscapes16, cityscapes13, camvid11 or a YAML file."""
 
@@ -200,7 +221,7 @@ class Config:
     """The labelled domain."""
 
     target: DomainConfig = field(default_factory=DomainConfig)
-    """The unlabelled domain; its labels, where there are any, are never read."""
+    """The unlabelled domain; its labels, where there are any, are not read unless target.truth says so, for a ceiling."""
 
     val: ValConfig = field(default_factory=ValConfig)
     """Labelled pictures of the target domain that score the run; optional."""
@@ -237,6 +258,16 @@ class Config:
         require_at_least(self, 1, "batch_size")
         shared = self.batch_size % self.runtime.devices == 0
         require(shared, f"batch_size {self.batch_size} does not divide by runtime.devices {self.runtime.devices}; make it a multiple")
+        require(not (self.source.truth or self.val.truth), "truth belongs to target alone; leave source.truth and val.truth out")
+        is_ceiling = self.settings.get("labels") == "truth"
+        require(
+            is_ceiling or not self.target.truth,
+            "target.truth gives training the target's labels, for ceilings alone: --settings.labels truth",
+        )
+        require(
+            self.target.truth or not is_ceiling or self.method != "iccld",
+            "settings.labels is truth, which training is given with target.truth true alone: a ceiling, no method",
+        )
         stride = self.network.latent_stride
         fits = all(side % stride == 0 for side in parse_size(self.size.crop))
         require(fits, f"size.crop {self.size.crop} is no multiple of network.latent_stride {stride}; use multiples of {stride}")
@@ -265,7 +296,7 @@ EARLIER_STAGES = ("adapt", "warmup", "stage1", "stage2", "stage3")
 LATER_VIEWS: dict[str, dict[str, Any]] = {
     "size": {"keep_aspect": False},
     "augmentation": {"target_scale_min": 1.0, "style_probability": None},
-    "evaluation": {"scales": (1.0,), "flip": False},
+    "evaluation": {"scales": (1.0,), "flip": False, "estimate_pictures": 64},
 }
 """The same of how pictures are seen, by group."""
 
@@ -274,6 +305,8 @@ def comparable(config: Config) -> dict[str, Any]:
     """Every setting, as nested dictionaries, so that earlier runs still compare equal: what is in `LATER` only where it differs, and
     `EARLIER_STAGES` always."""
     kept = asdict(config)
+    if config.checkpoint_stage == "source":  # what earlier runs were, before there was a choice
+        kept.pop("checkpoint_stage")
     kept["stages"] = {name: asdict(Optimisation()) for name in EARLIER_STAGES} | kept["stages"]
     for group, later in LATER_VIEWS.items():
         kept[group] = {name: value for name, value in kept[group].items() if name not in later or value != later[name]}

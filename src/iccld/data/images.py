@@ -79,6 +79,24 @@ def read_image(path: Path | str, wide: tuple[int, int] = FULL_RANGE) -> UInt8Arr
         return _upright(_rgb(opened, wide), orientation)
 
 
+def decode_image(content: bytes, name: str, wide: tuple[int, int] = FULL_RANGE, max_pixels: int = MAX_PIXELS) -> UInt8Array:
+    """A picture file's content -> (H, W, 3) uint8 RGB, upright, as `read_image` reads the file.  Nothing touches the disk.
+
+    name: what messages call it.  max_pixels: a limit below MAX_PIXELS.  DataError as for `read_image`, and for animations.
+    """
+    with _opened(name, content) as opened:
+        height, width = opened.size
+        if height * width > max_pixels:
+            raise DataError(f"{name}: {width}x{height} pixels are more than the limit of {max_pixels}; make it smaller")
+        # A JPEG of several pictures is a phone's picture with a preview or a map of brightness beside it.
+        if opened.image.format not in {"JPEG", "MPO"} and getattr(opened.image, "is_animated", False):
+            raise DataError(f"{name}: holds several frames; send one picture")
+        if opened.image.format == "TIFF":
+            opened.image.load()  # as in `read_image`
+        orientation = _orientation(opened)
+        return _upright(_rgb(opened, wide), orientation)
+
+
 def read_wide(path: Path | str) -> npt.NDArray[np.uint16] | None:
     """A 16-bit picture's values as stored, (H, W) or (H, W, C); None for any other.  DataError as for `read_image`."""
     with _opened(path) as opened:
@@ -196,11 +214,12 @@ def upright_size(path: Path | str) -> tuple[int, int]:
 
 
 @contextmanager
-def _opened(path: Path | str) -> Iterator[_Opened]:
-    """The file with its header read; whatever goes wrong inside becomes one DataError line."""
+def _opened(path: Path | str, content: bytes | None = None) -> Iterator[_Opened]:
+    """The file, or its content under a name for messages, with its header read; whatever goes wrong inside becomes one DataError line."""
     try:
-        _refuse_irregular(path)
-        with open(path, "rb") as file:
+        if content is None:
+            _refuse_irregular(path)
+        with open(path, "rb") if content is None else BytesIO(content) as file:
             # One reading serves the checksums and two decoders; the other formats are read piece by piece.
             data = file.read() if file.read(2) in (png.SIGNATURE[:2], b"\xff\xd8") and file.seek(0) == 0 else b""
             header = png.read_header(data) if data.startswith(png.SIGNATURE[:2]) else None

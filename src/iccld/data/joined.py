@@ -88,3 +88,26 @@ def join(parts: Sequence[FileDataset], weights: Sequence[float] = ()) -> FileDat
         part_numbers=[number for number, part in enumerate(parts) for _ in part.names],
         weights=tuple(weights),
     )
+
+
+def with_extra(source: FileDataset, extra: FileDataset, share: float) -> FileDataset:
+    """A data set with another one behind it that is drawn in `share` of the cases, 0 < share < 1; the first keeps its own weights.
+
+    Either may be a subset.  Both are of one label space.
+    """
+    parts = source.parts if isinstance(source, JoinedDataset) else (source,)
+    numbers = source.part_numbers if isinstance(source, JoinedDataset) else [0] * len(source)
+    counts = np.bincount(numbers, minlength=len(parts)).astype(float)
+    own = np.array(source.weights) if isinstance(source, JoinedDataset) and source.weights else counts
+    own = np.where(counts > 0, own, 0.0)
+    joined = join([*parts, extra], (*((1 - share) * own / own.sum()).tolist(), share))
+    named = source.names if isinstance(source, JoinedDataset) else [f"0/{name}" for name in source.names]
+    return replace(
+        joined,
+        names=[*named, *(f"{len(parts)}/{name}" for name in extra.names)],
+        image_paths=[*source.image_paths, *extra.image_paths],
+        label_paths=[*source.label_paths, *extra.label_paths],
+        depth_paths=[*source.depth_paths, *extra.depth_paths],
+        wide=source.wide,
+        part_numbers=[*numbers, *([len(parts)] * len(extra))],  # type: ignore[call-arg]
+    )

@@ -7,7 +7,6 @@ takes rows r, r + n, r + 2n, ...: two ranks at batch b see together what one ran
 
 from __future__ import annotations
 
-import mmap
 import os
 import signal
 import threading
@@ -27,6 +26,7 @@ from iccld.data.dataset import Dataset, size_mismatch
 from iccld.data.joined import JoinedDataset
 from iccld.data.patience import PREFETCH, patiently
 from iccld.data.rare_class import RareClassSampler
+from iccld.data.sample_cache import Maps, SampleCache
 from iccld.errors import ConfigError, DataError
 from iccld.geometry import largest_area, working_shape
 from iccld.labels import IGNORE
@@ -56,26 +56,20 @@ class Sizes(NamedTuple):
     keep_aspect: bool = True
 
 
-class Maps(NamedTuple):
-    """One picture at the working size."""
-
-    image: npt.NDArray[np.uint8]
-    """(H, W, 3) RGB."""
-    label: npt.NDArray[np.uint8] | None
-    depth: npt.NDArray[np.float32] | None
-
-
 class PairDataset(TorchDataset[DomainBatch]):
     """`dataset[iteration]` is this rank's DomainBatch of that iteration, uint8 on the CPU, at the working sizes.
 
-    source needs labels; target is never asked for any.  Pictures are resized as in prediction (`working_shape`), antialiased, labels and
-    depth to the nearest pixel.  Those of several aspects lie in a batch as `DomainBatch` tells.
+    source needs labels; target is never asked for any, but by `CeilingPairs`.  Pictures are resized as in prediction (`working_shape`),
+    antialiased, labels and depth to the nearest pixel.  Those of several aspects lie in a batch as `DomainBatch` tells.
     rare_class: replaces the source's order by draws from (seed, position).
     target_valid: (H, W) bool of any size, the target pixels that may teach, the same for every picture (bonnet, lens).
     cache_bytes: resized pictures kept in memory, shared by forked workers; 0 for none.  skip_errors: pictures that cannot be read are
     replaced by the next; their batches' source_index and target_index then differ from `indices`.
     DataError: a source without labels, a domain without depth when with_depth, and whatever reading a file raises.
     """
+
+    labelled: tuple[int, ...] = (SOURCE,)
+    """The domains whose labels are read."""
 
     def __init__(
         self,
@@ -96,6 +90,8 @@ class PairDataset(TorchDataset[DomainBatch]):
             asked = f"batch_size {batch_size}, seed {seed}, rank {rank} of {world_size}, sizes {source_size} and {target_size}"
             raise ConfigError(f"training batches need positive sizes, a seed of 0 or more and a rank below the world size, not {asked}")
         _refuse_missing_maps(source, target, with_depth)
+        if TARGET in self.labelled:
+            _refuse_missing_labels(target, "target")
         self.source, self.target = source, target
         self.batch_size, self.seed = batch_size, seed
         self.source_size, self.target_size = source_size, target_size
@@ -105,7 +101,7 @@ class PairDataset(TorchDataset[DomainBatch]):
         self.skip_errors = skip_errors
         self.keep_aspect = keep_aspect
         self.target_valid = None if target_valid is None else target_valid.astype(np.uint8)
-        kinds = ((source, source_size, True), (target, target_size, False))
+        kinds = ((source, source_size, SOURCE in self.labelled), (target, target_size, TARGET in self.labelled))
         pixel_bytes = [3 + has_label + 4 * with_depth for _, _, has_label in kinds]
         self.batch_bytes = batch_size * sum(height * width * size for (_, (height, width), _), size in zip(kinds, pixel_bytes, strict=True))
         """Memory of one batch whose pictures have the working size's aspect."""
@@ -113,9 +109,18 @@ class PairDataset(TorchDataset[DomainBatch]):
         needed = sum(len(dataset) * area * size for (dataset, _, _), area, size in zip(kinds, areas, pixel_bytes, strict=True))
         share = min(1.0, cache_bytes / needed)
         self._caches = {
-            domain: _SampleCache(int(len(dataset) * share), area, has_label, with_depth)
+            domain: SampleCache(int(len(dataset) * share), area, has_label, with_depth)
             for domain, (dataset, _, has_label), area in zip((SOURCE, TARGET), kinds, areas, strict=True)
         }
+
+    def cache_places(self) -> str:
+        """Where `share_cache` of another process of this machine finds the pictures that this one has read: a line for each domain."""
+        return "\n".join(self._caches[domain].place for domain in (SOURCE, TARGET))
+
+    def share_cache(self, places: str) -> bool:
+        """Keep pictures where another rank keeps its own, so that one of them reads each; whether both domains' were found."""
+        found = [self._caches[domain].share(place) for domain, place in zip((SOURCE, TARGET), places.split("\n"), strict=True)]
+        return all(found)
 
     def indices(self, iteration: int) -> tuple[list[int], list[int]]:
         """Dataset positions (source, target) of this rank's rows at `iteration` >= 0."""
@@ -159,6 +164,7 @@ class PairDataset(TorchDataset[DomainBatch]):
             source_class=None if drawn is None else torch.tensor([train_id for _, train_id in drawn], dtype=torch.int64),
             source_size=_true_sizes(sources),
             target_size=_true_sizes(targets),
+            target_label=_stacked_labels(targets),
         )
 
     def _valid(self, targets: list[Maps]) -> torch.Tensor | None:
@@ -206,7 +212,7 @@ class PairDataset(TorchDataset[DomainBatch]):
         image = dataset.read_image(index)
         if self.keep_aspect:
             size = working_shape(image.shape[0], image.shape[1], size)
-        label = dataset.read_label(index) if domain == SOURCE else None
+        label = dataset.read_label(index) if domain in self.labelled else None
         if label is not None and label.shape != image.shape[:2]:
             raise DataError(size_mismatch(dataset.image_paths[index], image.shape, dataset.label_paths[index], label.shape))
         depth = dataset.read_depth(index) if self.with_depth else None
@@ -217,6 +223,12 @@ class PairDataset(TorchDataset[DomainBatch]):
             None if label is None else _nearest(label, size),
             None if depth is None else _nearest(depth, size),
         )
+
+
+class CeilingPairs(PairDataset):
+    """The same with the labels of the target, for training that measures what they would be worth; no method may see them."""
+
+    labelled = (SOURCE, TARGET)
 
 
 class PairLoader(DataLoader[DomainBatch]):
@@ -291,69 +303,23 @@ class _Guarded(TorchDataset[Any]):
             return _Failure(str(error))
 
 
-class _SampleCache:
-    """The first `slots` pictures of a dataset at the working size, in anonymous memory that forked workers share.
-
-    Not /dev/shm, which containers keep small.  Memory is used only as pictures arrive.  Two workers may write one slot: they write the
-    same bytes, and mark it as full afterwards.  area: pixels of the largest picture; a slot holds one of any shape.
-    """
-
-    def __init__(self, slots: int, area: int, has_label: bool, has_depth: bool) -> None:
-        self.slots, self.area, self.has_label, self.has_depth = slots, area, has_label, has_depth
-        if slots == 0:
-            return
-        self._full = np.frombuffer(mmap.mmap(-1, slots), dtype=np.uint8)
-        self._shape = np.frombuffer(mmap.mmap(-1, slots * 8), dtype=np.int32).reshape(slots, 2)
-        self._image = np.frombuffer(mmap.mmap(-1, slots * area * 3), dtype=np.uint8).reshape(slots, area, 3)
-        if has_label:
-            self._label = np.frombuffer(mmap.mmap(-1, slots * area), dtype=np.uint8).reshape(slots, area)
-        if has_depth:
-            self._depth = np.frombuffer(mmap.mmap(-1, slots * area * 4), dtype=np.float32).reshape(slots, area)
-
-    def get(self, index: int) -> Maps | None:
-        if index >= self.slots or not self._full[index]:
-            return None
-        height, width = self._shape[index].tolist()
-        pixels = height * width
-        return Maps(
-            self._image[index, :pixels].reshape(height, width, 3),
-            self._label[index, :pixels].reshape(height, width) if self.has_label else None,
-            self._depth[index, :pixels].reshape(height, width) if self.has_depth else None,
-        )
-
-    def put(self, index: int, maps: Maps) -> None:
-        if index >= self.slots:
-            return
-        height, width = maps.image.shape[:2]
-        pixels = height * width
-        self._shape[index] = height, width
-        self._image[index, :pixels] = maps.image.reshape(pixels, 3)
-        if maps.label is not None:
-            self._label[index, :pixels] = maps.label.reshape(pixels)
-        if maps.depth is not None:
-            self._depth[index, :pixels] = maps.depth.reshape(pixels)
-        self._full[index] = 1
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A spawned process starts with an empty cache of the same kind: copying gigabytes would take longer than reading again.
-        return {"slots": self.slots, "area": self.area, "has_label": self.has_label, "has_depth": self.has_depth}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
-
-
 def _refuse_missing_maps(source: Dataset, target: Dataset, with_depth: bool) -> None:
     for dataset, role in ((source, "source"), (target, "target")):
         if len(dataset) == 0:
             raise DataError(f"the {role} has no pictures")
         if with_depth and not dataset.has_depth:
             raise DataError(f"{dataset.image_paths[0].parent}: the {role} needs a depth map for every picture")
-    if not source.has_labels:
-        missing = next(i for i, path in enumerate(source.label_paths) if path is None)
-        found = sum(path is not None for path in source.label_paths)
-        where = getattr(source, "label_folder", "")
-        expected = f"; expected them in {where}" if where else ""
-        raise DataError(f"{source.image_paths[missing]}: the source needs labels: expected {len(source)} masks, found {found}{expected}")
+    _refuse_missing_labels(source, "source")
+
+
+def _refuse_missing_labels(dataset: Dataset, role: str) -> None:
+    if dataset.has_labels:
+        return
+    missing = next(i for i, path in enumerate(dataset.label_paths) if path is None)
+    found = sum(path is not None for path in dataset.label_paths)
+    where = getattr(dataset, "label_folder", "")
+    expected = f"; expected them in {where}" if where else ""
+    raise DataError(f"{dataset.image_paths[missing]}: the {role} needs labels: expected {len(dataset)} masks, found {found}{expected}")
 
 
 @lru_cache(maxsize=8)  # two domains, the epoch at hand and the next, for two datasets
@@ -380,6 +346,11 @@ def _nearest(values: npt.NDArray[Any], size: Size) -> npt.NDArray[Any]:
 
 def _stacked_images(maps: list[Maps]) -> torch.Tensor:
     return _stacked([one.image for one in maps], 0).permute(0, 3, 1, 2).contiguous()  # (B, 3, H, W)
+
+
+def _stacked_labels(maps: list[Maps]) -> torch.Tensor | None:
+    labels = [one.label for one in maps if one.label is not None]
+    return _stacked(labels, IGNORE) if labels else None  # (B, H, W)
 
 
 def _stacked_depth(maps: list[Maps]) -> torch.Tensor | None:

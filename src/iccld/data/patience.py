@@ -19,11 +19,14 @@ SHARED_MEMORY = Path("/dev/shm")
 PREFETCH = 2
 """Batches that a worker prepares ahead."""
 
+AHEAD = 2
+"""Batches that a thread beside the training reads or has read: the one that is asked for, and the next."""
+
 _END = object()
 
 
 def patiently(items: Iterator[Item], seconds: float) -> Generator[Item, None, None]:
-    """The items, read in a thread beside the caller one at a time; DataError when one takes longer than `seconds`.
+    """The items, read in a thread beside the caller, one ahead of what is asked for; DataError when one takes longer than `seconds`.
 
     A read that hangs in the kernel (a network folder that went away) cannot be interrupted, only be left behind.
     The thread ends with the items, or when the generator is closed: whoever stops before the end closes it.
@@ -39,6 +42,8 @@ def patiently(items: Iterator[Item], seconds: float) -> Generator[Item, None, No
                 answers.put((_END, error))
 
     Thread(target=serve, daemon=True, name="read").start()
+    for _ in range(AHEAD - 1):
+        asked.put(True)
     try:
         while True:
             asked.put(True)

@@ -1,10 +1,11 @@
-"""PNG below the pixels: every chunk's checksum, the header's depth, and decoding at full depth.
+"""PNG below the pixels: every chunk's checksum, the header's depth, decoding at full depth, and encoding of masks.
 
 Pillow skips the checksum of the pixel data and stops reading once it has all rows: a flipped bit then changes ids without a word.
 """
 
 from __future__ import annotations
 
+import struct
 import zlib
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """The passes of an interlaced picture: first x, first y, step in x, step in y."""
 INFLATE_AT_ONCE = 1 << 20
+UP_FILTER = 2
+"""Of a row: its difference to the one above."""
 
 
 class PngHeader(NamedTuple):
@@ -93,3 +96,40 @@ def decode(data: bytes, header: PngHeader) -> npt.NDArray[Any]:
         return np.asarray(read(data, (header.height, header.width), CHANNELS[header.color_type]))
     except Exception as error:  # kornia_rs raises bare Exception
         raise ValueError(str(error)) from None
+
+
+def encode(pixels: npt.NDArray[np.uint8], palette: npt.NDArray[np.uint8] | None = None) -> bytes:
+    """A PNG of (H, W) grey or (H, W, 3) RGB, or with a palette (K, 3) of (H, W) indices below K; for areas of one colour, as masks have.
+
+    Each row is written as its difference to the one above, nearly all zeros, and these as runs: a third of the time of Pillow's
+    `compress_level=4`, and smaller.
+    """
+    height, width = pixels.shape[:2]
+    bits = 8 if palette is None else next(bits for bits in (1, 2, 4, 8) if len(palette) <= 1 << bits)
+    rows = _packed(pixels, bits) if bits < 8 else pixels.reshape(height, -1)
+    filtered = np.empty((height, rows.shape[1] + 1), np.uint8)
+    filtered[:, 0] = UP_FILTER
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    compressor = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+    data = compressor.compress(filtered.data) + compressor.flush()
+    color_type = 3 if palette is not None else (0 if pixels.ndim == 2 else 2)
+    header = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0)
+    colors = b"" if palette is None else _chunk(b"PLTE", palette.tobytes())
+    return SIGNATURE + _chunk(b"IHDR", header) + colors + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+
+
+def _packed(indices: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
+    """(H, W) -> (H, bytes of a row), several indices a byte, the first in the highest bits."""
+    a_byte = 8 // bits
+    beyond = -indices.shape[1] % a_byte
+    if beyond:
+        indices = np.pad(indices, ((0, 0), (0, beyond)))
+    packed = np.zeros((len(indices), indices.shape[1] // a_byte), np.uint8)
+    for place in range(a_byte):
+        packed |= indices[:, place::a_byte] << np.uint8(8 - bits * (place + 1))
+    return packed
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))

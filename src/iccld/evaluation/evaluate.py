@@ -18,6 +18,7 @@ from iccld.batch import Sample
 from iccld.errors import ConfigError, DataError, NumericError
 from iccld.evaluation.confusion import Confusion, Scores
 from iccld.evaluation.decision import decide
+from iccld.evaluation.views import View
 from iccld.labels import LabelSpace
 from iccld.progress import progress
 
@@ -110,15 +111,16 @@ def _predict(
     image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))[None].to(device)  # (1, 3, H, W)
     # A Predictor hands out its logits before they are resized, so that they are resized once.
     logits_of: Callable[[Tensor], Tensor] = getattr(predict, "network_logits", predict)
-    views_of: Callable[[Tensor], list[Tensor]] = getattr(predict, "view_logits", lambda picture: [logits_of(picture)])
+    views_of: Callable[[Tensor], Sequence[Tensor | View]] = getattr(predict, "views", lambda picture: [logits_of(picture)])
     views = views_of(image)  # each (1, K, h, w)
-    for logits in views:
+    for view in views:
+        logits = view.logits if isinstance(view, View) else view
         if logits.ndim != 4 or logits.shape[1] != label_space.num_classes:
             found = tuple(logits.shape)
             raise ConfigError(f"the model predicts shape {found}, but {label_space.name} has {label_space.num_classes} classes")
         if not bool(torch.isfinite(logits).all()):
             raise NumericError(f"the logits of {sample.name} are not finite; the weights are damaged or the precision is too low")
-    labels, _ = decide([logits.float() for logits in views], size)
+    labels, _ = decide(views, size)
     return labels[0].cpu().numpy()
 
 

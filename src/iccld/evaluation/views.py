@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
 from iccld.geometry import Shape, padded, scaled
+
+
+class View(NamedTuple):
+    """What a network says of pictures, before it is resized."""
+
+    logits: Tensor
+    """(B, K, h, w) float32 of the padded pictures."""
+    shown: Shape
+    """(H, W) of these."""
+    content: Shape
+    """The upper left part of `shown` that is picture."""
+
+    def of_picture(self) -> Tensor:
+        """The logits of that part alone: (B, K, h', w')."""
+        return without_padding(self.logits, self.content, self.shown)
 
 
 def views_of(scales: Sequence[float], flip: bool) -> list[tuple[float, bool]]:

@@ -43,7 +43,7 @@ def ablate(config: Config, options: Options, networks: Sequence[str] = tuple(NET
     if tuple(steps) != STAGES:
         trained = ", ".join(steps) or "nothing"
         raise ConfigError(f"method {config.method} trains {trained} after source here; the ablation needs step1 and step2")
-    chosen = _variants(config, networks)
+    chosen = variants(config, networks)
     jobs = at_a_time(options.jobs, config)
     with lock_run(options.out):
         state = State(options.out, "ablate", config, {})
@@ -51,7 +51,7 @@ def ablate(config: Config, options: Options, networks: Sequence[str] = tuple(NET
         return carry_out(planned, state, options, jobs, lambda failures: _document(options, list(chosen), sources, failures))
 
 
-def _variants(config: Config, networks: Sequence[str]) -> dict[str, Config]:
+def variants(config: Config, networks: Sequence[str]) -> dict[str, Config]:
     """Name of the network -> the recipe with it, in the order of the table."""
     for name in networks:
         if name not in NETWORKS:

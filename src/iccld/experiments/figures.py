@@ -42,14 +42,14 @@ def write_grid(path: Path, columns: Sequence[Shown], width: int = WIDTH) -> Path
     rows = [_row(i, columns, palette, width) for i in range(len(first.pictures.get("names") or []))]
     titles = ["Image", "Truth", *(column.title for column in columns)]
     font = ImageFont.load_default(14)
-    head = 8 + 17 * max(len(_wrapped(title, width, font)) for title in titles)
+    head = 8 + 17 * max(len(wrapped(title, width, font)) for title in titles)
     full = GAP + len(titles) * (width + GAP)
     legend = class_legend(first, full, font)
     height = head + sum(max(cell.height for cell in row if cell is not None) + GAP for row in rows) + legend.height
     sheet = Image.new("RGB", (max(full, legend.width), height), "white")
     draw = ImageDraw.Draw(sheet)
     for i, title in enumerate(titles):
-        for line, words in enumerate(_wrapped(title, width, font)):
+        for line, words in enumerate(wrapped(title, width, font)):
             draw.text((GAP + i * (width + GAP), 4 + 17 * line), words, fill=(40, 40, 40), font=font)
     top = head
     for row in rows:
@@ -76,7 +76,7 @@ def _row(i: int, columns: Sequence[Shown], palette: Sequence[Sequence[int]], wid
     return found
 
 
-def _wrapped(text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> list[str]:
+def wrapped(text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> list[str]:
     """Words in lines no wider than the width."""
     lines = [""]
     for word in text.split():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from iccld.errors import CheckpointError, DataError
 from iccld.evaluation import Record, bootstrap_over_seeds
 from iccld.experiments.table import Gain, Spread, spread
-from iccld.report.run import number, read_run
+from iccld.report.run import mapping, number, read_run
 
 BOOTSTRAP_SEED = 0
 
@@ -21,8 +22,8 @@ BOOTSTRAP_SEED = 0
 class Outcome:
     """What one run has to say up to one of its stages.
 
-    iterations, seconds, peak_memory_gib: of the stages after `source` up to this one.  means: number of classes -> mIoU.  by_weights: mIoU
-    of the trained weights ("model") and of their average ("ema").  record: the confusion of every validation picture.
+    iterations, seconds, processor_seconds, peak_memory_gib: of the stages after `source` up to this one.  means: number of classes -> mIoU.
+    by_weights: mIoU of the trained weights ("model") and of their average ("ema").  record: the confusion of every validation picture.
     """
 
     run: Path
@@ -40,6 +41,7 @@ class Outcome:
     milliseconds: float
     by_weights: Mapping[str, float | None] = field(default_factory=dict)
     extras: Mapping[str, Any] = field(default_factory=dict)
+    processor_seconds: float | None = None
 
     @cached_property
     def record(self) -> Record:
@@ -47,13 +49,14 @@ class Outcome:
         return Record.load(self.run / "confusions" / f"{self.stage}.npz")
 
 
-def read_outcome(run: Path, stage: str) -> Outcome:
-    """The figures of a run's stage, with what led to it; CheckpointError where the summary lacks it."""
+def read_outcome(run: Path, stage: str, after: str = "source") -> Outcome:
+    """The figures of a run's stage, with what led to it since the stage `after`; CheckpointError where the summary lacks it."""
     try:
         summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
         stages: dict[str, Any] = summary["stages"]
         told = stages[stage]
-        upto = [stages[name] for name in list(stages)[: list(stages).index(stage) + 1] if name != "source"] or [told]
+        names = list(stages)[: list(stages).index(stage) + 1]
+        upto = [stages[name] for name in names[names.index(after) + 1 if after in names else 0 :]] or [told]
         is_source = stage == "source"
         return Outcome(
             run=run,
@@ -70,10 +73,23 @@ def read_outcome(run: Path, stage: str) -> Outcome:
             parameters=int(told["parameters"]),
             milliseconds=float(told["milliseconds_per_image"]),
             by_weights=_by_weights(run, stage),
+            processor_seconds=_sum(each.get("processor_seconds") for each in upto),
             extras={key: told[key] for key in ("identity_gap", "sampler_steps") if key in told},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{run}: its summary.json tells nothing of stage {stage!r} ({error!r}); train the run again") from error
+
+
+def last_loss(run: Path, stage: str, name: str) -> float | None:
+    """The last logged mean of one of a stage's losses; None where it has none of that name."""
+    told = next((one for one in read_run(run).stages if one.name == stage), None)
+    return None if told is None or not told.training else number(mapping(told.training[-1].get("losses")).get(name))
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """The sum; None where one of them is not known, as in runs of earlier releases."""
+    known = list(values)
+    return None if None in known else math.fsum(value for value in known if value is not None)
 
 
 def _by_weights(run: Path, stage: str) -> dict[str, float | None]:

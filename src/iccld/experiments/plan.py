@@ -13,7 +13,7 @@ from iccld import measure
 from iccld.config import Config, dump_config
 from iccld.experiments.state import State
 from iccld.experiments.units import Unit, is_finished
-from iccld.experiments.variants import after_source, source_run
+from iccld.experiments.variants import source_run, to_train
 from iccld.machine import available_cores
 from iccld.progress import duration, say
 
@@ -57,7 +57,7 @@ def units_of(planned: Sequence[Planned], state: State, estimates: bool, jobs: in
     found: dict[Path, Unit] = {}
     for one in planned:
         is_source = one.config.source_checkpoint is None
-        stages = {"source": one.config.stages["source"].iterations} if is_source else after_source(one.config)
+        stages = to_train(one.config)
         times = state.remembered("times", one.kind, partial(_estimate, one, jobs)) if estimates else None
         name = f"source-{one.config.name}" if is_source else one.config.name
         unit = Unit(name, one.title, one.run, dump_config(one.config), stages, one.needs)

@@ -9,10 +9,10 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-Kind = Literal["measured", "reported", "missing"]
+Kind = Literal["measured", "reported", "missing", "ceiling"]
 NOTHING = "–"
 
 
@@ -51,11 +51,13 @@ class Column:
     best: Literal["highest", "lowest"] | None = None
     has_std: bool = True
     """Whether people see the deviation of a spread; JSON and CSV always hold it."""
+    over: Literal["pictures", "seeds"] = "pictures"
+    """Which interval of a difference people see, over draws of pictures or of pictures and seeds; JSON and CSV hold both."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """kind: `measured` here, `reported` by a paper, or `missing` (failed, n/a).  group: rows of one heading stand together."""
+    """kind: `measured` here, `reported` by a paper, `missing` (failed, n/a), or a `ceiling`, no rival.  group: rows of one heading."""
 
     key: str
     title: str
@@ -113,6 +115,10 @@ def text_of(value: Value, digits: int = 1) -> str:
 def cell_text(row: Row, column: Column) -> str:
     """What a row says in a column."""
     value = row.cells.get(column.key)
+    if isinstance(value, Gain) and column.over == "seeds":
+        if value.seeds_low is None or value.seeds_high is None:
+            return NOTHING
+        value = replace(value, low=value.seeds_low, high=value.seeds_high)
     return text_of(value.mean if isinstance(value, Spread) and not column.has_std else value, column.digits)
 
 
@@ -149,8 +155,8 @@ def grouped(rows: Sequence[Row]) -> list[tuple[str, list[int]]]:
 
 
 def row_title(row: Row) -> str:
-    """The title with its mark: reported figures never look measured."""
-    return f"{row.title} (reported)" if row.kind == "reported" else row.title
+    """The title with its mark: reported figures never look measured, nor a ceiling like a method."""
+    return f"{row.title} ({row.kind})" if row.kind in ("reported", "ceiling") else row.title
 
 
 # --- formats -------------------------------------------------------------------------------------------------------------

@@ -29,15 +29,23 @@ def source_run(config: Config, out: Path) -> Config:
     return _placed(replace(config, method="source_only", settings={}, stages=stages, source_checkpoint=None), out, key)
 
 
-def adaptation_run(config: Config, out: Path, name: str, source: Path) -> Config:
-    """The run OUT/<name> that starts from a trained source stage and trains the rest of `config`'s."""
-    return _placed(replace(config, source_checkpoint=str(source)), out, name)
+def adaptation_run(config: Config, out: Path, name: str, source: Path, stage: str = SOURCE) -> Config:
+    """The run OUT/<name> that starts from a trained stage, by default `source`, and trains the rest of `config`'s."""
+    return _placed(replace(config, source_checkpoint=str(source), checkpoint_stage=stage), out, name)
 
 
 def after_source(config: Config) -> dict[str, int]:
     """The iterations of the method's own stages, those of `source` apart, in order; stages that are left out are left out."""
     own = {name: stage.iterations for name, stage in optimisations(config).items() if name != SOURCE}
     return {name: iterations for name, iterations in own.items() if iterations}
+
+
+def to_train(config: Config) -> dict[str, int]:
+    """The iterations of the stages that a run of this configuration trains itself, in order."""
+    if config.source_checkpoint is None:
+        return {SOURCE: config.stages[SOURCE].iterations}
+    own = {SOURCE: config.stages[SOURCE].iterations, **after_source(config)}
+    return dict(list(own.items())[list(own).index(config.checkpoint_stage) + 1 :])
 
 
 def with_iterations(config: Config, iterations: Mapping[str, int]) -> Config:
@@ -120,4 +128,6 @@ def _only(stages: Mapping[str, Optimisation], kept: Mapping[str, Optimisation]) 
 
 
 def _placed(config: Config, out: Path, name: str) -> Config:
-    return replace(config, name=name, runtime=replace(config.runtime, out=str(out), resume="auto"))
+    # One number format for all: what one network is fastest in must not be a difference between two.
+    precision = "native" if config.runtime.precision == "auto" else config.runtime.precision
+    return replace(config, name=name, runtime=replace(config.runtime, out=str(out), resume="auto", precision=precision))

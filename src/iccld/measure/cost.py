@@ -47,5 +47,5 @@ def seconds_per_picture(predictor: Predictor, size: tuple[int, int]) -> float:
 def _seconds(predictor: Predictor, pixels: Tensor) -> float:
     """One prediction of (1, 3, H, W) uint8, to classes in the CPU's memory."""
     start = time.perf_counter()
-    decide(predictor.view_logits(pixels), (pixels.shape[2], pixels.shape[3]))[0].cpu()
+    decide(predictor.views(pixels), (pixels.shape[2], pixels.shape[3]))[0].cpu()
     return time.perf_counter() - start

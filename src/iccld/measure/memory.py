@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from iccld.assembly.chosen import method_settings, registered_method
 from iccld.assembly.networks import keep_architecture
-from iccld.assembly.objects import make_engine, make_parts, optimisations
+from iccld.assembly.objects import make_engine, make_parts, optimisations, stages_to_train
 from iccld.batch import DomainBatch
 from iccld.config import Config
 from iccld.labels import get_label_space
-from iccld.measure.estimate import random_batch
+from iccld.measure.steps import random_batch
 from iccld.methods.common.protocol import Method, Schedule, Stage, Update
 from iccld.training.memory import CudaAutocast, LiveMemory, backward
 from iccld.transforms import Draw
@@ -84,9 +84,7 @@ def stage_memory(config: Config, bf16: bool = True, device: str = "meta") -> lis
         keep_architecture(config.network, Path(folder))
         parts = make_parts(config, space, run=Path(folder))
         stages = registered_method(config.method).stages(parts, method_settings(config), optimisations(config))
-        if config.source_checkpoint is not None:
-            stages = stages[1:]
-        methods = [(stage, stage.make_method(None)) for stage in stages]
+        methods = [(stage, stage.make_method(None)) for stage in stages_to_train(config, stages)]
     batch = DomainBatch(*(None if tensor is None else tensor.to(device) for tensor in random_batch(config, space.num_classes)))  # type: ignore[arg-type]
     return [_step_memory(stage, method, batch, bf16) for stage, method in methods]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iccld.models.blocks import ConvNormAct, ResidualBlock, num_groups, resize_like
+from iccld.models.blocks import ConvNormAct, GroupNorm, ResidualBlock, num_groups, resize_like
 from iccld.models.features import Features
 
 
@@ -38,7 +38,7 @@ class CompactEncoder(nn.Module):
         self.merge16 = ResidualBlock(sixteenth, sixteenth)
         self.lateral8 = nn.Conv2d(sixteenth, eighth, 1)
         self.merge8 = ResidualBlock(eighth, eighth)
-        self.to_latent = nn.Sequential(nn.GroupNorm(num_groups(eighth), eighth), nn.SiLU(), nn.Conv2d(eighth, latent_channels, 1))
+        self.to_latent = nn.Sequential(GroupNorm(num_groups(eighth), eighth), nn.SiLU(), nn.Conv2d(eighth, latent_channels, 1))
 
     def forward(self, image: Tensor) -> Features:
         level2 = self.stem(image)  # (B, C2, H/2, W/2)

@@ -71,8 +71,8 @@ class InterCoderDecoder(Decoder):
         x = self.level8(x)  # (B, width, H/8, W/8)
         x = resize_like(x, level4)  # (B, width, H/4, W/4)
         if self.connect4 is not None and self.connect2 is not None:
-            folded = F.pixel_unshuffle(pad_to_even(level2), 2)  # (B, 4 C2, H/4, W/4)
-            x = torch.cat([x, self.connect4(level4), resize_like(self.connect2(folded), level4)], 1)
+            folded = _fold_and_convolve(pad_to_even(level2), self.connect2)  # (B, width // 2, H/4, W/4)
+            x = torch.cat([x, self.connect4(level4), resize_like(folded, level4)], 1)
         return cast(Tensor, self.refine4(self.level4(x)))
 
     def logits(self, features: Tensor) -> Tensor:
@@ -82,6 +82,12 @@ class InterCoderDecoder(Decoder):
     def classifier_weight(self) -> Tensor:
         """The last layer's weight, (4K, width, 1, 1): what a test freezes or compares."""
         return self.classify.weight
+
+
+def _fold_and_convolve(x: Tensor, convolution: nn.Conv2d) -> Tensor:
+    """A 1x1 convolution of `pixel_unshuffle(x, 2)`, which nobody has to lay out: it is one of 2x2 cells at stride 2."""
+    weight = convolution.weight.view(len(convolution.weight), x.shape[1], 2, 2)
+    return F.conv2d(x, weight, convolution.bias, stride=2)
 
 
 def pad_to_even(x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iccld.errors import ConfigError
-from iccld.models.blocks import num_groups, resize_like
+from iccld.models.blocks import GroupNorm, num_groups, resize_like
 from iccld.models.cpu_convolution import Geometry, convolution
 from iccld.models.features import Features
 from iccld.models.recompute import run_block
@@ -189,7 +189,7 @@ class EfficientNetEncoder(nn.Module):
         self.pyramid_channels = (half, quarter, eighth)
         self.latent_channels = latent_channels
         self.lateral = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in trunk.channels[2:])
-        self.to_latent = nn.Sequential(nn.GroupNorm(num_groups(width), width), nn.SiLU(), nn.Conv2d(width, latent_channels, 1))
+        self.to_latent = nn.Sequential(GroupNorm(num_groups(width), width), nn.SiLU(), nn.Conv2d(width, latent_channels, 1))
         self.gain: Tensor
         self.offset: Tensor
         self.register_buffer("gain", 2 * torch.tensor(std)[:, None, None], persistent=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -24,7 +25,7 @@ class PredictionIndex:
 
     {"origin": {"run", "stage", "iteration", "iterations", "weights", "finished"}, "settings": {...}, "images": {input: {"name", "bytes",
     "mtime_ns", "settings", "size": [H, W], "outputs": {folder: file}, "shares": {class: 0..1}, "confidence": mean 0..1}}, "failed": {input:
-    reason}}; an entry's "settings" is the key of its own.
+    reason}}; an entry's "settings" is the key of its own, and it has a confidence where that was among the outputs.
     """
 
     def __init__(self, out: Path, settings: dict[str, Any], shard: tuple[int, int] | None, origin: Mapping[str, Any] | None = None) -> None:
@@ -38,7 +39,8 @@ class PredictionIndex:
         self.own: dict[str, dict[str, Any]] = {}
         self.finished: dict[str, dict[str, Any]] = {}
         self.names: dict[str, str] = {}
-        self.saved_at = time.monotonic()
+        self.saved_at, self.text_took = time.monotonic(), 0.0
+        self.lock = threading.Lock()
         self.unsynced: list[Path] = []
         """Outputs since the last save."""
         try:
@@ -84,26 +86,42 @@ class PredictionIndex:
         return all((self.out / file).is_file() for file in entry["outputs"].values())
 
     def record(self, job: Job, entry: dict[str, Any]) -> None:
-        """Note a finished picture, and save every few seconds."""
-        self.own[str(job.path)] = {**entry, "settings": self.key}
-        self.unsynced += [self.out / file for file in entry["outputs"].values()]
-        if time.monotonic() - self.saved_at > SAVE_SECONDS:
-            self.save([])
+        """Note a finished picture; `is_due` says when to save."""
+        with self.lock:
+            self.unsynced += [self.out / file for file in entry["outputs"].values()]
+            self.own[str(job.path)] = {**entry, "settings": self.key}
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it was saved long ago: a few seconds, and of a large index twenty times what its text takes, which holds up the rest."""
+        return time.monotonic() - self.saved_at > max(SAVE_SECONDS, 20 * self.text_took)
 
     def save(self, failed: Iterable[tuple[Path, str]]) -> None:
-        """Write the index atomically; DataError when that fails, and the previous one stays intact.
+        """Write the index atomically; DataError when that fails, and the previous one stays intact.  May run beside `record`.
 
         The pictures that it names are on the disk before it is: after a power cut a rerun must not skip empty files.
         """
-        origin = {"origin": self.origin} if self.origin else {}
-        content = {**origin, "settings": self.settings, "images": self.own, "failed": {str(path): reason for path, reason in failed}}
-        # ASCII escapes keep file names that are not valid Unicode.
+        with self.lock:
+            own, unsynced, self.unsynced = dict(self.own), self.unsynced, []
+        begun = time.monotonic()
+        text = self._text(own, failed).encode("ascii")
+        self.text_took = time.monotonic() - begun
         try:
-            for path in [*self.unsynced, *dict.fromkeys(path.parent for path in self.unsynced)]:
+            for path in [*unsynced, *dict.fromkeys(path.parent for path in unsynced)]:
                 with suppress(FileNotFoundError):  # one that is gone is left to the next run
                     sync(path)
-            self.unsynced.clear()
-            write_atomically(self.path, json.dumps(content, indent=1).encode("ascii"), durable="folder")
+            write_atomically(self.path, text, durable="folder")
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written: {error.strerror}") from error
         self.saved_at = time.monotonic()
+
+    def _text(self, own: Mapping[str, Any], failed: Iterable[tuple[Path, str]]) -> str:
+        """The whole index as JSON, a picture a line: Python's encoder is ten times as fast without indentation, and holds up the network.
+
+        ASCII escapes keep file names that are not valid Unicode.
+        """
+        origin = {"origin": self.origin} if self.origin else {}
+        head = json.dumps({**origin, "settings": self.settings})
+        reasons = json.dumps({str(path): reason for path, reason in failed}, indent=1)
+        images = ",\n".join(f"{json.dumps(source)}: {json.dumps(entry)}" for source, entry in own.items())
+        return f'{head[:-1]}, "images": {{\n{images}\n}},\n"failed": {reasons}}}\n'

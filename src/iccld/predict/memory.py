@@ -11,10 +11,17 @@ from iccld.predictor import Predictor
 from iccld.progress import say
 
 
-def label_pictures(predictor: Predictor, images: Tensor) -> tuple[Tensor, Tensor]:
-    """`certain_pictures` as it is written to files: (B, 3, H, W) uint8 -> (B, H, W) uint8, (B, H, W) uint8 certainty with 255 = certain."""
-    labels, certainty = certain_pictures(predictor, images)
-    return labels, (certainty * 255.0).round().to(torch.uint8)
+def label_pictures(predictor: Predictor, images: Tensor, *, confidence: bool = True) -> tuple[Tensor, Tensor | None]:
+    """`certain_pictures` as it is written to files: (B, 3, H, W) uint8 -> (B, H, W) uint8, (B, H, W) uint8 certainty with 255 = certain.
+
+    confidence: whether certainty is wanted; None otherwise.
+    """
+    return _as_bytes(_label_with_less(predictor, images, confidence))
+
+
+def label_at_once(predictor: Predictor, images: Tensor, *, confidence: bool = True) -> tuple[Tensor, Tensor | None]:
+    """The same, but out of memory it raises what PyTorch raises."""
+    return _as_bytes(_label(predictor, images, confidence))
 
 
 def certain_pictures(predictor: Predictor, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -23,32 +30,42 @@ def certain_pictures(predictor: Predictor, images: Tensor) -> tuple[Tensor, Tens
     Out of memory, the predictor keeps a lower `windows_at_once`; its window is restored.  Raises DataError when the smallest window does
     not fit either, NumericError when logits are not finite.
     """
+    labels, certainty = _label_with_less(predictor, images, True)
+    if certainty is None:
+        raise TypeError("decide() gave no confidence although it was asked for")
+    return labels, certainty
+
+
+def _as_bytes(answer: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
+    labels, certainty = answer
+    return labels, None if certainty is None else (certainty * 255.0).round().to(torch.uint8)
+
+
+def _label_with_less(predictor: Predictor, images: Tensor, confidence: bool) -> tuple[Tensor, Tensor | None]:
     window, stride = predictor.window, predictor.stride
     try:
         while True:
             try:
-                return _label(predictor, images)
+                return _label(predictor, images, confidence)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
             # Outside the handler, where the error no longer holds the tensors that filled the memory.
             if images.shape[0] > 1:
                 half = images.shape[0] // 2
-                parts = [certain_pictures(predictor, part) for part in (images[:half], images[half:])]
-                return torch.cat([labels for labels, _ in parts]), torch.cat([certainty for _, certainty in parts])
+                parts = [_label_with_less(predictor, part, confidence) for part in (images[:half], images[half:])]
+                sure = [certainty for _, certainty in parts if certainty is not None]
+                return torch.cat([labels for labels, _ in parts]), torch.cat(sure) if sure else None
             _use_less(predictor, (images.shape[2], images.shape[3]))
     finally:
         predictor.window, predictor.stride = window, stride
 
 
-def _label(predictor: Predictor, images: Tensor) -> tuple[Tensor, Tensor]:
-    views = predictor.view_logits(images)  # each (B, K, h, w)
-    if not all(bool(torch.isfinite(logits).all()) for logits in views):
+def _label(predictor: Predictor, images: Tensor, confidence: bool) -> tuple[Tensor, Tensor | None]:
+    views = predictor.views(images)  # each (B, K, h, w)
+    if not all(bool(torch.isfinite(view.logits).all()) for view in views):
         raise NumericError("the logits are not finite; the weights are damaged or the precision is too low")
-    labels, certainty = decide(views, (images.shape[2], images.shape[3]), confidence=True)
-    if certainty is None:
-        raise TypeError("decide() gave no confidence although it was asked for")
-    return labels, certainty
+    return decide(views, (images.shape[2], images.shape[3]), confidence=confidence)
 
 
 def _use_less(predictor: Predictor, size: tuple[int, int]) -> None:

@@ -17,16 +17,20 @@ from iccld.progress import say
 OUTPUTS = {"color": ".png", "train_ids": ".png", "raw_ids": ".png", "overlay": ".jpg", "confidence": ".png", "logits": ".npy"}
 """Output folder -> suffix.  color: RGB of the palette.  train_ids: palette PNG of indices.  raw_ids: grey ids.  overlay: colours over the
 picture.  confidence: grey, 255 = certain.  logits: (K, h, w) float16 at the network's own resolution."""
-USUAL = tuple(name for name in OUTPUTS if name != "logits")
+PICTURES = tuple(name for name in OUTPUTS if name != "logits")
+"""What `all` stands for."""
+USUAL = ("train_ids",)
 """What is written when nothing else is asked for."""
+ALL = "all"
 
 
-def refuse_unknown_outputs(write: Sequence[str]) -> None:
-    """ConfigError for an output that there is not, and for none at all."""
-    unknown = [kind for kind in write if kind not in OUTPUTS]
+def chosen_outputs(write: Sequence[str]) -> tuple[str, ...]:
+    """The outputs named, in the order of OUTPUTS; `all` names PICTURES.  ConfigError for one that there is not, and for none at all."""
+    unknown = [kind for kind in write if kind not in OUTPUTS and kind != ALL]
     if unknown or not write:
         kind = unknown[0] if unknown else ""
-        raise ConfigError(f"nothing called {kind!r} can be written{nearest(kind, OUTPUTS)}; choose from {', '.join(OUTPUTS)}")
+        raise ConfigError(f"nothing called {kind!r} can be written{nearest(kind, OUTPUTS)}; choose from {', '.join(OUTPUTS)}, or {ALL}")
+    return tuple(kind for kind in OUTPUTS if kind in write or (ALL in write and kind in PICTURES))
 
 
 class Job(NamedTuple):
@@ -36,7 +40,7 @@ class Job(NamedTuple):
     name: str
 
 
-def output_files(name: str, kinds: Sequence[str] = USUAL) -> dict[str, str]:
+def output_files(name: str, kinds: Sequence[str] = PICTURES) -> dict[str, str]:
     """Output folder -> file below `out`."""
     return {folder: f"{folder}/{name}{OUTPUTS[folder]}" for folder in kinds}
 
@@ -67,7 +71,7 @@ def find_pictures(paths: Sequence[Path | str], out: Path) -> tuple[list[tuple[Pa
             name = relative_name(path, folder)
             parent = os.path.basename(os.path.abspath(folder)) or "root"
             names = [name, name + path.suffix, f"{parent}/{name}{path.suffix}"]
-            found[absolute] = (Path(absolute), [_beside_files(name) for name in names])
+            found[absolute] = (Path(absolute), [beside_files(name) for name in names])
     return list(found.values()), refused
 
 
@@ -110,7 +114,7 @@ def name_outputs(found: Sequence[tuple[Path, list[str]]], earlier: Mapping[str, 
     return jobs
 
 
-def _beside_files(name: str) -> str:
+def beside_files(name: str) -> str:
     """The name with a tilde behind folders that are called like an output: `a.png/b` would need a folder where `a` has its file."""
     *folders, last = name.split("/")
     suffixes = tuple(set(OUTPUTS.values()))

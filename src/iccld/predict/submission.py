@@ -6,7 +6,6 @@ The names are those that the benchmark's own evaluator looks for (cityscapesScri
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,14 +15,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from iccld.data import png
 from iccld.data.images import FULL_RANGE
 from iccld.errors import ConfigError, DataError
 from iccld.files import write_atomically
 from iccld.labels import CITYSCAPES19, LabelSpace
 from iccld.labels import raw_ids as default_raw_ids
 from iccld.predict.index import PredictionIndex
+from iccld.predict.line import PredictReport
 from iccld.predict.names import Job, find_pictures
-from iccld.predict.run import PredictReport, predict_jobs
+from iccld.predict.run import predict_jobs
 from iccld.predict.writer import describe
 from iccld.predictor import Predictor
 
@@ -51,15 +52,18 @@ class SubmissionWriter:
         return {"label_ids": f"{name}{ENDING}"}
 
     def write(
-        self, job: Job, image: UInt8Array, labels: UInt8Array, certainty: UInt8Array, logits: npt.NDArray[np.float16] | None = None
+        self,
+        job: Job,
+        image: UInt8Array,
+        labels: UInt8Array,
+        certainty: UInt8Array | None = None,
+        logits: npt.NDArray[np.float16] | None = None,
     ) -> dict[str, Any]:
         """(H, W, 3), (H, W), (H, W) uint8 -> the picture's entry in the index.  Raises OSError when the file cannot be written."""
         if labels.shape != SIZE:  # a picture that its EXIF turns
             raise ValueError(f"is {labels.shape[1]}x{labels.shape[0]} once upright; a submission's pictures are {SIZE[1]}x{SIZE[0]}")
-        data = io.BytesIO()
-        Image.fromarray(self.table[labels]).save(data, format="PNG", compress_level=6)
         files = self.files(job.name)
-        write_atomically(self.out / files["label_ids"], data.getvalue(), durable="later")  # with the index, many at once
+        write_atomically(self.out / files["label_ids"], png.encode(self.table[labels]), durable="later")  # with the index, many at once
         return describe(job, self.label_space, labels, certainty, files)
 
 

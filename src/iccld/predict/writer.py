@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from iccld.data import png
 from iccld.files import write_atomically
 from iccld.labels import LabelSpace
-from iccld.predict.names import OUTPUTS, USUAL, Job, output_files
+from iccld.predict.names import PICTURES, Job, output_files
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -27,7 +28,7 @@ class OutputWriter:
         label_space: LabelSpace,
         raw_table: npt.NDArray[np.integer[Any]],
         overlay_alpha: float,
-        kinds: Sequence[str] = USUAL,
+        kinds: Sequence[str] = PICTURES,
     ) -> None:
         self.kinds = tuple(kinds)
         self.out = out
@@ -40,49 +41,66 @@ class OutputWriter:
         return output_files(name, self.kinds)
 
     def write(
-        self, job: Job, image: UInt8Array, labels: UInt8Array, certainty: UInt8Array, logits: npt.NDArray[np.float16] | None = None
+        self,
+        job: Job,
+        image: UInt8Array,
+        labels: UInt8Array,
+        certainty: UInt8Array | None = None,
+        logits: npt.NDArray[np.float16] | None = None,
     ) -> dict[str, Any]:
-        """(H, W, 3), (H, W), (H, W) uint8 -> the picture's entry in the index.  Raises OSError when a file cannot be written."""
+        """(H, W, 3), (H, W), (H, W) uint8 -> the picture's entry in the index.  Raises OSError when a file cannot be written.
+
+        certainty, logits: needed where they are among the outputs.
+        """
         outputs = self.files(job.name)
         for folder, file in outputs.items():
-            data = io.BytesIO()
-            if folder == "logits":
-                np.save(data, np.asarray(logits, dtype=np.float16))
-            else:
-                is_jpeg = OUTPUTS[folder] == ".jpg"
-                options: dict[str, Any] = {"format": "JPEG", "quality": 90} if is_jpeg else {"format": "PNG", "compress_level": 4}
-                self._picture(folder, image, labels, certainty).save(data, **options)
-            write_atomically(self.out / file, data.getvalue(), durable="later")  # with the index, many at once
+            data = self._encoded(folder, image, labels, certainty, logits)
+            write_atomically(self.out / file, data, durable="later")  # with the index, many at once
         return describe(job, self.label_space, labels, certainty, outputs)
 
-    def _picture(self, kind: str, image: UInt8Array, labels: UInt8Array, certainty: UInt8Array) -> Image.Image:
+    def _encoded(
+        self,
+        kind: str,
+        image: UInt8Array,
+        labels: UInt8Array,
+        certainty: UInt8Array | None,
+        logits: npt.NDArray[np.float16] | None,
+    ) -> bytes:
+        """The file of one output."""
         if kind == "train_ids":
-            return indexed_picture(labels, self.label_space.palette)
+            return png.encode(labels, self.label_space.palette)
+        if kind == "color":
+            return png.encode(self.label_space.palette[labels])  # (H, W, 3)
+        if kind == "raw_ids" and self.raw_table.dtype == np.uint8:
+            return png.encode(self.raw_table.astype(np.uint8)[labels])
+        data = io.BytesIO()
         if kind == "raw_ids":
-            return Image.fromarray(self.raw_table[labels])
-        if kind == "confidence":
-            return Image.fromarray(certainty)
-        color = Image.fromarray(self.label_space.palette[labels])  # (H, W, 3)
-        return color if kind == "color" else Image.blend(Image.fromarray(image), color, self.overlay_alpha)
+            Image.fromarray(self.raw_table[labels]).save(data, format="PNG", compress_level=1)
+        elif kind == "confidence" and certainty is not None:
+            Image.fromarray(certainty).save(data, format="PNG", compress_level=1)
+        elif kind == "overlay":
+            color = Image.fromarray(self.label_space.palette[labels])
+            Image.blend(Image.fromarray(image), color, self.overlay_alpha).save(data, format="JPEG", quality=90)
+        elif kind == "logits" and logits is not None:
+            np.save(data, np.asarray(logits, dtype=np.float16))
+        else:
+            raise TypeError(f"{kind} cannot be written without what it shows")
+        return data.getvalue()
 
 
-def indexed_picture(labels: UInt8Array, palette: UInt8Array) -> Image.Image:
-    """(H, W) uint8 train ids, (K, 3) uint8 RGB -> a picture of mode P, whose indices are the ids."""
-    picture = Image.fromarray(labels)
-    picture.putpalette(palette.tobytes())
-    return picture
-
-
-def describe(job: Job, label_space: LabelSpace, labels: UInt8Array, certainty: UInt8Array, outputs: dict[str, str]) -> dict[str, Any]:
-    """A finished picture's entry in the index: what it was made from, its files, its classes' shares and mean confidence (0..1)."""
-    counts = np.bincount(labels.ravel(), minlength=label_space.num_classes)
+def describe(
+    job: Job, label_space: LabelSpace, labels: UInt8Array, certainty: UInt8Array | None, outputs: dict[str, str]
+) -> dict[str, Any]:
+    """A finished picture's entry in the index: what it was made from, its files, its classes' shares, mean confidence (0..1) if known."""
+    counts = [int(np.count_nonzero(labels == train_id)) for train_id in range(label_space.num_classes)]
+    mean = {} if certainty is None else {"confidence": round(float(certainty.mean()) / 255.0, 6)}
     return {
         "name": job.name,
         **dict(zip(("bytes", "mtime_ns"), fingerprint(job.path), strict=True)),
         "size": list(labels.shape),
         "outputs": outputs,
-        "shares": {name: round(int(count) / labels.size, 6) for name, count in zip(label_space.names, counts, strict=True)},
-        "confidence": round(float(certainty.mean()) / 255.0, 6),
+        "shares": {name: round(count / labels.size, 6) for name, count in zip(label_space.names, counts, strict=True)},
+        **mean,
     }
 
 

@@ -65,7 +65,7 @@ def share_wrong(truth: Mask, prediction: Mask) -> float | None:
 def error_map(image: npt.NDArray[np.uint8], truth: Mask, prediction: Mask) -> npt.NDArray[np.uint8]:
     """Wrong pixels in red on the pale grey image, unscored ones darkened.  (H, W, 3) uint8, (H, W), (H, W) -> (H, W, 3) uint8."""
     scored = truth != IGNORE
-    return _marked(image, [(scored & (prediction != truth), WRONG)], scored)
+    return marked(image, [(scored & (prediction != truth), WRONG)], scored)
 
 
 def change_map(image: npt.NDArray[np.uint8], truth: Mask | None, before: Mask, after: Mask) -> npt.NDArray[np.uint8]:
@@ -76,13 +76,13 @@ def change_map(image: npt.NDArray[np.uint8], truth: Mask | None, before: Mask, a
     changed = before != after
     violet = 0.5 * (WRONG + FIXED)
     if truth is None:
-        return _marked(image, [(changed, violet)], np.ones_like(changed))
+        return marked(image, [(changed, violet)], np.ones_like(changed))
     scored = truth != IGNORE
     marks = [(changed & scored, violet), (changed & scored & (after == truth), FIXED), (changed & scored & (before == truth), WRONG)]
-    return _marked(image, marks, scored)
+    return marked(image, marks, scored)
 
 
-def _marked(image: npt.NDArray[np.uint8], marks: Sequence[tuple[Where, Shades]], scored: Where) -> npt.NDArray[np.uint8]:
+def marked(image: npt.NDArray[np.uint8], marks: Sequence[tuple[Where, Shades]], scored: Where) -> npt.NDArray[np.uint8]:
     """The image in pale grey with areas (H, W) in their colours; what is not scored is dark."""
     grey = image.astype(np.float32).mean(axis=2, keepdims=True).repeat(3, axis=2)
     shown: Shades = 150 + grey * np.float32(95 / 255)

@@ -17,6 +17,7 @@ from iccld.assembly.objects import (
     open_data,
     optimisations,
     pair_dataset,
+    stages_to_train,
 )
 from iccld.batch import DomainBatch
 from iccld.config import Config, comparable
@@ -24,17 +25,19 @@ from iccld.data import FileDataset
 from iccld.data.check import class_shares, class_statistics
 from iccld.data.pairs import PairDataset, pair_loader
 from iccld.data.patience import shared_memory_shortage
-from iccld.errors import ConfigError
+from iccld.errors import CheckpointError, DataError, NumericError
 from iccld.labels import LabelSpace
-from iccld.measure.remedies import memory_explained, training_remedies
-from iccld.methods.common.protocol import SOURCE, Method, Stage
+from iccld.measure.formats import training_format
+from iccld.measure.remedies import memory_explained, scoring_remedies, training_remedies
+from iccld.methods.common.protocol import Method, Stage
 from iccld.predictor import Predictor
 from iccld.progress import say, set_quiet
+from iccld.runs.base import CONFIG
 from iccld.runs.data import data_digest, read_ranges, refuse_other_data, refuse_unlearnable, with_equal_sizes
-from iccld.runs.load import CONFIG
 from iccld.runs.scores import StageScorer
 from iccld.runs.source import TrainedSource, find_source, restored_source
 from iccld.runs.summary import Summary, open_folder, stages_told
+from iccld.runs.trust import judge_data
 from iccld.training import checkpoint
 from iccld.training.allocator import keep_freed_memory
 from iccld.training.engine import Engine
@@ -42,6 +45,7 @@ from iccld.training.lock import LOCK_NAME, lock_run
 from iccld.training.loop import StageResult
 from iccld.training.options import Hooks, LoopOptions
 from iccld.training.stages import run_stages
+from iccld.training.trackers import Trackers
 
 StageCallback = Callable[[Path, str, Predictor, FileDataset, LabelSpace], None]
 """Called after each stage with the run, the stage's name, its headline predictor, and what to show it on."""
@@ -59,6 +63,7 @@ def adapt(config: Config, on_stage: StageCallback | None = None) -> Path:
         max_skips=max(config.runtime.max_skips, 1),
         start="spawn",
     )
+    engine.format = training_format(config, engine, Path(config.runtime.out) / config.name)
     return engine.launch(_adapt_rank, config, on_stage)
 
 
@@ -106,22 +111,25 @@ class _Run:
             self.data = with_equal_sizes(open_data(config, ranges), skips)
         space = self.data.label_space
         self.pairs = pair_dataset(config, self.data, engine.rank, engine.world_size)
+        self.pairs.share_cache(engine.share(self.pairs.cache_places()))  # ranks of one machine read each picture once, together
         if shortage := shared_memory_shortage(self.pairs.batch_bytes * engine.world_size, config.runtime.workers):
             say(shortage)
         weight = class_weights(class_statistics(self.data.source), config.sampling.class_balance) if config.sampling.class_balance else None
         parts = make_parts(config, space, None if weight is None else weight.to(engine.device))
         self.stages = registered_method(config.method).stages(parts, method_settings(config), optimisations(config))
-        self.source = None if config.source_checkpoint is None else find_source(Path(config.source_checkpoint), space.names)
+        self.source = (
+            None if config.source_checkpoint is None else find_source(Path(config.source_checkpoint), space.names, config.checkpoint_stage)
+        )
         self.previous: Method | None = None
         if self.source is not None:
-            self.previous = restored_source(self._take_source_stage(), self.source, engine)
+            self.previous = restored_source(self._take_started_from(), self.source, engine)
         self.fingerprint = fingerprint(config, space, self.source) | {"data": data_digest(self.data)}
         self.scorer = StageScorer(config, engine, run, self.data, self.pairs)
         self.summary: Summary | None = None
         self.told_before: dict[str, Any] = {}
 
     def train(self) -> Path:
-        refuse_other_data(self.run, self.fingerprint["data"], len(self.stages) + (self.source is not None))
+        refuse_other_data(self.run, self.fingerprint["data"], len(self.stages) + len(self.source.told if self.source else ()))
         checkpoint.refuse_other_configuration(self.run, self.fingerprint)
         if self.config.runtime.resume == "auto":
             self.told_before = stages_told(self.run)
@@ -129,8 +137,15 @@ class _Run:
         if self.engine.is_first:
             is_trained = {stage.name for stage in self.stages} <= self.told_before.keys()
             self.summary = open_folder(self.config, self.engine, self.run, self.data, self.source, is_trained)
-        with memory_explained(lambda: training_remedies(self.config, self.engine)):
-            self._run_stages()
+        iterations = {name: each.iterations for name, each in optimisations(self.config).items()}
+        names = self.config.runtime.track if self.engine.is_first else ()
+        self.trackers = Trackers(names, self.run, comparable(self.config), iterations)
+        try:
+            with memory_explained(lambda: training_remedies(self.config, self.engine)):
+                self._run_stages()
+        finally:
+            self.trackers.close()
+        self._tell_trust()
         self._tell_skipped()
         return self.run
 
@@ -149,20 +164,24 @@ class _Run:
                 fingerprint=self.fingerprint,
                 class_shares=class_shares(self.data.source),
             ),
-            Hooks(on_evaluate=self.scorer.evaluate, on_stage_end=self._finish_stage, describe_batch=self._describe),
+            Hooks(
+                on_evaluate=self._evaluate,
+                on_stage_end=self._finish_stage,
+                on_record=self.trackers.record,
+                describe_batch=self._describe,
+            ),
             engine=engine,
             run=self.run,
             previous=self.previous,
-            target_loader=_Batches(self.pairs, engine),
+            target_loader=Batches(self.pairs, engine),
             scored=self.told_before.keys(),
         )
 
-    def _take_source_stage(self) -> Stage:
-        """Take the source stage out of those to train; ConfigError where there is none, or nothing after it."""
-        if self.stages[0].name != SOURCE or len(self.stages) < 2:
-            names = ", ".join(stage.name for stage in self.stages)
-            raise ConfigError(f"source_checkpoint replaces a stage source before others; method {self.config.method} has {names} here")
-        return self.stages.pop(0)
+    def _take_started_from(self) -> Stage:
+        """Take the stages up to the one that is started from out of those to train, and return that one; ConfigError where none is left."""
+        all_stages = self.stages
+        self.stages = stages_to_train(self.config, all_stages)
+        return all_stages[len(all_stages) - len(self.stages) - 1]
 
     def _loader(self, stage: str, start: int, end: int) -> Iterable[DomainBatch]:
         # Stages draw one after the other from the same endless sequence, so that a later one does not repeat an earlier one's batches.
@@ -185,6 +204,19 @@ class _Run:
                 self.skipped[role] |= {dataset.names[index] for index, taken in zip(wanted, given.tolist(), strict=True) if index != taken}
             yield batch
 
+    def _tell_trust(self) -> None:
+        """At the end, on the first rank: how good the run is on its target, as far as that is known without labels."""
+        num = self.config.evaluation.estimate_pictures
+        if self.summary is None or num == 0 or self.data.source_val is None or "trust" in self.summary.content:
+            return
+        try:
+            with memory_explained(scoring_remedies):
+                told = judge_data(self.run, self.config, self.data, num=num, device=self.engine.device.type)
+        except (DataError, NumericError, CheckpointError) as error:  # the run itself is finished and whole
+            say(f"warning: its scores were not estimated without labels: {error}")
+        else:
+            self.summary.tell_trust(told)
+
     def _tell_skipped(self) -> None:
         """At the end: how many pictures could not be read, by domain, and the first of them."""
         for role, names in self.skipped.items():
@@ -200,6 +232,13 @@ class _Run:
         target = [str(self.data.target.image_paths[i]) for i in batch.target_index.tolist()]
         return f"source {', '.join(source)}; target {', '.join(target)}"
 
+    def _evaluate(self, stage: str, method: Method, iteration: int) -> list[dict[str, Any]]:
+        """On the first rank: score the stage so far, and show what it predicts by now."""
+        entries = self.scorer.evaluate(stage, method, iteration)
+        if self.on_stage is not None and iteration < optimisations(self.config)[stage].iterations:
+            self.on_stage(self.run, stage, self.scorer.predictor(method), self.scorer.shown, self.data.label_space)
+        return entries
+
     def _finish_stage(self, stage: str, method: Method, result: StageResult) -> None:
         """On the first rank: score the stage, show it, tell it."""
         assert self.summary is not None
@@ -212,7 +251,7 @@ class _Run:
         self.summary.tell(stage, told)
 
 
-class _Batches:
+class Batches:
     """The pairs' batches without end, from the first, on the engine's device; iterated when a round begins, for as many as it wants."""
 
     def __init__(self, pairs: PairDataset, engine: Engine) -> None:

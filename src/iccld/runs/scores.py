@@ -36,7 +36,7 @@ class StageScorer:
 
     def __init__(self, config: Config, engine: Engine, run: Path, data: Data, pairs: PairDataset) -> None:
         self.config, self.engine, self.run, self.data, self.pairs = config, engine, run, data, pairs
-        self.scoring = scoring_of(config, engine.precision).told()
+        self.scoring = scoring_of(config, engine.format).told()
 
     @property
     def shown(self) -> FileDataset:
@@ -104,6 +104,7 @@ class StageScorer:
             "best": result.best if val else None,
             "iterations": result.iterations,
             "seconds": round(result.seconds, 1),
+            "processor_seconds": result.processor_seconds and round(result.processor_seconds, 1),
             "peak_memory_gib": round(result.peak_memory_gib, 3),
         }
         if val and "domains" in val:

@@ -12,10 +12,9 @@ from iccld.config import Config, dump_config, parse_size
 from iccld.evaluation import convention_of
 from iccld.files import read_json, write_atomically, write_json
 from iccld.labels import LABEL_SPACES
-from iccld.methods.common.protocol import SOURCE
 from iccld.progress import say
+from iccld.runs.base import CONFIG, LABEL_SPACE
 from iccld.runs.data import RANGES
-from iccld.runs.load import CONFIG, LABEL_SPACE
 from iccld.runs.provenance import environment
 from iccld.runs.source import TrainedSource
 from iccld.training.engine import Engine
@@ -40,6 +39,15 @@ class Summary:
         elif "source_validation" in told:
             say(f"{stage}: {told['source_validation']['miou']:.2f} mIoU on held-out source pictures; the target has no labels")
 
+    def tell_trust(self, told: Mapping[str, Any]) -> None:
+        """What is known of the target without labels (docs/trust.md)."""
+        self.content["trust"] = dict(told)
+        write_json(self.path, self.content, durable="folder")
+        if (gain := told.get("gain")) is not None:
+            miou = gain["miou"]
+            words = f"mIoU changed by {miou['value']:+.1f} ({miou['low']:+.1f} to {miou['high']:+.1f})"
+            say(f"estimated without labels, from {gain['from']} to {gain['to']}: {words}; did adaptation help: {gain['answer']}")
+
     def tell_skipped(self, names: Mapping[str, Sequence[str]]) -> None:
         """Domain -> the pictures that could not be read and were left out."""
         self.content["skipped_pictures"] = {role: list(listed) for role, listed in names.items()}
@@ -58,13 +66,13 @@ def open_folder(config: Config, engine: Engine, run: Path, data: Data, source: T
     is_trained: whether every stage was trained and scored before; where and how that was stays as it is told.
     """
     before = read_json(run / SUMMARY) if is_trained else {}
-    protocol = before.get("protocol") or _protocol(config, data)  # before CONFIG: a refusal leaves nothing
+    protocol = before.get("protocol") or protocol_of(config, data)  # before CONFIG: a refusal leaves nothing
     write_atomically(run / CONFIG, dump_config(config))
     write_json(run / RANGES, {"source": data.source.wide, "target": data.target.wide}, indent=None)
     if config.label_space not in LABEL_SPACES:
         write_atomically(run / LABEL_SPACE, Path(config.label_space).read_bytes())
     keep_architecture(config.network, run)
-    made = environment(engine.device.type, engine.precision)
+    made = environment(engine.device.type, *engine.format)
     if before:
         made = read_json(run / ENVIRONMENT) or made
     write_json(run / ENVIRONMENT, made)
@@ -81,11 +89,13 @@ def open_folder(config: Config, engine: Engine, run: Path, data: Data, source: T
     }
     if source is not None:
         content["source_checkpoint"] = source.reference
-        content["stages"] = {SOURCE: dict(source.told)} if source.told else {}
+        content["stages"] = {name: dict(told) for name, told in source.told.items()}
+    if "trust" in before:
+        content["trust"] = before["trust"]
     return Summary(run / SUMMARY, content)
 
 
-def _protocol(config: Config, data: Data) -> dict[str, Any]:
+def protocol_of(config: Config, data: Data) -> dict[str, Any]:
     """What the run is scored on, and how."""
     val, window = data.val, config.evaluation.window
     return {

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,23 @@ from iccld.training.update import Update
 from iccld.transforms import Draw
 
 Result = TypeVar("Result")
+
+
+class NumberFormat(NamedTuple):
+    """What networks compute in, and how their weights lie in memory."""
+
+    precision: str
+    """fp32 or bf16."""
+    channels_last: bool
+
+    def __str__(self) -> str:
+        return f"{self.precision}, channels {'last' if self.channels_last else 'first'}"
+
+
+def usual_format(precision: str) -> NumberFormat:
+    """The layout that goes with a precision where nobody has measured: channels last pays where bf16 matrix units exist."""
+    return NumberFormat(precision, precision == "bf16")
+
 
 BF16_CPU_FEATURES = ("avx512_bf16", "amx_bf16")
 """CPU instructions without which bf16 is emulated, and slower than fp32."""
@@ -132,6 +149,15 @@ class Engine:
         return function(self, *arguments)
 
     @property
+    def format(self) -> NumberFormat:
+        """Precision and layout; may be set before networks are placed."""
+        return NumberFormat(self.precision, self.channels_last)
+
+    @format.setter
+    def format(self, wanted: NumberFormat) -> None:
+        self.precision, self.channels_last = wanted
+
+    @property
     def update(self) -> Update:
         """The update that methods call; see `bind`."""
         return self._update
@@ -175,15 +201,31 @@ class Engine:
             raise ValueError(f"reduction must be mean or sum, got {reduction!r}")
         if self.world_size == 1:
             return tensor
-        return self._fabric.all_reduce(tensor, reduce_op=reduction)  # type: ignore[no-any-return]
+        torch.distributed.all_reduce(tensor)  # not Fabric's, which would have all ranks meet at a barrier first
+        if reduction == "sum":
+            return tensor
+        return tensor.div_(self.world_size) if tensor.is_floating_point() else tensor.copy_(tensor / self.world_size)
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite tensors by rank 0's, in place."""
-        if self.world_size > 1:
-            for tensor in tensors:
-                values = tensor.detach().contiguous()
-                torch.distributed.broadcast(values, src=0)
-                tensor.detach().copy_(values)
+        """Overwrite tensors by rank 0's, in place; those of one type travel together."""
+        if self.world_size == 1:
+            return
+        kinds: dict[torch.dtype, list[Tensor]] = {}
+        for tensor in tensors:
+            kinds.setdefault(tensor.dtype, []).append(tensor.detach())
+        for rows in kinds.values():
+            flat = torch.cat([row.reshape(-1) for row in rows])
+            torch.distributed.broadcast(flat, src=0)
+            parts = torch.split(flat, [row.numel() for row in rows])
+            torch._foreach_copy_(rows, [part.view(row.shape) for part, row in zip(parts, rows, strict=True)])
+
+    def share(self, text: str) -> str:
+        """Rank 0's text, on every rank."""
+        if self.world_size == 1:
+            return text
+        told: list[str] = [text]
+        torch.distributed.broadcast_object_list(told, src=0)
+        return told[0]
 
     def any_rank(self, flag: bool) -> bool:
         """Whether the flag is set on any rank; the same answer on all."""

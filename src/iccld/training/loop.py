@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch import nn
 from iccld.batch import DomainBatch
 from iccld.errors import CheckpointError, DataError, Preempted
 from iccld.methods.common.protocol import STATISTICS, Method, Stage
+from iccld.methods.common.written import WrittenBuffers
 from iccld.progress import progress as progress_bar
 from iccld.progress import say
 from iccld.training import checkpoint, snapshot
@@ -23,7 +23,7 @@ from iccld.training.engine import Engine
 from iccld.training.health import PseudoLabelWatch
 from iccld.training.options import Evaluation, Hooks, LoopOptions
 from iccld.training.signals import Stopped, StopRequest, leaving_at_once, stop_on_signals
-from iccld.training.tracking import Metrics, RunningMeans
+from iccld.training.tracking import Metrics, RunningMeans, Stopwatch
 
 LoaderFactory = Callable[[str, int, int], Iterable[DomainBatch]]
 """(stage, start, end) -> this rank's batches of the iterations start, ..., end - 1: a pure function of (seed, stage, iteration)."""
@@ -36,6 +36,8 @@ class StageResult:
     iterations: int
     seconds: float
     """Wall time of training in seconds, saving included and evaluations not, summed over resumes."""
+    processor_seconds: float | None
+    """The same as this process kept cores busy, which what runs beside it changes little; None where an earlier start did not count it."""
     peak_memory_gib: float
     best: dict[str, Any] | None
     """{"miou": percent, "iteration": int} of the best evaluation, None without one."""
@@ -86,15 +88,15 @@ class _StageLoop:
         self.run = run
         self.directory = checkpoint.stage_directory(run, stage.name)
         self.means = RunningMeans()
+        self.written = WrittenBuffers()
         self.watch = PseudoLabelWatch(stage.iterations, options.class_shares)
         self.iteration = 0  # finished iterations
         self.evaluated = 0  # the last iteration whose evaluation is in metrics.jsonl
         self.saved = -1
         self.best: dict[str, Any] | None = None
         self.last: list[dict[str, Any]] = []
-        self.seconds_before = 0.0
         self.peak_before = 0.0
-        self.started = time.monotonic()
+        self.clock = Stopwatch()
 
     def run_to_end(self, loader_factory: LoaderFactory, targets: Iterable[DomainBatch]) -> StageResult:
         engine, end = self.engine, self.stage.iterations
@@ -202,8 +204,9 @@ class _StageLoop:
             self._warn(notice)
         engine.update.notices.clear()
         if engine.world_size > 1:  # as DistributedDataParallel does with running statistics
-            networks = (*self.method.networks().values(), *self.method.ema_networks().values())
-            engine.broadcast(buffer for network in networks for buffer in network.buffers())
+            buffers = self.written.take((*self.method.networks().values(), *self.method.ema_networks().values()))
+            engine.broadcast(buffers)
+            self.written.forget(buffers)
         self.iteration += 1
 
     def _finish_iteration(self, stop: StopRequest) -> None:
@@ -233,9 +236,9 @@ class _StageLoop:
         """Evaluate on rank 0 and write the lines; returns whether this is the best so far.  Asked to stop, it saves and leaves without."""
         is_better = is_left = False
         answer: Evaluation = None
-        began = time.monotonic()
         if self.engine.is_first and self.hooks.on_evaluate is not None:
-            with _training_flags_kept([*self.method.networks().values(), *self.method.ema_networks().values()]):
+            networks = [*self.method.networks().values(), *self.method.ema_networks().values()]
+            with _training_flags_kept(networks), self.clock.stopped():
                 try:
                     with leaving_at_once():
                         answer = self.hooks.on_evaluate(self.stage.name, self.method, self.iteration)
@@ -243,7 +246,6 @@ class _StageLoop:
                     is_left = True
                 except DataError as error:
                     raise self._saved_for(error) from error
-        self.started += time.monotonic() - began  # training time stands still meanwhile
         if self.engine.any_rank(is_left):
             self._save()
             self.engine.barrier()
@@ -272,7 +274,7 @@ class _StageLoop:
         runaways = {name: count for name, count in self.engine.update.runaways.items() if count}
         clipped = {"runaways": runaways} if runaways else {}
         statistics = {name: value for name, value in means.items() if name in STATISTICS}
-        self._write({"time": round(self._seconds(), 3), "losses": losses, "lr": rate, **skipped, **clipped, **statistics})
+        self._write({"time": round(self.clock.now[0], 3), "losses": losses, "lr": rate, **skipped, **clipped, **statistics})
         start = (self.iteration - 1) // self.options.log_every * self.options.log_every
         for sentence in self.watch.due_warnings(means, start, self.iteration):
             self._warn(sentence)
@@ -287,16 +289,20 @@ class _StageLoop:
     def _write(self, record: Mapping[str, Any]) -> None:
         if self.metrics is not None:
             self.metrics.write({"iteration": self.iteration, **record})
+            if self.hooks.on_record is not None:
+                self.hooks.on_record({"stage": self.stage.name, "iteration": self.iteration, **record})
 
     def _save(self) -> None:
         """Save on rank 0; the other ranks hold the same."""
         if self.engine.is_first and self.saved != self.iteration:
             if self.metrics is not None:
                 self.metrics.sync()
+            seconds, processor_seconds = self.clock.now
             progress = {
                 "iteration": self.iteration,
                 "evaluated": self.evaluated,
-                "seconds": self._seconds(),
+                "seconds": seconds,
+                "processor_seconds": processor_seconds,
                 "peak_memory_gib": self._peak(),
                 "best": self.best,
                 "last": self.last,
@@ -326,7 +332,8 @@ class _StageLoop:
         try:
             progress = loaded.state["progress"]
             self.iteration, self.evaluated = int(progress["iteration"]), int(progress["evaluated"])
-            self.seconds_before, self.peak_before = float(progress["seconds"]), float(progress["peak_memory_gib"])
+            self.clock = Stopwatch(float(progress["seconds"]), progress.get("processor_seconds"))
+            self.peak_before = float(progress["peak_memory_gib"])
             self.best, self.last = progress["best"], list(progress["last"])
             self.watch.load_state_dict(progress["watch"])
             self.means.load_state_dict(loaded.state["metrics"], self.engine.device)
@@ -336,18 +343,15 @@ class _StageLoop:
             raise CheckpointError(f"{loaded.path}: is past the {self.stage.iterations} iterations of stage {self.stage.name}")
         self.saved = self.iteration
 
-    def _seconds(self) -> float:
-        return self.seconds_before + time.monotonic() - self.started
-
     def _peak(self) -> float:
         return max(self.peak_before, self.engine.peak_memory_gib())
 
     def _result(self) -> StageResult:
         path = self.directory / f"{self.iteration:08d}"
         is_new = self.metrics is not None
-        seconds = self._seconds() if is_new else self.seconds_before
         peak = self._peak() if is_new else self.peak_before
-        return StageResult(self.iteration, seconds, peak, self.best, tuple(self.last), path, not is_new)
+        seconds = self.clock.now if is_new else self.clock.before
+        return StageResult(self.iteration, *seconds, peak, self.best, tuple(self.last), path, not is_new)
 
 
 class _Silent:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,6 +15,33 @@ import torch
 from torch import Tensor
 
 from iccld.files import write_atomically
+
+
+class Stopwatch:
+    """Seconds of training, on the wall and of the processor, on top of those of earlier starts; it runs from its making on.
+
+    before: what it began with; the processor's are None where an earlier start did not count them.
+    """
+
+    def __init__(self, seconds: float = 0.0, processor_seconds: float | None = 0.0) -> None:
+        self.before = seconds, processor_seconds
+        self._started = time.monotonic(), time.process_time()
+
+    @property
+    def now(self) -> tuple[float, float | None]:
+        """On the wall, and of all threads of this process."""
+        wall, processor = self.before
+        return wall + time.monotonic() - self._started[0], None if processor is None else processor + time.process_time() - self._started[1]
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Stand still meanwhile, whatever is raised."""
+        began = time.monotonic(), time.process_time()
+        try:
+            yield
+        finally:
+            now = time.monotonic(), time.process_time()
+            self._started = self._started[0] + now[0] - began[0], self._started[1] + now[1] - began[1]
 
 
 class Metrics:

@@ -142,16 +142,21 @@ class Update:
         assert self.all_reduce is not None
         # A parameter that no rank used keeps no gradient, as on one device: weight decay and momentum must not move it.
         flags = [float(p.grad is not None) for p in parameters]
-        reduced = self.all_reduce(torch.cat([loss.reshape(1), loss.new_tensor(flags)]), "sum")
-        used = [p for p, count in zip(parameters, reduced[1:].tolist(), strict=True) if count > 0]
-        for parameter in used:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        for bucket in _buckets([p.grad for p in used if p.grad is not None]):
-            flat = self.all_reduce(torch.cat([g.reshape(-1) for g in bucket]), "mean")
-            averages = [part.view(g.shape) for part, g in zip(torch.split(flat, [g.numel() for g in bucket]), bucket, strict=True)]
-            torch._foreach_copy_(bucket, averages)
-        return reduced[0] / self.world_size
+        head = torch.cat([loss.reshape(1), loss.new_tensor(flags)])
+        # All ranks send all gradients, zeros where one has none, so that loss and flags travel in the first bucket.
+        for number, bucket in enumerate(_buckets(parameters)):
+            rows = [_flat(torch.zeros_like(p) if p.grad is None else p.grad, p) for p in bucket]
+            rows = rows if number else [head.to(rows[0].dtype), *rows]
+            flat = self.all_reduce(torch.cat(rows), "mean")
+            parts = list(torch.split(flat, [row.numel() for row in rows]))
+            if number == 0:
+                head = parts.pop(0)
+            for parameter, part in zip(bucket, parts, strict=True):
+                parameter.grad = _shaped(part, parameter)
+        for parameter, count in zip(parameters, head[1:].tolist(), strict=True):
+            if count == 0:
+                parameter.grad = None
+        return head[0].float()
 
     def _count(self, name: str, is_finite: bool, loss: float, norm: float) -> None:
         if is_finite:
@@ -191,7 +196,7 @@ def _no_description() -> str:
 
 
 def _buckets(gradients: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Group gradients of one type into buckets of about BUCKET_BYTES, in order."""
+    """Group tensors of one type into buckets of about BUCKET_BYTES, in order."""
     buckets: list[list[Tensor]] = []
     filled: dict[torch.dtype, int] = {}
     current: dict[torch.dtype, list[Tensor]] = {}
@@ -204,3 +209,20 @@ def _buckets(gradients: Sequence[Tensor]) -> list[list[Tensor]]:
         current[gradient.dtype].append(gradient)
         filled[gradient.dtype] += size
     return buckets
+
+
+def _flat(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """The gradient's values in the order in which the parameter's lie, the same on all ranks; no copy where it lies alike."""
+    return gradient.permute(0, 2, 3, 1).reshape(-1) if _lies_last(parameter) else gradient.reshape(-1)
+
+
+def _shaped(flat: Tensor, parameter: Tensor) -> Tensor:
+    """What `_flat` made, in the parameter's shape and layout: a view."""
+    if not _lies_last(parameter):
+        return flat.view(parameter.shape)
+    batch, channels, height, width = parameter.shape
+    return flat.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _lies_last(values: Tensor) -> bool:
+    return values.ndim == 4 and not values.is_contiguous() and values.is_contiguous(memory_format=torch.channels_last)

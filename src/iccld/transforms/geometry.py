@@ -200,7 +200,9 @@ def halve(image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
 def _sample_map(values: Tensor, grid: Tensor, sizes: _Sizes, *, beyond: float) -> Tensor:
     """(B, H, W) -> (B, h, w) float32, the nearest value; never a mean of two labels or of two objects' depths; `beyond` off the picture."""
     sampled = _sample(values[:, None].float(), grid, sizes, "nearest")[:, 0]
-    return torch.where((grid.abs() <= 1).all(3), sampled, beyond)
+    # Windows do not turn: which rows lie in the picture, (B, h, 1), and which columns, (B, 1, w), says it of every pixel.
+    inside = (grid[:, :, :1, 1].abs() <= 1) & (grid[:, :1, :, 0].abs() <= 1)
+    return torch.where(inside, sampled, beyond)
 
 
 def _sample(values: Tensor, grid: Tensor, sizes: _Sizes, mode: str) -> Tensor:

@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from iccld.methods.common.written import WrittenBuffers
+
 
 class Ema:
     """Averages a module's parameters and copies its buffers, in a separate module that is never swapped in.
@@ -21,6 +23,7 @@ class Ema:
         self.decay = decay
         self.ramp = ramp
         self.module = copy.deepcopy(model).eval().requires_grad_(False)
+        self._written = WrittenBuffers()
 
     def decay_at(self, iteration: int) -> float:
         """min(1 - 1/(i+1), decay) for iteration i = 0, 1, ...: 0 at first, so the first update copies the model."""
@@ -34,5 +37,7 @@ class Ema:
         if len(averages) != len(parameters):
             raise ValueError(f"the average has {len(averages)} parameters, the model {len(parameters)}: not the same network")
         torch._foreach_lerp_(averages, parameters, 1.0 - self.decay_at(iteration))
-        for average, buffer in zip(self.module.buffers(), model.buffers(), strict=True):
-            average.copy_(buffer)
+        written = {id(buffer) for buffer in self._written.take([model])}  # at first all, later those that moved: most networks have none
+        if written:
+            pairs = [pair for pair in zip(self.module.buffers(), model.buffers(), strict=True) if id(pair[1]) in written]
+            torch._foreach_copy_([average for average, _ in pairs], [buffer for _, buffer in pairs])

@@ -26,6 +26,8 @@ class Settings:
     """Step 1: whether it sees each of them mirrored too, which doubles its time."""
     style_share: tuple[float, float] = STYLE_SHARE
     """Range of the exchanged low-frequency square, over the image's shorter side."""
+    second: Literal["step2", "step1"] = "step2"
+    """What the stage step2 is: "step2", or "step1" once more from its own average, its control.  Its labels are then `labels`."""
     mask_ratio: float = 0.4
     """Step 2: share of the latent's blocks hidden in each picture (3); 0 hides nothing."""
     mask_block: int = 2
@@ -85,6 +87,7 @@ class Settings:
             except ConfigError as error:
                 raise ConfigError(f"settings.{name.removesuffix('scales')}{error}") from None
         choices = {
+            "second": ("step2", "step1"),
             "mask_levels": ("all", "latent"),
             "fill": ("denoiser", "mean"),
             "decode": ("composed", "denoised"),

@@ -75,7 +75,7 @@ class Step2(DiffusionMethod):
         self.sampler_steps = settings.sampler_steps
         self.is_stepwise = settings.noise == "everywhere"
         self.round_batches = 0 if self.denoiser is None else type(self).round_batches
-        self.labels = ViewLabels(self._first_answer, parts, settings.label_scales, settings.label_flip)
+        self.labels = ViewLabels(self._first_answer, parts, settings.label_scales, settings.label_flip, self._labelling)
         self.kept: KeptViews | None = None
 
     # --- what a checkpoint holds ------------------------------------------------------------------------------------------
@@ -187,6 +187,13 @@ class Step2(DiffusionMethod):
         features: Features = self.model.encoder(images)
         logits: Tensor = self.labeller(features.latent, features.pyramid)
         return logits
+
+    def _labelling(self) -> list[nn.Module]:
+        """The modules behind `_first_answer`."""
+        assert self.labeller is not None
+        if isinstance(self.labeller, Segmenter):
+            return [self.labeller.encoder, self.labeller.decoder]
+        return [self.model.encoder, self.labeller]
 
     @torch.no_grad()
     def start_round(self, target_loader: Iterable[DomainBatch]) -> None:

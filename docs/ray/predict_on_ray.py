@@ -1,0 +1,40 @@
+"""Segment a folder of pictures on Ray: python predict_on_ray.py RUN PICTURES OUT [ACTORS]"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import ray
+
+import iccld
+
+
+class Segmenter:
+    """An actor: loads the run once, then segments batches."""
+
+    def __init__(self, run: str, pictures: str, out: str) -> None:
+        self.model = iccld.load(run)
+        self.pictures, self.out = Path(pictures).resolve(), Path(out)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        confidences = []
+        for path in map(str, batch["path"]):
+            found = self.model.segment(path)
+            found.save(self.out / f"{Path(path).relative_to(self.pictures)}.png")
+            confidences.append(float(found.confidence.mean()))
+        return {"path": batch["path"], "confidence": np.array(confidences)}
+
+
+def main(run: str, pictures: str, out: str, actors: str = "1") -> None:
+    paths = [
+        {"path": str(path)} for path in sorted(Path(pictures).resolve().rglob("*")) if path.suffix.lower() in (".png", ".jpg", ".jpeg")
+    ]
+    done = ray.data.from_items(paths).map_batches(
+        Segmenter, fn_constructor_args=(str(Path(run).resolve()), pictures, out), batch_size=8, concurrency=int(actors)
+    )
+    confidences = [row["confidence"] for row in done.iter_rows()]
+    print(f"{len(confidences)} pictures, mean confidence {np.mean(confidences):.3f}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
