@@ -89,7 +89,7 @@ def _predict_shard(arguments: Namespace, predictor: Predictor, shard: Shard, mod
     counts = predict_many(predictor, arguments.paths, arguments.out, shard, batch=arguments.batch, model=model, wanted=wanted)
     if counts.failed:
         print_error(f"{counts.first_failure}{f' (and {counts.failed - 1} more in the journal)' if counts.failed > 1 else ''}")
-    say(f"shard {shard.index} of {shard.count}: {counts.done} predicted, {counts.skipped} done before, {counts.failed} failed")
+    say(f"shard {shard.position} of {shard.total}: {counts.done} predicted, {counts.skipped} done before, {counts.failed} failed")
     print(arguments.out)
     return DataError.exit_code if counts.failed else 0
 

@@ -18,15 +18,15 @@ LOOKED_AT = 200
 
 
 class Shard(NamedTuple):
-    """This process's part: index of count, from 0."""
+    """This process's part of `total`, its position from 0."""
 
-    index: int
-    count: int
+    position: int
+    total: int
 
     def has(self, name: str) -> bool:
         """Whether a picture is of this part: a function of its name alone, so that added pictures move no others."""
         digest = hashlib.blake2s(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-        return int.from_bytes(digest, "big") % self.count == self.index
+        return int.from_bytes(digest, "big") % self.total == self.position
 
 
 def shard_of(text: str, environment: Mapping[str, str] = os.environ) -> Shard:

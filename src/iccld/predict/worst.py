@@ -15,8 +15,9 @@ from iccld.errors import DataError
 from iccld.evaluation.evaluate import device_of, evaluation_mode
 from iccld.evaluation.unlabelled.choosing import Look, look_of, spread_choice, values
 from iccld.files import write_json
+from iccld.predict.line import PredictReport
 from iccld.predict.names import find_pictures
-from iccld.predict.run import PredictReport, Wanted, predict_paths
+from iccld.predict.run import Wanted, predict_paths
 from iccld.predictor import Predictor
 from iccld.progress import progress, say
 
