@@ -3,10 +3,11 @@
     python benchmarks/two_processes.py [--recipe demo_scratch] [--iterations 100] [--rounds 3] [--before SRC]
 
 Both train the recipe's stages source and step 1 with a global batch of 4 through the package's own loop, gloo between the two.  The first
-iterations of a stage are left out.  Printed for each stage: seconds of the clock and of the processor an iteration, the processor's split into
-reading, communication and the rest, and two ratios: of the clock as it went, and of the processor's seconds, which other work on the machine
-disturbs far less.  On two idle cores both would agree but for what the ranks wait for each other.  --before: `src` of another commit, measured
-in turns with this one.
+iterations of a stage are left out.  Printed for each stage: milliseconds of the clock and of the processor an iteration, the processor's
+split into reading, communication and the rest, and ratios: of the clock as it went, and of the processor's time, which other work on the
+machine disturbs far less; on two idle cores both would agree but for what the ranks wait for each other.  The limit is what a process gains
+that takes half the batch and talks to nobody: what an iteration costs whatever its batch, two processes both pay.  Last, how fast pictures
+are read and decoded beside what the faster stage takes.  --before: `src` of another commit, measured in turns with this one.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ WARM_UP = 10
 
 Row = dict[str, float]
 
+KINDS = {"one process": (1, 4), "one process, half the batch": (1, 2), "two processes": (2, 4)}
+"""Ranks and global batch."""
+
 
 class Meter:
     """What one rank measures of one stage, in seconds: the clock, the main thread, the whole process, and parts of them."""
@@ -49,6 +53,7 @@ class Meter:
             finally:
                 self.parts[f"{name} clock"] = self.parts.get(f"{name} clock", 0.0) + time.perf_counter() - clock
                 self.parts[name] = self.parts.get(name, 0.0) + time.thread_time() - own
+                self.parts[f"{name} calls"] = self.parts.get(f"{name} calls", 0.0) + 1
 
         return wrapped
 
@@ -83,6 +88,7 @@ def rank(engine: Any, config: Any, folder: str) -> None:
     engine.all_reduce = meter.timed("communication", engine.all_reduce)
     engine.broadcast = meter.timed("communication", engine.broadcast)
     pairs.PairDataset.__getitem__ = meter.timed("reading", pairs.PairDataset.__getitem__)  # type: ignore[method-assign]
+    pairs.PairDataset._read = meter.timed("decoding", pairs.PairDataset._read)  # type: ignore[method-assign]
     pairs._next_batch = meter.timed("waiting for data", pairs._next_batch)
     Update.__call__ = meter.timed("update", Update.__call__)  # type: ignore[method-assign]
     _StageLoop._step = meter.timed("step", step)  # type: ignore[method-assign]
@@ -90,15 +96,22 @@ def rank(engine: Any, config: Any, folder: str) -> None:
     StageScorer.evaluate = lambda *_: []  # type: ignore[assignment,method-assign]
     run._Run._finish_stage = lambda *_: None  # type: ignore[method-assign]
     run._adapt_rank(engine, config, None)
-    (Path(folder) / f"{engine.rank}.json").write_text(json.dumps(meter.rows), encoding="utf-8")
+    rows = {**meter.rows, "all": meter.parts}
+    (Path(folder) / f"{engine.rank}.json").write_text(json.dumps(rows), encoding="utf-8")
 
 
-def train(recipe: str, ranks: int, iterations: int, folder: str, more: list[str]) -> None:
+def train(recipe: str, ranks: int, batch: int, iterations: int, folder: str, more: list[str]) -> None:
     """One training in this process, or in those that it starts."""
     from iccld.assembly.objects import make_engine
     from iccld.config import load_config
 
-    options = {"batch_size": 4, "runtime.devices": ranks, "runtime.threads": 1, "runtime.device": "cpu", "name": "measured"}
+    options: dict[str, object] = {
+        "batch_size": batch,
+        "runtime.devices": ranks,
+        "runtime.threads": 1,
+        "runtime.device": "cpu",
+        "name": "measured",
+    }
     options |= {f"stages.{stage}.iterations": iterations for stage in STAGES} | {"stages.step2.iterations": 0}
     options |= {"runtime.out": f"{folder}/runs", "runtime.evaluate_every": 0, "runtime.checkpoint_every": iterations}
     given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
@@ -107,35 +120,38 @@ def train(recipe: str, ranks: int, iterations: int, folder: str, more: list[str]
     engine.launch(rank, config, folder)
 
 
-def measured(recipe: str, ranks: int, iterations: int, source: str, more: list[str]) -> list[dict[str, Row]]:
+def measured(given: argparse.Namespace, kind: str, source: str, more: list[str]) -> list[dict[str, Row]]:
     """One training in processes of its own: each rank's stages."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, "--recipe", recipe, "--iterations", str(iterations), "--ranks", str(ranks), "--folder", folder]
+        command = [sys.executable, __file__, "--recipe", given.recipe, "--iterations", str(given.iterations), "--kind", kind]
         environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
-        finished = subprocess.run([*command, *more], env=environment, capture_output=True, text=True, check=False)
+        finished = subprocess.run([*command, "--folder", folder, *more], env=environment, capture_output=True, text=True, check=False)
         if finished.returncode:
             raise SystemExit(finished.stdout + finished.stderr)
         return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(Path(folder).glob("*.json"))]
 
 
-def told(stage: str, one: list[dict[str, Row]], two: list[dict[str, Row]]) -> str:
-    """A paragraph on one stage, from the trainings of one process and those of two (each training's ranks in a row)."""
-    lines = [f"{stage}: milliseconds an iteration", f"{'':18s} clock  processor = reading + communication + the rest"]
+def middle(rows: list[Row], name: str) -> float:
+    """Median in milliseconds."""
+    return 1e3 * statistics.median(row.get(name, 0.0) for row in rows)
 
-    def middle(rows: list[Row], name: str) -> float:
-        return 1e3 * statistics.median(row.get(name, 0.0) for row in rows)
 
-    for title, ranks in (("one process", one), ("two: first", two[::2]), ("two: second", two[1::2])):
-        rows = [stages[stage] for stages in ranks]
-        whole, reading, talking = (middle(rows, name) for name in ("process", "reading", "communication"))
-        rest = whole - reading - talking
-        lines.append(f"{title:18s} {middle(rows, 'clock'):5.1f}  {whole:9.1f} = {reading:7.1f} + {talking:13.1f} + {rest:8.1f}")
-    alone = [stages[stage] for stages in one]
-    slower = [max(first[stage]["process"], second[stage]["process"]) for first, second in zip(two[::2], two[1::2], strict=True)]
-    clocks = [stages[stage]["clock"] for stages in two[::2]]
-    by_processor = statistics.median(row["process"] for row in alone) / statistics.median(slower)
-    by_clock = statistics.median(row["clock"] for row in alone) / statistics.median(clocks)
-    return "\n".join([*lines, f"two processes are {by_processor:.2f} times as fast by the processor, {by_clock:.2f} by the clock"])
+def told(stage: str, found: dict[str, list[list[dict[str, Row]]]]) -> str:
+    """A paragraph on one stage from the trainings of each kind, each a list of ranks."""
+    lines = [f"{stage}: ms an iteration          clock  processor = reading + communication + the rest"]
+    cost, clock = {}, {}
+    for kind, trainings in found.items():
+        ranks = [[training[rank][stage] for training in trainings] for rank in range(len(trainings[0]))]
+        for number, rows in enumerate(ranks):
+            whole, reading, talking = (middle(rows, name) for name in ("process", "reading", "communication"))
+            rest = whole - reading - talking
+            title = f"{kind}, rank {number}" if len(ranks) > 1 else kind
+            lines.append(f"{title:30s} {middle(rows, 'clock'):7.1f}  {whole:9.1f} = {reading:7.1f} + {talking:13.1f} + {rest:8.1f}")
+        cost[kind], clock[kind] = max(middle(rows, "process") for rows in ranks), middle(ranks[0], "clock")
+    one, half, two = KINDS
+    ratios = f"by the processor {cost[one] / cost[two]:.2f}, limit {cost[one] / cost[half]:.2f}, by the clock {clock[one] / clock[two]:.2f}"
+    lines.append(f"two processes over one: {ratios}")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -144,22 +160,31 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--before", metavar="SRC", help="`src` of another commit, measured in turns with this one")
-    parser.add_argument("--ranks", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     given, more = parser.parse_known_args()
     if given.folder:
-        train(given.recipe, given.ranks, given.iterations, given.folder, more)
+        ranks, batch = KINDS[given.kind]
+        train(given.recipe, ranks, batch, given.iterations, given.folder, more)
         return
     own = str(Path(__file__).resolve().parents[1] / "src")
     trees = {"before": given.before, "now": own} if given.before else {"now": own}
-    rows: dict[tuple[str, int], list[dict[str, Row]]] = {(tree, ranks): [] for tree in trees for ranks in (1, 2)}
+    found: dict[str, dict[str, list[list[dict[str, Row]]]]] = {tree: {kind: [] for kind in KINDS} for tree in trees}
     for _ in range(given.rounds):
-        for (tree, ranks), found in rows.items():
-            found += measured(given.recipe, ranks, given.iterations, trees[tree], more)
+        for kind in KINDS:
+            for tree in trees:
+                found[tree][kind].append(measured(given, kind, trees[tree], more))
     print(f"{given.recipe}, global batch 4, {given.iterations - WARM_UP} iterations, medians of {given.rounds} trainings")
     for tree in trees:
         for stage in STAGES:
-            print(f"\n[{tree}] {told(stage, rows[tree, 1], rows[tree, 2])}")
+            print(f"\n[{tree}] {told(stage, found[tree])}")
+    one = [training[0] for training in found["now"]["one process"]]
+    fastest = min(middle([row[stage] for row in one], "process") for stage in STAGES) / 1e3
+    decoding = statistics.median(row["all"]["decoding"] / row["all"]["decoding calls"] for row in one)
+    print(
+        f"\none thread decodes {1 / decoding:.0f} pictures/s for the first time; the faster stage takes {8 / fastest:.0f}/s on one core "
+        f"({fastest / decoding / 8:.1f} times; later epochs decode nothing)"
+    )
 
 
 if __name__ == "__main__":

@@ -44,6 +44,21 @@ def train(config: Config, estimates: bool = True) -> Path:
     return finished
 
 
+def train_adapter(run: Path, config: Config, stage: str | None = None, overwrite: bool = False) -> Path:
+    """Train an adapter beside a run (`runs.adapter_config` makes its configuration); returns the adapter's folder.
+
+    stage: of the run, to start from.  overwrite: replaces an adapter of that name once the new one is whole.
+    """
+    refuse_unusable(config)
+    refuse_unwritable(run / "adapters" / config.name)
+    from iccld.doctor import require_matching_torchvision
+
+    require_matching_torchvision()
+    from iccld.runs.adapter import train_adapter
+
+    return train_adapter(run, config, stage, overwrite)
+
+
 def refuse_unusable(config: Config) -> None:
     """Before PyTorch is imported, and before anything is drawn, timed or written: what the configuration names must be there."""
     check_method(config)

@@ -70,6 +70,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def sync(path: Path) -> None:
     """Force a file's content, or a folder's names, to the disk.  FileNotFoundError when it is gone."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -175,6 +175,35 @@ class Run:
         """The page that tells the run's story."""
         return self.path / "report.html"
 
+    @property
+    def adapters(self) -> list[str]:
+        """Names of the run's adapters to other targets."""
+        from iccld.runs.adapter_folder import adapter_names
+
+        return adapter_names(self.path)
+
+    def adapt(
+        self,
+        adapter: str,
+        target: str | os.PathLike[str] | Mapping[str, Any],
+        *,
+        val: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+        stage: str | None = None,
+        overwrite: bool = False,
+        **overrides: Any,
+    ) -> Model:
+        """Train an adapter to another target beside the run, which stays as it is, and load it (docs/adapters.md).
+
+        adapter: its name.  target, val: as for `iccld.adapt`.  stage: of the run, to start from.  overwrite: replace an adapter of that
+        name.  overrides: settings, for example `stages={"step2": {"iterations": 200}}` or `runtime={"resume": "auto"}`.
+        """
+        from iccld.adapting import train_adapter
+        from iccld.runs.adapter_config import adapter_config
+
+        given = {"target": target, **({} if val is None else {"val": val}), **overrides}
+        train_adapter(self.path, adapter_config(self.path, adapter, _settings_words(given)), stage, overwrite)
+        return self.load(adapter=adapter)
+
     def load(self, **choices: Any) -> Model:
         """Its model; choices: the keywords of `iccld.load`."""
         return load(self.path, **choices)
@@ -187,13 +216,15 @@ def load(
     weights: str | None = None,
     device: str = "auto",
     precision: str | None = None,
+    adapter: str | None = None,
 ) -> Model:
     """The model of a run, from the newest whole checkpoint of its last stage; it predicts as the run was scored.
 
     run: a run's folder, a folder that `save_pretrained` or `iccld share` wrote, or `owner/model[@revision]` of the hub.
     stage: another stage, for example "step1".  weights: "ema" or "model", the average or the trained ones; by default what the method
-    declares.  device: auto, cpu or cuda.  precision: fp32, bf16 or auto, by default the run's own.  CheckpointError when the folder is no
-    run or has no such checkpoint, ConfigError for a choice that there is not.
+    declares.  device: auto, cpu or cuda.  precision: fp32, bf16 or auto, by default the run's own.  adapter: one of the run's adapters to
+    other targets, by name.  CheckpointError when the folder is no run or has no such checkpoint or adapter, ConfigError for a choice that
+    there is not.
     """
     for name, value, known in (
         ("weights", weights, ("ema", "model", None)),
@@ -214,11 +245,13 @@ def load(
         from iccld.share.folder import load_shared, refuse_other_choice
 
         refuse_other_choice(path, stage, weights)
+        if adapter is not None:
+            raise ConfigError(f"{path} is a shared model, which has no adapters; load the run itself")
         predictor, standing = load_shared(path, device, asked)
     else:
         from iccld.runs import load_with_standing
 
-        predictor, standing = load_with_standing(path, stage, weights, device=device, asked=asked)
+        predictor, standing = load_with_standing(path, stage, weights, device=device, asked=asked, adapter=adapter)
     return Model(path, predictor, standing.wide, standing)
 
 
@@ -256,11 +289,16 @@ def adapt(
     from iccld.config import load_config
 
     given = {"source": source, "target": target, "val": val, **overrides}
-    named = {key: {"path": value} if key in DOMAINS and isinstance(value, str | os.PathLike) else value for key, value in given.items()}
-    words = [word for key, value in named.items() if value is not None or key not in LEFT_OUT for word in _words(key, value)]
+    words = _settings_words({key: value for key, value in given.items() if value is not None or key not in LEFT_OUT})
     words += [] if resume is None else ["--runtime.resume", resume]
     name = recipe if isinstance(recipe, str) else Path(recipe)
     return Run(train(load_config(name, words), estimate))
+
+
+def _settings_words(given: Mapping[str, Any]) -> list[str]:
+    """Settings as the command's words, a domain that is a folder as its path."""
+    named = {key: {"path": value} if key in DOMAINS and isinstance(value, str | os.PathLike) else value for key, value in given.items()}
+    return [word for key, value in named.items() for word in _words(key, value)]
 
 
 def _words(key: str, value: Any) -> list[str]:

@@ -12,16 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from iccld.assembly.chosen import method_settings
 from iccld.cli import main
 from iccld.config import load_config, read_config
 from iccld.errors import ConfigError, DataError
+from iccld.experiments.figures import Shown
 from iccld.experiments.formulations import FORMULATIONS, START, Formulation, chosen_rows
 from iccld.experiments.grid_table import Cell, Grid, read_cells, tables
-from iccld.experiments.mended import MENDED, SPOILED, mended_map, shares
+from iccld.experiments.mended import MENDED, SPOILED, mended_map, shares, write_mended
 from iccld.experiments.table import as_markdown, is_best
 from iccld.methods.common import iccld_views
+from iccld.report.gallery import palette_image
 from iccld.training.loop import _StageLoop
 
 HITS = {"start": [(6, 6), (8, 8)], "continued": [(7, 7), (8, 8)], "decoder": [(7, 8), (9, 8)], "ceiling_decoder": [(10, 10), (10, 10)]}
@@ -201,6 +204,43 @@ def test_mended_is_green_spoiled_is_red_and_the_rest_is_grey() -> None:
     assert shares(np.full_like(truth, 255), before, after) == (0.0, 0.0)
 
 
+@pytest.fixture
+def kept(tmp_path: Path) -> Callable[..., Shown]:
+    """A run that kept these pictures: name -> (truth, what it predicts), (2, 4) train ids each."""
+
+    def made(run: str, stage: str, **pictures: tuple[Any, Any]) -> Shown:
+        folder = tmp_path / run / "pictures"
+        folder.mkdir(parents=True)
+        (tmp_path / run / "config.yaml").write_text("method: iccld\n")
+        palette = [[200, 0, 0], [0, 0, 200]]
+        index = {"names": list(pictures), "stages": [stage], "label_space": {"names": ["road", "sky"], "palette": palette}}
+        (folder / "index.json").write_text(json.dumps(index))
+        for number, (truth, prediction) in enumerate(pictures.values()):
+            Image.new("RGB", (4, 2), (100, 100, 100)).save(folder / f"{number}_image.jpg")
+            for name, mask in (("truth", truth), (stage, prediction)):
+                palette_image(np.asarray(mask, dtype=np.uint8), palette).save(folder / f"{number}_{name}.png")
+        return Shown(run, tmp_path / run, stage)
+
+    return made
+
+
+def test_a_sheet_finds_each_picture_by_its_name(kept: Callable[..., Shown], tmp_path: Path) -> None:
+    """The rows kept their pictures in another order, and one of them kept one alone."""
+    zeros, ones = [[0] * 4] * 2, [[1] * 4] * 2
+    start = kept("start", "step1", first=(zeros, ones), second=(ones, ones))
+    row = kept("row", "step2", second=(ones, zeros), first=(zeros, zeros))  # mends all of the first, spoils all of the second
+    alone = kept("alone", "step2", first=(zeros, ones))
+    path = write_mended(tmp_path / "sheet.png", start, [row, alone], width=40)
+    assert path is not None
+    with Image.open(path) as opened:
+        sheet = np.asarray(opened.convert("RGB"), dtype=np.float32)
+    green, red = (np.abs(sheet - (12 + 0.88 * colour)).max(axis=2) < 3 for colour in (MENDED, SPOILED))
+    assert green.sum() == red.sum() == 40 * 20
+    (columns_green, columns_red) = (np.flatnonzero(where.any(axis=0)) for where in (green, red))
+    assert columns_green.max() < columns_red.min()  # the first picture is left of the second
+    assert write_mended(tmp_path / "none.png", Shown("nothing", tmp_path / "alone", "step1"), [row]) is None
+
+
 # --- the whole ------------------------------------------------------------------------------------------------------------
 
 
@@ -339,6 +379,8 @@ def test_a_finished_run_is_the_start_of_its_seed(recipe: Path, here: list[str], 
         (["--from", start, "--seeds", "4"], "is of seed 3"),
         (["--from", start, "--networks", "without"], "another network"),
         (["--from", f"{start},{start}"], "one run for each"),
+        (["--from", start, "--evaluation.flip", "true"], "score both alike"),
+        (["--from", start, "--val.path", str(recipe.parent / "data2"), "--val.split", "train"], "other pictures"),
     ):
         capsys.readouterr()
         assert main(words(recipe, tmp_path / "other", "--rows", "decoder", *more)) == 2

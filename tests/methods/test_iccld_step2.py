@@ -128,7 +128,7 @@ def test_labels_of_several_views_come_from_the_first_average_and_never_move(tiny
     before = method._whole_labels(batch)
     for iteration in range(4):
         tiny.step(method, iteration)
-    method.labels._known.clear()  # labelled anew, by what has been trained since
+    method.labels.forget()  # labelled anew, by what has been trained since
     assert torch.equal(method._whole_labels(batch), before)
     assert differ(tiny.values(method.model.decoder), tiny.values(first.decoder))
     plain = tiny.step2(settings=Settings(label_scales=(1.0,), label_flip=False))
@@ -144,7 +144,7 @@ def test_labels_do_not_move_where_the_encoder_is_trained(tiny: ModuleType) -> No
     for iteration in range(4):
         tiny.step(method, iteration)
     assert differ(tiny.values(method.model.encoder), encoder, share=1e-4)
-    method.labels._known.clear()
+    method.labels.forget()
     assert torch.equal(method._whole_labels(batch), before)
 
 

@@ -112,7 +112,7 @@ def test_fault_52_a_finished_run_says_that_new_pictures_were_not_used(bench: Ben
 def test_fault_52_checkpoints_that_did_not_note_their_data_still_load(bench: Bench) -> None:
     from iccld.training import checkpoint
 
-    checkpoint._compare(Path("x"), {"seed": 0}, {"seed": 0, "data": {"source": {"pictures": 3}}})
+    checkpoint.compare(Path("x"), {"seed": 0}, {"seed": 0, "data": {"source": {"pictures": 3}}})
 
 
 @pytest.mark.parametrize(

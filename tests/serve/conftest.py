@@ -14,13 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch import Tensor, nn
 
 from iccld.front import Model
-from iccld.labels import CITYSCAPES19
-from iccld.predictor import Predictor
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
@@ -30,18 +26,7 @@ from iccld.serve.guard import Guard
 from iccld.serve.limits import Limits
 from iccld.serve.server import open_socket, run_app
 
-
-class Brightness(nn.Module):
-    """The class is the picture's brightness in steps, so that an answer can be told from another picture's."""
-
-    before: Callable[[], None] | None = None
-    """Called before each prediction, in the network's thread."""
-
-    def forward(self, images: Tensor, noise: Tensor | None) -> Tensor:
-        if self.before is not None:
-            self.before()
-        levels = torch.arange(19, dtype=torch.float32)[:, None, None]
-        return -40 * (images.mean(dim=1, keepdim=True) * 18 - levels).abs()  # (B, 19, H, W)
+from .toy import Brightness, make_model
 
 
 @pytest.fixture
@@ -51,8 +36,7 @@ def network() -> Brightness:
 
 @pytest.fixture
 def model(network: Brightness, tmp_path: Path) -> Model:
-    predictor = Predictor(network, CITYSCAPES19, working_size=None, size_multiple=1, mean=(0.0,) * 3, std=(1.0,) * 3)
-    return Model(tmp_path / "some-run", predictor)
+    return make_model(network, tmp_path / "some-run")
 
 
 @dataclass
@@ -169,11 +153,11 @@ class Server:
 
 
 @pytest.fixture
-def started(model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Limits], Server]]:
-    """started(limits) -> a server that takes connections; it is stopped at the test's end."""
+def started(model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
+    """started(limits, app=None) -> a server, of the model where no application is given; it is stopped at the test's end."""
     running: list[tuple[Server, threading.Thread]] = []
 
-    def start(limits: Limits) -> Server:
+    def start(limits: Limits, app: Guard | None = None) -> Server:
         import uvicorn
 
         servers: list[uvicorn.Server] = []
@@ -186,7 +170,7 @@ def started(model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         monkeypatch.setattr(uvicorn.Server, "__init__", remember)
         opened = open_socket("127.0.0.1", 0)
         port, is_up = opened.getsockname()[1], threading.Event()
-        app = make_app(model, limits)
+        app = app or make_app(model, limits)
         thread = threading.Thread(target=run_app, args=(app, opened, limits, is_up.set))
         thread.start()
         assert is_up.wait(30)

@@ -126,7 +126,7 @@ class MethodRun:
             path = checkpoint.stage_directory(self.directory, stage) / f"{ITERATIONS:08d}"
             trace |= {f"{stage}/{name}": hashlib.sha256((path / name).read_bytes()).hexdigest() for name in checkpoint.TENSOR_FILES}
             state = json.loads((path / checkpoint.STATE).read_text())
-            for measured in ("seconds", "peak_memory_gib"):
+            for measured in ("seconds", "processor_seconds", "peak_memory_gib"):
                 del state["progress"][measured]
             trace[f"{stage}/state"] = state
         records = [json.loads(line) for line in (self.directory / "metrics.jsonl").read_text().splitlines()]

@@ -263,6 +263,6 @@ def test_fault_14_state_items_cover_the_whole_state(toy: Callable[..., Any]) -> 
     for key in ("optimizers", "schedules", "method"):
         assert set(payload.state[key]) == {item[1] for item in STATE_ITEMS if item[0] == key}
     # Measured, not continued from; and what the end of the stage replaces (a finished stage's is tested above).
-    untested = {"seconds", "peak_memory_gib", "last"}
+    untested = {"seconds", "processor_seconds", "peak_memory_gib", "last"}
     assert set(payload.state["progress"]) - untested == {item[1] for item in STATE_ITEMS if item[0] == "progress"}
     assert {f"model.{k.partition('.')[0]}" for k in payload.model} | {f"ema.{k.partition('.')[0]}" for k in payload.ema} == set(WEIGHTS)

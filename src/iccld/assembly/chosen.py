@@ -47,7 +47,9 @@ def _typed_settings(config: Config, hints: Mapping[str, Any]) -> dict[str, Any]:
     renamed = registered_method(config.method).renamed
     for name in config.settings:
         if name in renamed:
-            raise ConfigError(f"settings.{name} of method {config.method} is gone; settings.{renamed[name]} took its place (docs/step2.md)")
+            raise ConfigError(
+                f"settings.{name} of method {config.method} is gone; settings.{renamed[name]} took its place (docs/methods.md)"
+            )
         if name not in hints:
             raise ConfigError(f"unknown key settings.{name} of method {config.method}{nearest(name, hints)}")
     return {name: _typed(f"settings.{name}", value, hints[name]) for name, value in config.settings.items()}

@@ -35,7 +35,7 @@ def evaluate(arguments: Namespace, _: list[str]) -> int:
 def _score_run(arguments: Namespace) -> dict[str, Any]:
     run: Path = local_folder(arguments.run)
     arguments.run = run
-    refuse_other_than_run(run, arguments.stage)
+    refuse_other_than_run(run, arguments.stage, arguments.adapter)
     origin = origin_of(run)
     _refuse_missing(arguments.data)
     if arguments.label_space is not None:
@@ -90,7 +90,7 @@ def fold(confusion: Confusion, finer: LabelSpace, coarser: LabelSpace) -> Confus
 
 
 def _score_masks(arguments: Namespace) -> dict[str, Any]:
-    belonging = ("stage", "iteration", "weights", "sampler_steps", "precision", "size", "window", "stride", "scales", "flip")
+    belonging = ("stage", "adapter", "iteration", "weights", "sampler_steps", "precision", "size", "window", "stride", "scales", "flip")
     refused = [name for name in belonging if getattr(arguments, name) is not None]
     if refused:
         raise ConfigError(f"--{refused[0]} belongs to a run, and --predictions are already predicted; leave it out")

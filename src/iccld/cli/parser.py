@@ -113,6 +113,13 @@ def _add_runs(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     origin = leaf.add_mutually_exclusive_group()
     origin.add_argument("--recipe", metavar="NAME", help="a shipped recipe")
     origin.add_argument("--config", type=Path, metavar="FILE", help="a YAML file of settings")
+    origin.add_argument("--from", type=Path, dest="base", metavar="RUN", help="a run, which stays as it is and gets an adapter beside it")
+    leaf.add_argument("--adapter", metavar="NAME", help="with --from: name of the adapter for the new --target.path")
+    leaf.add_argument("--stages", metavar="S,S", help="with --from: the stages to train, step2 (default)")
+    leaf.add_argument(
+        "--stage", metavar="NAME", help="with --from: stage of the run to start from (default: the last with a plain decoder)"
+    )
+    leaf.add_argument("--overwrite", action="store_true", help="with --from: replace an adapter of that name once the new one is whole")
     leaf.add_argument("--encoder.name", dest="encoder", metavar="NAME", help="short for --network.encoder: a pre-trained network")
     leaf.add_argument("--name", metavar="RUN", help="name of the run (default: the recipe's); it lies in runtime.out")
     leaf.add_argument("--resume", choices=("none", "auto"), help="auto goes on with an existing run; none refuses it (default)")
@@ -120,6 +127,11 @@ def _add_runs(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     leaf.add_argument("--print_config", action="store_true", help="print the resolved configuration and stop")
     leaf.add_argument("--help_settings", action="store_true", help="explain every setting and stop")
     leaf.epilog = "Any setting may follow as a dotted key, e.g. --target.path FOLDER --seed 1; --help_settings explains them."
+
+    leaf = leaves["adapters"] = command(commands, "adapters", "adapters:adapters", "list a run's adapters to other targets, or remove one")
+    leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    leaf.add_argument("--remove", metavar="NAME", help="remove this one, finished or not")
+    leaf.add_argument("--json", type=Path, metavar="FILE", help="write the list there too; - prints it instead")
 
     leaf = leaves["report"] = command(commands, "report", "runs:report", "write a run's report.html")
     leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
@@ -171,6 +183,7 @@ def _add_experiments(command: Any, commands: Any, leaves: dict[str, Parser]) -> 
 
 def _add_model(leaf: Parser) -> None:
     leaf.add_argument("--stage", metavar="NAME", help="stage whose weights are used (default: the last one)")
+    leaf.add_argument("--adapter", metavar="NAME", help="the run's adapter to another target (iccld adapters RUN lists them)")
     leaf.add_argument("--iteration", type=_count, metavar="N", help="checkpoint of the stage (default: the newest)")
     leaf.add_argument("--weights", choices=("ema", "model"), help="the average or the trained weights (default: the method's own choice)")
     leaf.add_argument("--sampler_steps", type=_count, metavar="N", help="denoising steps of step 2 (default: the run's)")
@@ -184,7 +197,7 @@ def _add_model(leaf: Parser) -> None:
     )
     leaf.add_argument("--flip", action=argparse.BooleanOptionalAction, help="predict each view mirrored too (default: the run's)")
     leaf.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16"), help="auto: bf16 where the device multiplies it (default: the run's)"
+        "--precision", choices=("auto", "fp32", "bf16"), help="auto: the fastest, measured once (default: the run's)"
     )
 
 

@@ -31,7 +31,7 @@ def predict(arguments: Namespace, _: list[str]) -> int:
     usual = (*USUAL, "overlay") if arguments.video else USUAL
     write = chosen_outputs(usual if arguments.write is None else arguments.write)
     arguments.run = local_folder(arguments.run)
-    refuse_other_than_run(arguments.run, arguments.stage)
+    refuse_other_than_run(arguments.run, arguments.stage, arguments.adapter)
     if not any(os.path.exists(path) for path in arguments.paths):  # as the others are predicted, one that is missing is told at the end
         raise DataError(f"{arguments.paths[0]}: no such file or folder")
     from iccld.predict import Wanted, predict_paths, predict_submission
@@ -42,10 +42,11 @@ def predict(arguments: Namespace, _: list[str]) -> int:
     origin = {"run": str(arguments.run), **standing.as_dict()}
     choices = [getattr(arguments, name) for name in ("stage", "weights", "sampler_steps")]
     choices += [] if arguments.iteration is None else [arguments.iteration]
+    choices += [] if arguments.runtime in (None, "torch") else [arguments.runtime]
     settings: tuple[object, ...] = (predictor.precision, predictor.working_size, predictor.window, predictor.stride)
     if predictor.scales != (1.0,) or predictor.flip:
         settings += (predictor.scales, predictor.flip)
-    model = " ".join([weights_identity(arguments.run), *(str(value) for value in (*choices, *settings))])
+    model = " ".join([weights_identity(arguments.run, arguments.adapter), *(str(value) for value in (*choices, *settings))])
     if shard is not None:
         return _predict_shard(arguments, predictor, shard, model, Wanted(write, None, origin, standing.wide))
     if arguments.format == "submission":
@@ -89,7 +90,7 @@ def _predict_shard(arguments: Namespace, predictor: Predictor, shard: Shard, mod
     counts = predict_many(predictor, arguments.paths, arguments.out, shard, batch=arguments.batch, model=model, wanted=wanted)
     if counts.failed:
         print_error(f"{counts.first_failure}{f' (and {counts.failed - 1} more in the journal)' if counts.failed > 1 else ''}")
-    say(f"shard {shard.position} of {shard.total}: {counts.done} predicted, {counts.skipped} done before, {counts.failed} failed")
+    say(f"shard {shard.index} of {shard.count}: {counts.done} predicted, {counts.skipped} done before, {counts.failed} failed")
     print(arguments.out)
     return DataError.exit_code if counts.failed else 0
 

@@ -11,6 +11,7 @@ from iccld.config import read_config
 from iccld.errors import CheckpointError, ConfigError, nearest
 from iccld.files import read_json
 from iccld.progress import say
+from iccld.runs.adapter_folder import find_adapter
 from iccld.share.names import CONFIG, OWN, is_shared
 
 if TYPE_CHECKING:
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
     from iccld.runs import Standing
 
 
-def refuse_other_than_run(run: Path, stage: str | None = None) -> None:
-    """CheckpointError when the folder is no run (nor a shared model), or has saved nothing yet, or nothing of the stage."""
+def refuse_other_than_run(run: Path, stage: str | None = None, adapter: str | None = None) -> None:
+    """CheckpointError when the folder is no run (nor a shared model), or has nothing saved, nothing of the stage, or no such adapter."""
     if not run.is_dir():
         raise CheckpointError(f"{run} is no folder; name a run such as runs/demo")
     if is_shared(run):
+        if adapter is not None:
+            raise ConfigError(f"--adapter goes with a run; {run} is a shared model, which has none")
         return
     if not (run / "config.yaml").is_file():
         raise CheckpointError(f"{run} is no run: it has no config.yaml; name the folder that iccld adapt wrote")
@@ -32,6 +35,8 @@ def refuse_other_than_run(run: Path, stage: str | None = None) -> None:
     saved = sorted({path.parts[-3] for path in (run / "checkpoints").glob("*/*/manifest.json")})
     if stage is not None and stage not in saved:
         raise CheckpointError(f"{run} has no checkpoint of stage {stage!r}{nearest(stage, saved)}; it has {', '.join(saved)}")
+    if adapter is not None:
+        find_adapter(run, adapter)
 
 
 def local_folder(run: Path) -> Path:
@@ -61,13 +66,15 @@ def sampler_steps_of(run: Path, stage: str) -> int | None:
     return scored.get("sampler_steps")
 
 
-def weights_identity(run: Path) -> str:
-    """A short digest of every complete checkpoint's manifest: it changes when the run is trained further or again."""
+def weights_identity(run: Path, adapter: str | None = None) -> str:
+    """A short digest of every complete checkpoint's manifest, and of the adapter: it changes when either is trained further or again."""
     if is_shared(run):
         return hashlib.sha256((run / CONFIG).read_bytes()).hexdigest()[:16]  # which holds the digest of the weights
     digest = hashlib.sha256()
     for manifest in sorted((run / "checkpoints").glob("*/*/manifest.json")):
         digest.update(manifest.relative_to(run).as_posix().encode() + manifest.read_bytes())
+    if adapter is not None:
+        digest.update(str(find_adapter(run, adapter).about["sha256"]).encode())
     return digest.hexdigest()[:16]
 
 
@@ -101,7 +108,13 @@ def open_predictor(arguments: Namespace) -> tuple[Predictor, Standing]:
         predictor, standing = load_shared(arguments.run, asked=asked)
     else:
         predictor, standing = load_with_standing(
-            arguments.run, arguments.stage, arguments.weights, arguments.sampler_steps, asked=asked, iteration=arguments.iteration
+            arguments.run,
+            arguments.stage,
+            arguments.weights,
+            arguments.sampler_steps,
+            asked=asked,
+            adapter=arguments.adapter,
+            iteration=arguments.iteration,
         )
     if not standing.is_finished:
         where = f"these are the weights of stage {standing.stage} after iteration {standing.iteration} of {standing.iterations}"

@@ -11,7 +11,7 @@ from iccld.progress import say
 def serve(arguments: Namespace, _: list[str]) -> int:
     """Serve until Ctrl-C or SIGTERM; prints the address.  Everything that may be refused is, before the network is read."""
     arguments.run = local_folder(arguments.run)
-    refuse_other_than_run(arguments.run, arguments.stage)
+    refuse_other_than_run(arguments.run, arguments.stage, arguments.adapter)
     from iccld.serve.limits import Limits
     from iccld.serve.server import address_of, is_loopback, open_socket, require_extra
 
@@ -30,8 +30,13 @@ def serve(arguments: Namespace, _: list[str]) -> int:
         about = {**standing.as_dict(), "precision": predictor.precision, "working_size": predictor.working_size}
         if not is_loopback(opened):
             say("warning: everybody who reaches this machine can use the server; it has no passwords")
-        print(address_of(opened), flush=True)
-        say(f"serving {arguments.run}: open the address in a browser; Ctrl-C stops")
-        serve_model(Model(arguments.run, predictor, standing.wide), opened, limits, about=about, names=arguments.allow_hosts)
+        address = address_of(opened)
+
+        def tell() -> None:
+            print(address, flush=True)
+            say(f"serving {arguments.run}: open the address in a browser; Ctrl-C stops")
+
+        model = Model(arguments.run, predictor, standing.wide)
+        serve_model(model, opened, limits, about=about, names=arguments.allow_hosts, on_start=tell)
     say("stopped")
     return 0

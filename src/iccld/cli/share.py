@@ -15,7 +15,7 @@ def share(arguments: Namespace, _: list[str]) -> int:
     if arguments.private and arguments.push is None:
         raise ConfigError("--private is said of a model on the hub; add --push OWNER/MODEL or leave it out")
     arguments.run = local_folder(arguments.run)
-    refuse_other_than_run(arguments.run, arguments.stage)
+    refuse_other_than_run(arguments.run, arguments.stage, arguments.adapter)
     from iccld.share.hub import push, refuse_push
 
     if arguments.push is not None:

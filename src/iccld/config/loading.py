@@ -70,9 +70,10 @@ def recipe_text(name: str) -> str:
     return (files("iccld") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
-def load_config(recipe: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(recipe: str | Path, overrides: Sequence[str] = (), replaced: Mapping[str, Any] | None = None) -> Config:
     """A shipped recipe's name, or a YAML file, with dotted overrides (`["--seed", "1"]`) -> `Config`.
 
+    replaced: whole sections that take the place of the file's, before the overrides.
     A file's `settings` belong to the file's method: an override of `method` leaves them behind.
     A `Path`, and a text that ends in .yaml or .yml, is read as a file.  ConfigError is one line with the key, the value and the remedy.
     """
@@ -81,7 +82,7 @@ def load_config(recipe: str | Path, overrides: Sequence[str] = ()) -> Config:
     text = _file_text(path) if is_file else recipe_text(str(recipe))
     name = path.stem if is_file else str(recipe)
     values = _parse_yaml(text, str(recipe))
-    values = {"recipe": name, "name": name} | values
+    values = {"recipe": name, "name": name} | values | dict(replaced or {})
     keys, flags = _dotted(values), _flags(overrides)
     stages = _stages_named((*keys, *flags))
     _refuse_unknown(keys, stages, origin=f" in {recipe}")

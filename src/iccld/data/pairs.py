@@ -68,7 +68,7 @@ class PairDataset(TorchDataset[DomainBatch]):
     DataError: a source without labels, a domain without depth when with_depth, and whatever reading a file raises.
     """
 
-    labelled = (SOURCE,)
+    labelled: tuple[int, ...] = (SOURCE,)
     """The domains whose labels are read."""
 
     def __init__(
@@ -114,13 +114,13 @@ class PairDataset(TorchDataset[DomainBatch]):
         }
 
     def cache_places(self) -> str:
-        """Where `share_cache` of another process of this machine finds the pictures that this one has read; a line of text for each domain."""
+        """Where `share_cache` of another process of this machine finds the pictures that this one has read: a line for each domain."""
         return "\n".join(self._caches[domain].place for domain in (SOURCE, TARGET))
 
     def share_cache(self, places: str) -> bool:
         """Keep pictures where another rank keeps its own, so that one of them reads each; whether both domains' were found."""
-        parts = zip((SOURCE, TARGET), places.split("\n"), strict=True)
-        return all([self._caches[domain].share(place) for domain, place in parts])
+        found = [self._caches[domain].share(place) for domain, place in zip((SOURCE, TARGET), places.split("\n"), strict=True)]
+        return all(found)
 
     def indices(self, iteration: int) -> tuple[list[int], list[int]]:
         """Dataset positions (source, target) of this rank's rows at `iteration` >= 0."""

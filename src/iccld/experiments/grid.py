@@ -8,8 +8,10 @@ from pathlib import Path
 
 from iccld.assembly.chosen import method_settings
 from iccld.assembly.domains import open_domain
+from iccld.assembly.scoring import own_precision, scoring_of, scoring_of_stage
 from iccld.config import Config, read_config
 from iccld.errors import ConfigError, IccldError, nearest
+from iccld.evaluation import Record
 from iccld.experiments.ablate import variants
 from iccld.experiments.document import Document
 from iccld.experiments.experiment import READING, Finished, Options, carry_out, require_experiment
@@ -44,6 +46,8 @@ CEILINGS = (
 NOTES = (
     "Scores are of the last iteration's averaged weights. Training seconds are on the wall, processor seconds what the run's process kept "
     "cores busy, which other work on the machine changes little. Neither holds scoring.",
+    "Labels of several views are made once for each start and kept in OUT/labels; the row that meets a picture first holds the seconds of "
+    "its label.",
     "The discriminator's loss is that of the last lines of the log; 1.10 nats is what guessing among three domains costs.",
     "The pictures are spread evenly over those that the runs kept; they were not chosen by what changed on them.",
 )
@@ -130,11 +134,29 @@ def _given_starts(runs: Sequence[Path], chosen: Mapping[str, Config], seeds: Seq
         if own.method != METHOD or network is None:
             raise ConfigError(f"--from {run}: is a run of method {own.method} or of another network than {', '.join(chosen)} here")
         find_source(run, get_label_space(chosen[network].label_space).names, STEP1)
+        _require_same_ruler(run, own, chosen[network])
         key = f"{network}-{own.seed}"
         if own.seed not in seeds or key in found:
             raise ConfigError(f"--from {run}: is of seed {own.seed}; give one run for each of the seeds {', '.join(map(str, seeds))}")
         found[key] = str(run.resolve())
     return found
+
+
+def _require_same_ruler(run: Path, own: Config, config: Config) -> None:
+    """ConfigError where a start was scored otherwise, or on other pictures, than the rows will be: told before they are trained."""
+    auto = config.runtime.precision == "auto"
+    expected = scoring_of(config, own_precision(config.runtime.device) if auto else config.runtime.precision)
+    scored = scoring_of_stage(run, own, STEP1, config.runtime.device)
+    if scored != expected:
+        raise ConfigError(f"--from {run}: was scored with {scored.told()}, the rows would be with {expected.told()}; score both alike")
+    if config.val.path is None or config.runtime.data_errors == "skip":
+        return
+    val = open_domain(config.val, get_label_space(config.label_space), True, "val")
+    names = Record.load(run / "confusions" / f"{STEP1}.npz").names
+    if val is not None and list(val.names) != list(names):
+        raise ConfigError(
+            f"--from {run}: was scored on {len(names)} other pictures than the {len(val)} of val here; take its validation split"
+        )
 
 
 def _remembered_starts(state: State, given: Mapping[str, str], out: Path) -> dict[str, str]:

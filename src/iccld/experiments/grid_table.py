@@ -86,7 +86,7 @@ def _require_same_start(start: Path, cell: Cell) -> None:
     sha256 = {name: manifest["files"][name]["sha256"] for name in told["source_checkpoint"]["sha256"]} if manifest else {}
     if start.resolve() not in checkpoint.resolve().parents or sha256 != told["source_checkpoint"]["sha256"]:
         raise DataError(f"{cell.run} did not start from the step 1 of {start} as it is now; remove that row's run, and train it again")
-    scoring, other = told["stages"][cell.stage].get("scoring"), before["stages"]["step1"].get("scoring")
+    scoring, other = ((each.get("stages") or {}).get(stage, {}).get("scoring") for each, stage in ((told, cell.stage), (before, "step1")))
     if scoring != other:
         raise DataError(f"{cell.run} was scored with {scoring}, its start {start} with {other}; score both alike")
 

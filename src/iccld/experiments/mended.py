@@ -55,8 +55,11 @@ def write_mended(path: Path, start: Shown, rows: Sequence[Shown], count: int = 3
         return None
     palette = mapping(record.pictures.get("label_space")).get("palette") or []
     columns = [_Column(start, i, palette, width) for i in places]
-    lines = [("Image", [column.photo for column in columns]), ("Truth", [column.named(column.truth) for column in columns])]
-    lines.append((start.title, [column.named(column.before) for column in columns]))
+    lines: list[tuple[str, list[Image.Image | None]]] = [
+        ("Image", [column.photo for column in columns]),
+        ("Truth", [column.named(column.truth) for column in columns]),
+        (start.title, [column.named(column.before) for column in columns]),
+    ]
     for row in rows:
         masks = [column.mask(row) for column in columns]
         parts = [(column, mask) for column, mask in zip(columns, masks, strict=True) if mask is not None]
@@ -76,7 +79,7 @@ class _Column:
 
     def __init__(self, start: Shown, number: int, palette: Sequence[Sequence[int]], width: int) -> None:
         folder = start.run / "pictures"
-        self.number, self.palette = number, palette
+        self.name, self.palette = _names(start.run)[number], palette
         with Image.open(folder / f"{number}_image.jpg") as opened:
             photo = opened.convert("RGB")
         self.size = (width, max(1, round(photo.height * width / photo.width)))
@@ -91,7 +94,10 @@ class _Column:
 
     def mask(self, row: Shown) -> Mask | None:
         """What a row predicts; None where it kept no such picture."""
-        return read_mask(row.run / "pictures" / f"{self.number}_{row.stage}.png", self.size)
+        names = _names(row.run)
+        if self.name not in names:
+            return None
+        return read_mask(row.run / "pictures" / f"{names.index(self.name)}_{row.stage}.png", self.size)
 
     def changed(self, after: Mask) -> Image.Image:
         """What was mended and spoiled."""
@@ -118,6 +124,11 @@ def _sheet(
         top += height + GAP
     sheet.paste(legend, (0, top))
     return sheet
+
+
+def _names(run: Path) -> list[str]:
+    """Of the pictures that a run kept, in the order of their numbers."""
+    return [str(name) for name in read_run(run).pictures.get("names") or []]
 
 
 def _spread(places: Sequence[int], count: int) -> list[int]:

@@ -21,6 +21,7 @@ from iccld.errors import Preempted
 from iccld.experiments.units import Unit, costs, is_finished, seconds_left, share_done, share_trained
 from iccld.files import write_atomically
 from iccld.machine import available_cores
+from iccld.methods.common.view_labels import STORE
 from iccld.progress import duration, say
 from iccld.training.signals import StopRequest, stop_on_signals
 
@@ -104,10 +105,16 @@ class _Queue:
         write_atomically(config, unit.config)
         begin = log.stat().st_size if log.exists() else 0
         words = [*self.command, "adapt", "--config", str(config), "--resume", "auto", "--no_estimate"]
+        labels = os.environ.get(STORE) or (self.out / "labels").resolve()  # of several views: runs from one start make them once
         share = {"OMP_NUM_THREADS": str(max(1, available_cores() // self.jobs))} if self.jobs > 1 else {}
         with log.open("a", encoding="utf-8") as file:
             process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env={**os.environ, **share}, preexec_fn=_end_with_parent
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                env={**os.environ, **share, STORE: str(labels)},
+                preexec_fn=_end_with_parent,
             )
         return _Child(unit, process, log, begin)
 

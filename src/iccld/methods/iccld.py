@@ -66,7 +66,10 @@ class Step1(SegmenterMethod[Settings]):
         super().__init__(parts, settings, optimisation, segmenter)
         self.labels = labels
         self.labeller = copy.deepcopy(segmenter).eval().requires_grad_(False) if labels == "views" else None
-        self.views = None if self.labeller is None else ViewLabels(self.labeller, parts, settings.label_scales, settings.label_flip)
+        self.views = None
+        if self.labeller is not None:
+            halves = [self.labeller.encoder, self.labeller.decoder]
+            self.views = ViewLabels(self.labeller, parts, settings.label_scales, settings.label_flip, lambda: halves)
 
     def networks(self) -> Mapping[str, nn.Module]:
         return {**super().networks(), **({} if self.labeller is None else {"labeller": self.labeller})}
@@ -119,4 +122,5 @@ class Step1(SegmenterMethod[Settings]):
     def _agreement(self, target: Crop, label: Tensor) -> Tensor:
         """Share of the target's pixels, at the network's resolution, that the trained weights name as their labels do: ()."""
         answer = self.model(normalise(target.image)).argmax(1)  # (B, H/2, W/2)
-        return (answer == at_size(label, (int(answer.shape[1]), int(answer.shape[2])))).float().mean()
+        agrees: Tensor = answer == at_size(label, (int(answer.shape[1]), int(answer.shape[2])))
+        return agrees.float().mean()

@@ -38,7 +38,7 @@ class Journal:
 
     def __init__(self, out: Path, settings: Mapping[str, Any], shard: Shard, origin: Mapping[str, Any] | None = None) -> None:
         self.out = out
-        self.path = out / f"predictions-{shard.position}-of-{shard.total}.jsonl"
+        self.path = out / f"predictions-{shard.index}-of-{shard.count}.jsonl"
         self.key = hashlib.blake2s(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         self.known: Mapping[Path, tuple[str, list[int]]] = {}
         """What the files under way are called in the lines, and their marks: a member of an archive is named by it."""

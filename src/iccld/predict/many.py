@@ -156,7 +156,7 @@ class _Part:
         if time.monotonic() - self.told_at > SAY_SECONDS:
             self.told_at = time.monotonic()
             counts = self.counts
-            say(f"shard {self.shard.position} of {self.shard.total}: {counts.done} predicted, {counts.skipped} done before, now at {note}")
+            say(f"shard {self.shard.index} of {self.shard.count}: {counts.done} predicted, {counts.skipped} done before, now at {note}")
 
     def _is_done(self, found: Found) -> bool:
         is_done = self.journal.is_done(found.source, found.mark, self.writer.files(found.name).values())

@@ -6,8 +6,8 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from iccld.data.finding import picture_suffixes, relative_name
 from iccld.data.layouts import NOT_PICTURES, refuse_masks
@@ -17,16 +17,17 @@ LOOKED_AT = 200
 """Pictures of a folder whose content is looked at for masks; the folders' names all are."""
 
 
-class Shard(NamedTuple):
-    """This process's part of `total`, its position from 0."""
+@dataclass(frozen=True)
+class Shard:
+    """This process's part: index of count, from 0."""
 
-    position: int
-    total: int
+    index: int
+    count: int
 
     def has(self, name: str) -> bool:
         """Whether a picture is of this part: a function of its name alone, so that added pictures move no others."""
         digest = hashlib.blake2s(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-        return int.from_bytes(digest, "big") % self.total == self.position
+        return int.from_bytes(digest, "big") % self.count == self.index
 
 
 def shard_of(text: str, environment: Mapping[str, str] = os.environ) -> Shard:

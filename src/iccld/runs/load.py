@@ -6,23 +6,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from iccld.assembly.chosen import method_settings, registered_method
-from iccld.assembly.objects import make_parts, optimisations
+from iccld.assembly.objects import optimisations
 from iccld.assembly.scoring import Asked, place, scoring_of_stage
-from iccld.config import Config, read_config
 from iccld.data.images import FULL_RANGE
 from iccld.data.wide import Range
 from iccld.errors import CheckpointError, ConfigError
-from iccld.labels import LabelSpace, get_label_space
-from iccld.methods.common.protocol import DiffusionMethod, Method, Stage
+from iccld.methods.common.protocol import DiffusionMethod
 from iccld.predictor import Predictor
+from iccld.runs.adapted import load_adapted
+from iccld.runs.base import CONFIG, open_run, predictor_of
 from iccld.runs.data import read_ranges
 from iccld.training import checkpoint, snapshot
 from iccld.training.allocator import keep_freed_memory
-
-CONFIG = "config.yaml"
-LABEL_SPACE = "label_space.yaml"
-"""A copy of the user's own label space, so that a run is read without the file it was trained with."""
 
 
 def load_predictor(
@@ -55,32 +50,22 @@ class Standing:
     """Whether every stage of the run is."""
     wide: Range
     """The values of 16-bit target pictures that become black and white."""
+    adapter: str | None = None
+    """The adapter on top of these weights."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: {"stage", "iteration", "iterations", "weights", "finished"}."""
+        """For JSON: {"stage", "iteration", "iterations", "weights", "finished"}, and "adapter" where there is one."""
         return {
             "stage": self.stage,
             "iteration": self.iteration,
             "iterations": self.iterations,
             "weights": self.weights,
             "finished": self.is_finished,
-        }
+        } | ({} if self.adapter is None else {"adapter": self.adapter})
 
     def as_fields(self) -> dict[str, Any]:
-        """The fields by their own names, without `wide`, which belongs to how pictures are read."""
-        return {key: value for key, value in asdict(self).items() if key != "wide"}
-
-
-def stages_of(config: Config, space: LabelSpace, folder: Path) -> dict[str, Stage]:
-    """The stages of a run by name, in order.  folder: of the run, or one that holds what `keep_architecture` writes."""
-    parts = make_parts(config, space, run=folder)
-    stages = registered_method(config.method).stages(parts, method_settings(config, of_earlier_run=True), optimisations(config))
-    return {each.name: each for each in stages}
-
-
-def predictor_of(method: Method, weights: str, sampler_steps: int | None) -> Predictor:
-    """A method's predictor; sampler_steps: of a diffusion stage, None for its own."""
-    return method.predictor(weights, sampler_steps) if isinstance(method, DiffusionMethod) else method.predictor(weights)
+        """The fields by their own names, without `wide`, which belongs to how pictures are read, and without an adapter that is none."""
+        return {key: value for key, value in asdict(self).items() if key != "wide" and not (key == "adapter" and value is None)}
 
 
 def load_with_standing(
@@ -90,34 +75,48 @@ def load_with_standing(
     sampler_steps: int | None = None,
     device: str = "auto",
     asked: Asked | None = None,
+    adapter: str | None = None,
     iteration: int | None = None,
 ) -> tuple[Predictor, Standing]:
-    """What `load_predictor` gives, and where it stands.  iteration: of another checkpoint of the stage than the newest."""
-    run = Path(run)
-    if not (run / CONFIG).is_file():
-        raise CheckpointError(f"{run} is not a run: no {CONFIG} there; give the folder that `iccld adapt` wrote")
+    """What `load_predictor` gives, and where it stands.
+
+    adapter: one of the run's, which names stage and weights itself.  iteration: of another checkpoint of the stage than the newest.
+    """
+    run, asked = Path(run), asked or Asked()
+    if adapter is not None:
+        chosen = stage or weights or (None if iteration is None else f"--iteration {iteration}")
+        predictor, standing = _with_adapter(run, adapter, chosen, sampler_steps, device, asked)
+    else:
+        predictor, standing = _of_stage(run, stage, iteration, weights, sampler_steps, device, asked)
+    keep_freed_memory()
+    if asked.size is not None:
+        predictor.working_size = asked.size
+    place(predictor, device)
+    if asked.precision == "auto":
+        from iccld.measure.formats import predicting_format  # what the other commands do without
+
+        predictor.precision, predictor.channels_last = predicting_format(predictor)
+        place(predictor, device)
+    return predictor.eval(), standing
+
+
+def _of_stage(
+    run: Path, stage: str | None, iteration: int | None, weights: str | None, sampler_steps: int | None, device: str, asked: Asked
+) -> tuple[Predictor, Standing]:
+    opened = open_run(run)
     newest = checkpoint.find(run, stage)
     loaded = checkpoint.load(newest if iteration is None else _kept(newest.parent, iteration))
-    config = read_config(run / CONFIG)
-    space = get_label_space(run / LABEL_SPACE if (run / LABEL_SPACE).is_file() else config.label_space)
-    made = stages_of(config, space, run)
-    if loaded.stage not in made:
-        raise CheckpointError(f"{run}: has a checkpoint of stage {loaded.stage!r}, but {CONFIG} names the stages {sorted(made)}")
-    asked = asked or Asked()
-    scoring = asked.instead_of(scoring_of_stage(run, config, loaded.stage, device), device)
-    method = made[loaded.stage].make_method(None)
+    if loaded.stage not in opened.stages:
+        raise CheckpointError(f"{run}: has a checkpoint of stage {loaded.stage!r}, but {CONFIG} names the stages {sorted(opened.stages)}")
+    scoring = asked.instead_of(scoring_of_stage(run, opened.config, loaded.stage, device), device)
+    method = opened.stages[loaded.stage].make_method(None)
     snapshot.restore_networks(method, loaded)
-    keep_freed_memory()
     chosen = weights or method.headline_weights
     if sampler_steps is not None and not isinstance(method, DiffusionMethod):
         raise ConfigError(f"--sampler_steps goes with a diffusion stage; stage {loaded.stage} of {run} has none")
     predictor = predictor_of(method, chosen, sampler_steps)
-    scoring.apply(predictor)
-    if asked.size is not None:
-        predictor.working_size = asked.size
-    place(predictor, device)
-    planned = {name: each.iterations for name, each in optimisations(config).items() if name in made}
-    last = list(made)[-1]
+    planned = {name: each.iterations for name, each in optimisations(opened.config).items() if name in opened.stages}
+    last = list(opened.stages)[-1]
     standing = Standing(
         stage=loaded.stage,
         iteration=loaded.iteration,
@@ -126,7 +125,25 @@ def load_with_standing(
         is_finished=checkpoint.iterations(checkpoint.stage_directory(run, last))[-1:] == [planned[last]],
         wide=(read_ranges(run) or {}).get("target", FULL_RANGE),
     )
-    return predictor.eval(), standing
+    return scoring.apply(predictor), standing
+
+
+def _with_adapter(
+    run: Path, name: str, chosen: str | None, sampler_steps: int | None, device: str, asked: Asked
+) -> tuple[Predictor, Standing]:
+    if chosen is not None:
+        raise ConfigError(f"adapter {name!r} has weights of its own and names its stage itself; leave {chosen} out")
+    predictor, adapter = load_adapted(run, name, sampler_steps, device, asked)
+    standing = Standing(
+        stage=adapter.about["base"]["stage"],
+        iteration=adapter.about["base"]["iteration"],
+        iterations=adapter.about["base"]["iteration"],
+        weights=adapter.about["base"]["weights"],
+        is_finished=True,
+        wide=(read_ranges(adapter.path) or {}).get("target", FULL_RANGE),
+        adapter=name,
+    )
+    return predictor, standing
 
 
 def _kept(directory: Path, iteration: int) -> Path:

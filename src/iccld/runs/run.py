@@ -27,12 +27,13 @@ from iccld.data.pairs import PairDataset, pair_loader
 from iccld.data.patience import shared_memory_shortage
 from iccld.errors import CheckpointError, DataError, NumericError
 from iccld.labels import LabelSpace
+from iccld.measure.formats import training_format
 from iccld.measure.remedies import memory_explained, scoring_remedies, training_remedies
 from iccld.methods.common.protocol import Method, Stage
 from iccld.predictor import Predictor
 from iccld.progress import say, set_quiet
+from iccld.runs.base import CONFIG
 from iccld.runs.data import data_digest, read_ranges, refuse_other_data, refuse_unlearnable, with_equal_sizes
-from iccld.runs.load import CONFIG
 from iccld.runs.scores import StageScorer
 from iccld.runs.source import TrainedSource, find_source, restored_source
 from iccld.runs.summary import Summary, open_folder, stages_told
@@ -61,6 +62,7 @@ def adapt(config: Config, on_stage: StageCallback | None = None) -> Path:
         max_skips=max(config.runtime.max_skips, 1),
         start="spawn",
     )
+    engine.format = training_format(config, engine, Path(config.runtime.out) / config.name)
     return engine.launch(_adapt_rank, config, on_stage)
 
 
@@ -159,7 +161,7 @@ class _Run:
             engine=engine,
             run=self.run,
             previous=self.previous,
-            target_loader=_Batches(self.pairs, engine),
+            target_loader=Batches(self.pairs, engine),
             scored=self.told_before.keys(),
         )
 
@@ -230,7 +232,7 @@ class _Run:
         self.summary.tell(stage, told)
 
 
-class _Batches:
+class Batches:
     """The pairs' batches without end, from the first, on the engine's device; iterated when a round begins, for as many as it wants."""
 
     def __init__(self, pairs: PairDataset, engine: Engine) -> None:

@@ -13,8 +13,8 @@ from iccld.evaluation import convention_of
 from iccld.files import read_json, write_atomically, write_json
 from iccld.labels import LABEL_SPACES
 from iccld.progress import say
+from iccld.runs.base import CONFIG, LABEL_SPACE
 from iccld.runs.data import RANGES
-from iccld.runs.load import CONFIG, LABEL_SPACE
 from iccld.runs.provenance import environment
 from iccld.runs.source import TrainedSource
 from iccld.training.engine import Engine
@@ -66,13 +66,13 @@ def open_folder(config: Config, engine: Engine, run: Path, data: Data, source: T
     is_trained: whether every stage was trained and scored before; where and how that was stays as it is told.
     """
     before = read_json(run / SUMMARY) if is_trained else {}
-    protocol = before.get("protocol") or _protocol(config, data)  # before CONFIG: a refusal leaves nothing
+    protocol = before.get("protocol") or protocol_of(config, data)  # before CONFIG: a refusal leaves nothing
     write_atomically(run / CONFIG, dump_config(config))
     write_json(run / RANGES, {"source": data.source.wide, "target": data.target.wide}, indent=None)
     if config.label_space not in LABEL_SPACES:
         write_atomically(run / LABEL_SPACE, Path(config.label_space).read_bytes())
     keep_architecture(config.network, run)
-    made = environment(engine.device.type, engine.precision)
+    made = environment(engine.device.type, *engine.format)
     if before:
         made = read_json(run / ENVIRONMENT) or made
     write_json(run / ENVIRONMENT, made)
@@ -95,7 +95,7 @@ def open_folder(config: Config, engine: Engine, run: Path, data: Data, source: T
     return Summary(run / SUMMARY, content)
 
 
-def _protocol(config: Config, data: Data) -> dict[str, Any]:
+def protocol_of(config: Config, data: Data) -> dict[str, Any]:
     """What the run is scored on, and how."""
     val, window = data.val, config.evaluation.window
     return {

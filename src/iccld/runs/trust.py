@@ -20,8 +20,9 @@ from iccld.labels import get_label_space
 from iccld.measure.looking import LOOKS, look
 from iccld.methods.common.protocol import SOURCE
 from iccld.predictor import Predictor
+from iccld.runs.base import CONFIG, LABEL_SPACE
 from iccld.runs.data import read_ranges
-from iccld.runs.load import CONFIG, LABEL_SPACE, Standing, load_with_standing
+from iccld.runs.load import Standing, load_with_standing
 from iccld.training import checkpoint
 
 PICTURES = 64

@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import signal
 import socket
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib.util import find_spec
 from types import FrameType
@@ -65,17 +66,18 @@ def serve(
     *,
     about: Mapping[str, Any] | None = None,
     names: Collection[str] = (),
+    on_start: Callable[[], None] | None = None,
 ) -> None:
     """Serve a model on a bound socket until SIGTERM or Ctrl-C, then finish what is at hand (`drain_seconds`); a second one leaves at once.
 
-    about, names: as for `make_app`.  Call it in the main thread, where signals arrive.
+    about, names: as for `make_app`.  on_start: called once connections are taken.  Call it in the main thread, where signals arrive.
     """
     from iccld.serve.app import make_app
 
     limits = limits or Limits()
     app = make_app(model, limits, about=about, is_loopback=is_loopback(opened), names=names)
     try:
-        run_app(app, opened, limits)
+        run_app(app, opened, limits, on_start)
     finally:
         app.close()
 
@@ -106,7 +108,8 @@ def run_app(app: Guard, opened: socket.socket, limits: Limits, on_start: Callabl
 
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
-            before = {number: signal.signal(number, self.stop) for number in STOP_SIGNALS}
+            is_main = threading.current_thread() is threading.main_thread()  # signals arrive there alone
+            before = {number: signal.signal(number, self.stop) for number in STOP_SIGNALS if is_main}
             try:
                 yield
             finally:

@@ -72,23 +72,28 @@ class _InMemory(MultiPartParser):
 
     spool_max_size = 1 << 62
 
+    def close(self) -> None:
+        """Every file that was begun: one without an end is not among the parsed ones."""
+        for file in self._files_to_close_on_error:
+            file.close()
+
 
 async def _only_file(request: Request, body: bytes) -> bytes:
     async def stream() -> AsyncGenerator[bytes, None]:
         for start in range(0, len(body), MEBI):
             yield body[start : start + MEBI]
 
+    parser = _InMemory(request.headers, stream(), max_files=2, max_fields=8, max_part_size=4096)
     try:
-        form = await _InMemory(request.headers, stream(), max_files=2, max_fields=8, max_part_size=4096).parse()
-    except (MultiPartException, ValueError, UnicodeError):
-        raise HTTPException(400, "the form is damaged, or has more than one file") from None
-    try:
+        form = await parser.parse()
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         if len(files) != 1 or len(form) != 1:
             raise HTTPException(400, f"the form has {len(files)} files and {len(form) - len(files)} other fields; send one file alone")
         return await files[0].read()
+    except (MultiPartException, ValueError):
+        raise HTTPException(400, "the form is damaged, or has more than one file") from None
     finally:
-        await form.close()
+        parser.close()
 
 
 def decode(data: bytes, limits: Limits, wide: tuple[int, int] = FULL_RANGE) -> npt.NDArray[np.uint8]:

@@ -28,7 +28,8 @@ from iccld.files import read_json, sync, write_atomically, write_json
 from iccld.labels import LabelSpace
 from iccld.methods import METHODS, method_names
 from iccld.predictor import Predictor
-from iccld.runs.load import Standing, predictor_of, stages_of
+from iccld.runs.base import predictor_of, stages_of
+from iccld.runs.load import Standing
 from iccld.share.card import write_card
 from iccld.share.described import apply_described, described, described_classes, id2label, read_classes, size_rule
 from iccld.share.names import (
@@ -60,6 +61,8 @@ def share_model(run: Path, predictor: Predictor, standing: Standing, folder: Pat
     """
     folder = Path(folder)
     refuse_folder(folder)
+    if standing.adapter is not None:
+        raise ConfigError(f"adapter {standing.adapter!r} of {run} is not shared: the card would tell of the run's target; share the run")
     config = read_config(run / "config.yaml")
     if config.method not in method_names():
         raise ConfigError(
@@ -152,6 +155,11 @@ def load_shared(folder: Path, device: str = "auto", asked: Asked | None = None) 
         scoring.apply(predictor)
         predictor.working_size = asked.size or predictor.working_size
     place(predictor, device)
+    if asked is not None and asked.precision == "auto":
+        from iccld.measure.formats import predicting_format  # what the other commands do without
+
+        predictor.precision, predictor.channels_last = predicting_format(predictor)
+        place(predictor, device)
     return predictor.eval(), standing
 
 
@@ -305,7 +313,14 @@ def _opened(file: Path) -> Any:
 def _scoring(predictor: Predictor) -> Scoring:
     """How the predictor is set, in the words of the configuration."""
     window = "whole" if predictor.window is None else f"{predictor.window[0]}x{predictor.window[1]}"
-    return Scoring(precision=predictor.precision, window=window, stride=predictor.stride or 0, scales=predictor.scales, flip=predictor.flip)
+    return Scoring(
+        precision=predictor.precision,
+        window=window,
+        stride=predictor.stride or 0,
+        scales=predictor.scales,
+        flip=predictor.flip,
+        channels_last=predictor.channels_last,
+    )
 
 
 def _digest(file: Path) -> str:

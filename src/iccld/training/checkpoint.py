@@ -120,7 +120,7 @@ def load(path: Path, *, fingerprint: Mapping[str, Any] | None = None) -> Loaded:
     """Read one checkpoint.  CheckpointError when it is damaged, or differs from `fingerprint` where that is given."""
     manifest = verify(path)
     if fingerprint is not None:
-        _compare(path, manifest["fingerprint"], fingerprint)
+        compare(path, manifest["fingerprint"], fingerprint)
     try:
         model, ema, tensors = (load_file(path / name) for name in TENSOR_FILES)
         state = unpack(json.loads((path / STATE).read_text(encoding="utf-8")), tensors)
@@ -143,6 +143,19 @@ def find(run: Path, stage: str | None = None) -> Path:
     if (run / MANIFEST).is_file():
         verify(run)
         return run
+    saved = saved_stages(run)
+    stages = saved if stage is None else [name for name in saved if name == stage]
+    if not stages:
+        raise CheckpointError(f"{run} has no checkpoint of stage {stage!r}{nearest(stage or '', saved)}; it has {', '.join(sorted(saved))}")
+    for name in reversed(stages):
+        path = _newest_valid(stage_directory(run, name))
+        if path is not None:
+            return path
+    raise CheckpointError(f"{run} has no whole checkpoint: all of them are damaged")
+
+
+def saved_stages(run: Path) -> list[str]:
+    """The stages that a run has checkpoints of, in their order; CheckpointError when there is none."""
     if not run.is_dir():
         raise CheckpointError(f"{run} is not a run: there is no such folder")
     if not (run / "checkpoints").is_dir():
@@ -150,16 +163,7 @@ def find(run: Path, stage: str | None = None) -> Path:
     stages = sorted(entry for entry in (run / "checkpoints").iterdir() if entry.is_dir() and iterations(entry))
     if not stages:
         raise CheckpointError(f"{run} has no checkpoint; train it first, or give another run")
-    if stage is not None:
-        saved = [entry.name for entry in stages]
-        stages = [entry for entry in stages if entry.name == stage]
-        if not stages:
-            raise CheckpointError(f"{run} has no checkpoint of stage {stage!r}{nearest(stage, saved)}; it has {', '.join(saved)}")
-    for entry in sorted(stages, key=order_of, reverse=True):
-        path = _newest_valid(entry)
-        if path is not None:
-            return path
-    raise CheckpointError(f"{run} has no whole checkpoint: all of them are damaged")
+    return [entry.name for entry in sorted(stages, key=order_of)]
 
 
 def refuse_other_configuration(run: Path, fingerprint: Mapping[str, Any]) -> None:
@@ -170,7 +174,7 @@ def refuse_other_configuration(run: Path, fingerprint: Mapping[str, Any]) -> Non
             stored = json.loads((path / MANIFEST).read_bytes())["fingerprint"]
         except (OSError, ValueError, KeyError, TypeError):
             continue  # damaged: passed over with a warning when it is to be loaded
-        _compare(path, stored, fingerprint)
+        compare(path, stored, fingerprint)
 
 
 def iterations(directory: Path) -> list[int]:
@@ -295,7 +299,8 @@ def storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def _compare(path: Path, stored: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+def compare(path: Path, stored: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    """CheckpointError with the differences of two fingerprints, that of `path` and the one asked for."""
     # Earlier checkpoints do not know what data they were trained with.
     comparable = {key: value for key, value in current.items() if key != "data" or "data" in stored}
     before, now = _flatten(stored), _flatten(json.loads(json.dumps(comparable)))

@@ -148,7 +148,7 @@ class Update:
             rows = [_flat(torch.zeros_like(p) if p.grad is None else p.grad, p) for p in bucket]
             rows = rows if number else [head.to(rows[0].dtype), *rows]
             flat = self.all_reduce(torch.cat(rows), "mean")
-            parts = torch.split(flat, [row.numel() for row in rows])
+            parts = list(torch.split(flat, [row.numel() for row in rows]))
             if number == 0:
                 head, *parts = parts
             for parameter, part in zip(bucket, parts, strict=True):

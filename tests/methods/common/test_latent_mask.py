@@ -45,5 +45,13 @@ def test_hidden_places_read_the_mean_of_what_is_visible(size: tuple[int, int]) -
     assert torch.equal(filled_by_mean(changed, mask[:, :1].float()), read)
 
 
+def test_the_mean_is_the_same_whichever_way_the_cells_lie() -> None:
+    values = torch.randn(3, 5, 12, 16, generator=torch.Generator().manual_seed(3))
+    visible = draw_visible(values, 0.4, 2, draw())
+    last = filled_by_mean(values.contiguous(memory_format=torch.channels_last), visible)
+    torch.testing.assert_close(last, filled_by_mean(values, visible))
+    assert last.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_a_picture_of_which_nothing_is_visible_reads_0() -> None:
     assert torch.equal(filled_by_mean(torch.ones(1, 2, 3, 3), torch.zeros(1, 1, 3, 3)), torch.zeros(1, 2, 3, 3))

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import ModuleType
 
+import pytest
 import torch
 from torch import Tensor
 
 from iccld.evaluation import teacher_logits
 from iccld.methods.common.mixing import at_size
 from iccld.methods.common.parts import normalise
-from iccld.methods.common.view_labels import ViewLabels
+from iccld.methods.common.view_labels import STORE, ViewLabels
 
 SCALES = (1.0, 1.5)
 
 
 def labels(tiny: ModuleType, network: object) -> ViewLabels:
-    return ViewLabels(network, tiny.parts(), SCALES, True)  # type: ignore[arg-type]
+    return ViewLabels(network, tiny.parts(), SCALES, True, lambda: [])  # type: ignore[arg-type]
 
 
 def test_labels_are_the_most_probable_classes_of_the_views_mean(tiny: ModuleType) -> None:
@@ -59,3 +61,29 @@ def test_a_picture_of_no_multiple_and_one_beside_larger_ones_are_labelled_as_far
     assert found[1, 20:].unique().tolist() == found[1, :, 30:].unique().tolist() == [255]
     alone = batch._replace(target_image=batch.target_image[1:, :, :20, :30])
     assert torch.equal(labels(tiny, network).of(alone)[0], found[1, :20, :30])
+
+
+def test_runs_from_the_same_weights_share_their_labels_and_others_do_not(
+    tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(STORE, str(tmp_path))
+    network, batch = tiny.parts().make_segmenter().eval(), tiny.batch(rows=2, size=(32, 48))
+    calls = 0
+
+    def counted(images: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return network(images)
+
+    def again() -> Tensor:
+        return ViewLabels(counted, tiny.parts(), SCALES, True, lambda: [network.encoder, network.decoder]).of(batch)
+
+    first = again()
+    made = calls
+    assert made
+    assert torch.equal(again(), first)
+    assert calls == made  # read, not made
+    with torch.no_grad():
+        next(network.decoder.parameters()).add_(0.5)
+    again()
+    assert calls == 2 * made

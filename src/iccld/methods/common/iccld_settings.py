@@ -13,7 +13,7 @@ from iccld.methods.common.mixing import STYLE_SHARE
 
 @dataclass(frozen=True)
 class Settings:
-    """Defaults of step 2 are the formulation of docs/step2.md: a mask at every level, hidden cells from the denoiser, labels of views."""
+    """Defaults of step 2 are the formulation of docs/methods.md: a mask at every level, hidden cells from the denoiser, labels of views."""
 
     threshold: float = 0.968
     """Confidence a pseudo-label must reach to count in its image's weight (10; DACS, DAFormer)."""

@@ -1,6 +1,6 @@
 """ICCLD's step 2: with the encoder frozen, hide places of the picture, let the denoiser fill the latent there, and train the decoder on it.
 
-docs/step2.md tells what was measured, and why this is the default; its switches are in `iccld_settings`.
+docs/methods.md tells it in words; its switches are in `iccld_settings`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Step2(DiffusionMethod):
         self.sampler_steps = settings.sampler_steps
         self.is_stepwise = settings.noise == "everywhere"
         self.round_batches = 0 if self.denoiser is None else type(self).round_batches
-        self.labels = ViewLabels(self._first_answer, parts, settings.label_scales, settings.label_flip)
+        self.labels = ViewLabels(self._first_answer, parts, settings.label_scales, settings.label_flip, self._labelling)
         self.kept: KeptViews | None = None
 
     # --- what a checkpoint holds ------------------------------------------------------------------------------------------
@@ -188,6 +188,13 @@ class Step2(DiffusionMethod):
         logits: Tensor = self.labeller(features.latent, features.pyramid)
         return logits
 
+    def _labelling(self) -> list[nn.Module]:
+        """The modules behind `_first_answer`."""
+        assert self.labeller is not None
+        if isinstance(self.labeller, Segmenter):
+            return [self.labeller.encoder, self.labeller.decoder]
+        return [self.model.encoder, self.labeller]
+
     @torch.no_grad()
     def start_round(self, target_loader: Iterable[DomainBatch]) -> None:
         """Measure the latents' mean and standard deviation over source, mixed and target images of these batches (14)."""
@@ -219,7 +226,9 @@ class Step2(DiffusionMethod):
         loss = torch.zeros((), device=latent.device)
         if denoised is not None:
             loss = loss + settings.denoise_weight * denoised.error
-            losses |= {"denoise": denoised.error, "identity_gap": self._gap(latent, denoised.clean, rows)}
+            losses |= {"denoise": denoised.error}
+            if settings.decode == "denoised":
+                losses |= {"identity_gap": self._gap(latent, denoised.clean, rows)}
         # 4. The decoder names the classes (Eq. 5), on all three domains.
         if settings.task_weight > 0:
             logits = self.model.decoder(filled, read)  # (3B, K, H/2, W/2)
@@ -298,7 +307,7 @@ class Step2(DiffusionMethod):
 
     @torch.no_grad()
     def _gap(self, latent: Tensor, clean: Tensor, rows: int) -> Tensor:
-        """How far the denoiser's answer is from the target's latent, hidden cells and visible ones."""
+        """How far what the decoder reads of the target is from its latent."""
         return relative_gap(clean[2 * rows :].detach(), self.scale.normalise(latent[2 * rows :]))
 
     def _timestep(self, rows: int, draw: Draw) -> Tensor:

@@ -31,8 +31,14 @@ def filled_by_mean(values: Tensor, visible: Tensor) -> Tensor:
 
     Differs from the mean over all cells: what is hidden then leaves no trace in what is read.
     """
-    mean = (values * visible).sum((2, 3), keepdim=True) / visible.sum((2, 3), keepdim=True).clamp(min=1)
-    return (values * visible + mean * (1 - visible)).to(values.dtype)
+    # The sum as a product of two matrices, whichever way the cells lie: a product of cell and mask would be written out first.
+    cells = visible.flatten(1).to(values.dtype)  # (N, h w)
+    if values.is_contiguous():
+        total = torch.bmm(values.flatten(2), cells[:, :, None])  # (N, C, 1)
+    else:
+        total = torch.bmm(cells[:, None], values.permute(0, 2, 3, 1).flatten(1, 2)).transpose(1, 2)
+    mean = total[..., None].float() / visible.sum((2, 3), keepdim=True).clamp(min=1)  # (N, C, 1, 1)
+    return torch.where(visible.bool(), values, mean.to(values.dtype))
 
 
 def hidden_levels(pyramid: tuple[Tensor, ...], visible: Tensor) -> tuple[Tensor, ...]:
