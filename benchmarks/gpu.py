@@ -256,8 +256,8 @@ def ready(recipe: str, device: torch.device, tiny: bool) -> Iterator[tuple[Any, 
     from iccld.assembly.objects import make_parts, optimisations
     from iccld.config import load_config
     from iccld.labels import get_label_space
-    from iccld.measure.steps import random_batch
     from iccld.measure.memory import StageMemory, stage_memory
+    from iccld.measure.steps import random_batch
     from iccld.training.engine import Engine
 
     with TemporaryDirectory() as folder:

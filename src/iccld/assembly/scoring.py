@@ -110,6 +110,26 @@ class Asked:
         return scoring if self.stride is None else replace(scoring, stride=self.stride)
 
 
+def scoring_set(predictor: Predictor) -> Scoring:
+    """How a predictor is set, in the words of the configuration."""
+    window = "whole" if predictor.window is None else f"{predictor.window[0]}x{predictor.window[1]}"
+    return Scoring(
+        precision=predictor.precision,
+        window=window,
+        stride=predictor.stride or 0,
+        scales=predictor.scales,
+        flip=predictor.flip,
+        channels_last=predictor.channels_last,
+    )
+
+
+def ask(predictor: Predictor, asked: Asked | None, device: str = "auto") -> None:
+    """Set a predictor that is made as somebody asks; None, and what is left open, leaves it as it is."""
+    if asked is not None:
+        asked.instead_of(scoring_set(predictor), device).apply(predictor)
+        predictor.working_size = asked.size or predictor.working_size
+
+
 def own_precision(device: str) -> str:
     """fp32 or bf16: what `auto` means on this device."""
     return Engine(accelerator=device, precision="auto").precision
