@@ -38,7 +38,7 @@ def ablate(config: Config, options: Options, networks: Sequence[str] = tuple(NET
     networks: of `NETWORKS`, those to train.  ConfigError, before anything is computed, for a recipe or network that cannot be ablated;
     a run that fails is told in its row and in `Finished.failures`.
     """
-    require_experiment(config)
+    config = require_experiment(config)
     steps = after_source(config)
     if tuple(steps) != STAGES:
         trained = ", ".join(steps) or "nothing"

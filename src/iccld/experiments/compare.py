@@ -57,7 +57,7 @@ def compare(
     which 20 timed steps turn into iterations, once.  lend: "style" gives iccld's exchange of colours to all.  ConfigError, before anything
     is computed, for what cannot be compared; a run that fails is told in its row and in `Finished.failures`.
     """
-    require_experiment(config)
+    config = require_experiment(config)
     chosen = _methods(methods)
     if lend is not None:
         config = _lent(config, lend)

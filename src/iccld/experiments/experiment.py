@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iccld.config import Config, require_data
@@ -60,13 +60,18 @@ class Finished:
             )
 
 
-def require_experiment(config: Config) -> None:
-    """ConfigError, before anything is computed, where the recipe cannot be an experiment or a package that it takes is missing."""
+def require_experiment(config: Config) -> Config:
+    """The recipe as all runs of an experiment compute it: in one number format, that of the device's flags where none is named.
+
+    Measured formats may differ from method to method, and a difference of formats must not pass for one of methods.  ConfigError, before
+    anything is computed, where the recipe cannot be an experiment or a package that it takes is missing.
+    """
     require_data(config)
     if not config.val.is_given:
         raise ConfigError("val.path is missing; an experiment scores its runs on labelled pictures of the target: add --val.path FOLDER")
     require_matching_torchvision()
     require_jinja()
+    return replace(config, runtime=replace(config.runtime, precision="native")) if config.runtime.precision == "auto" else config
 
 
 def carry_out(

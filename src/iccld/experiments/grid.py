@@ -28,6 +28,7 @@ from iccld.experiments.variants import adaptation_run, with_iterations
 from iccld.labels import get_label_space
 from iccld.progress import say
 from iccld.runs.source import find_source
+from iccld.training.engine import usual_format
 from iccld.training.lock import lock_run
 
 METHOD, STEP1 = "iccld", "step1"
@@ -69,7 +70,7 @@ def grid(config: Config, options: Options, asked: Asked) -> Finished | None:
     ConfigError or CheckpointError, before anything is computed, for what cannot be a grid; a run that fails is told in its row and in
     `Finished.failures`.
     """
-    require_experiment(config)
+    config = require_experiment(config)
     _require_steps(config)
     chosen = variants(config, asked.networks)
     missing = _missing_ceilings(config, asked.rows)
@@ -144,8 +145,8 @@ def _given_starts(runs: Sequence[Path], chosen: Mapping[str, Config], seeds: Seq
 
 def _require_same_ruler(run: Path, own: Config, config: Config) -> None:
     """ConfigError where a start was scored otherwise, or on other pictures, than the rows will be: told before they are trained."""
-    auto = config.runtime.precision == "auto"
-    expected = scoring_of(config, own_precision(config.runtime.device) if auto else config.runtime.precision)
+    by_flags = config.runtime.precision in ("auto", "native")
+    expected = scoring_of(config, usual_format(own_precision(config.runtime.device) if by_flags else config.runtime.precision))
     scored = scoring_of_stage(run, own, STEP1, config.runtime.device)
     if scored != expected:
         raise ConfigError(f"--from {run}: was scored with {scored.told()}, the rows would be with {expected.told()}; score both alike")
