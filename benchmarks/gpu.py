@@ -256,8 +256,8 @@ def ready(recipe: str, device: torch.device, tiny: bool) -> Iterator[tuple[Any, 
     from iccld.assembly.objects import make_parts, optimisations
     from iccld.config import load_config
     from iccld.labels import get_label_space
-    from iccld.measure.estimate import random_batch
     from iccld.measure.memory import StageMemory, stage_memory
+    from iccld.measure.steps import random_batch
     from iccld.training.engine import Engine
 
     with TemporaryDirectory() as folder:
@@ -305,7 +305,7 @@ def architecture(name: str, tiny: bool) -> Any:
 
 
 def step(method: Any, batch: Any, engine: Any, iteration: int) -> None:
-    from iccld.measure.estimate import one_step
+    from iccld.measure.steps import one_step
 
     one_step(method, batch, engine, iteration)
 

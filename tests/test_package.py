@@ -71,6 +71,7 @@ def test_what_is_declared_is_imported():
     extras = [line for name, lines in project["optional-dependencies"].items() if name != "dev" for line in lines]
     modules = {"pillow": "PIL", "opencv-python-headless": "cv2", "lightning-fabric": "lightning_fabric", "pyyaml": "yaml"}
     modules["pillow-heif"] = "pillow_heif"
+    modules["tensorboard"] = "torch.utils.tensorboard"  # the same
     modules["python-multipart"] = "starlette.formparsers"  # which cannot do without it
     sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
     for requirement in map(Requirement, [*project["dependencies"], *extras]):

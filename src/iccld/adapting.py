@@ -12,6 +12,7 @@ from iccld.config import Config, require_data
 from iccld.errors import CheckpointError, ConfigError
 from iccld.labels import LabelSpace, get_label_space
 from iccld.progress import duration, say
+from iccld.training.trackers import require_trackers
 
 if TYPE_CHECKING:
     from iccld.data import Dataset
@@ -62,6 +63,7 @@ def train_adapter(run: Path, config: Config, stage: str | None = None, overwrite
 def refuse_unusable(config: Config) -> None:
     """Before PyTorch is imported, and before anything is drawn, timed or written: what the configuration names must be there."""
     check_method(config)
+    require_trackers(config.runtime.track)
     require_data(config)
     space = get_label_space(config.label_space)
     from iccld.assembly.domains import open_domain, open_extra

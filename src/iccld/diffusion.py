@@ -89,7 +89,7 @@ class Diffusion:
         alpha_bar, stride = self.alpha_bar(), self.num_timesteps // num_steps
         latent = noise
         for timestep in range(self.num_timesteps - 1, -1, -stride):
-            output = denoise(latent, torch.full((len(latent),), timestep, device=latent.device))
+            output = denoise(latent, torch.full((latent.shape[0],), timestep, device=latent.device))
             signal = alpha_bar[timestep]
             before = alpha_bar[timestep - stride] if timestep >= stride else torch.tensor(1.0)  # z_0 itself holds no noise
             # Song et al. 2021, Eq. 12 with sigma = 0: the clean latent that the output implies, noised again to the step before.

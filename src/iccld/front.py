@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from iccld.errors import CheckpointError, ConfigError, DataError
+from iccld.export.names import check_file, is_exported
 
 if TYPE_CHECKING:
     from iccld.predictor import Predictor
@@ -98,6 +99,8 @@ class Model:
 
         if is_shared(self.run):
             return copy_shared(self.run, Path(folder))
+        if is_exported(self.run):
+            raise ConfigError(f"{self.run} is an exported model, and a graph cannot be turned back into weights; share the run")
         if self.standing is None:
             raise ConfigError("this model does not know its run's stage; load it with iccld.load to share it")
         return share_model(self.run, self.predictor, self.standing, Path(folder), licence)
@@ -216,23 +219,33 @@ def load(
     weights: str | None = None,
     device: str = "auto",
     precision: str | None = None,
+    runtime: str | None = None,
     adapter: str | None = None,
 ) -> Model:
     """The model of a run, from the newest whole checkpoint of its last stage; it predicts as the run was scored.
 
-    run: a run's folder, a folder that `save_pretrained` or `iccld share` wrote, or `owner/model[@revision]` of the hub.
+    run: a run's folder, a folder that `save_pretrained` or `iccld share` wrote, `owner/model[@revision]` of the hub, or a file that
+    `iccld export` wrote (.onnx, or OpenVINO's .xml).
     stage: another stage, for example "step1".  weights: "ema" or "model", the average or the trained ones; by default what the method
-    declares.  device: auto, cpu or cuda.  precision: fp32, bf16 or auto, by default the run's own.  adapter: one of the run's adapters to
-    other targets, by name.  CheckpointError when the folder is no run or has no such checkpoint or adapter, ConfigError for a choice that
-    there is not.
+    declares.  device: auto, cpu or cuda.  precision: fp32, bf16 or auto, by default the run's own.  runtime: what computes: torch,
+    onnxruntime or openvino, the latter two on the CPU; a run is exported on the way, and the file kept in the cache.  adapter: one of the
+    run's adapters to other targets, by name.  CheckpointError when the folder is no run or has no such checkpoint or adapter, ConfigError
+    for a choice that there is not.
     """
     for name, value, known in (
         ("weights", weights, ("ema", "model", None)),
         ("device", device, ("auto", "cpu", "cuda")),
         ("precision", precision, ("fp32", "bf16", "auto", None)),
+        ("runtime", runtime, ("torch", "onnxruntime", "openvino", None)),
     ):
         if value not in known:
             raise ConfigError(f"{name} is {value!r}; use {' or '.join(str(one) for one in known if one)}")
+    if runtime not in (None, "torch") and device == "cuda":
+        raise ConfigError(f"{runtime} computes on the CPU here; leave out device, or take runtime torch")
+    if is_exported(Path(run)):
+        if adapter is not None:
+            raise ConfigError(f"{run} is an exported model, which has no adapters; load the run itself")
+        return _load_file(Path(run), stage, weights, runtime, precision)
     path = _folder_of(run)
     from iccld.doctor import require_matching_torchvision
 
@@ -252,7 +265,23 @@ def load(
         from iccld.runs import load_with_standing
 
         predictor, standing = load_with_standing(path, stage, weights, device=device, asked=asked, adapter=adapter)
+    if runtime is not None and runtime != "torch":
+        from iccld.export import on_runtime
+
+        predictor = on_runtime(predictor, standing, runtime)
     return Model(path, predictor, standing.wide, standing)
+
+
+def _load_file(file: Path, stage: str | None, weights: str | None, runtime: str | None, precision: str | None) -> Model:
+    """The model of an exported file."""
+    if stage is not None or weights is not None:
+        raise ConfigError(f"{file} is an exported model of one stage; leave out stage and weights, or load the run")
+    check_file(file, runtime)
+    from iccld.assembly.scoring import Asked
+    from iccld.export import load_exported
+
+    predictor, standing = load_exported(file, runtime, Asked(precision=precision))
+    return Model(file, predictor, standing.wide, standing)
 
 
 def _folder_of(run: str | os.PathLike[str]) -> Path:

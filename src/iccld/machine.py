@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 from iccld.errors import ConfigError
@@ -54,3 +55,12 @@ def memory_gib(field: str) -> float:
     except OSError:
         lines = []
     return next((int(line.split()[1]) / 2**20 for line in lines if line.startswith(f"{field}:")), 0.0)
+
+
+def cpu_name() -> str:
+    """The processor's model, or the machine's architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -40,7 +40,8 @@ class Predictor(nn.Module):
     by default.  mean, std: (R, G, B) in 0..1.
     noise: what the network starts from besides the picture, if anything.
 
-    precision ("fp32" or "bf16" autocast) and windows_at_once are attributes: they change speed and memory.  So are scales and flip, the
+    precision ("fp32" or "bf16" autocast), channels_last (of the weights, where they are placed; None: as goes with the precision) and
+    windows_at_once are attributes: they change speed and memory.  So are scales and flip, the
     views of a picture: each scale of the working size, with flip mirrored too; several views answer with the mean of their probabilities
     at the size asked for.  window and stride may be set at any time.  Inconsistent settings raise ConfigError, when made or when next used.
     """
@@ -68,6 +69,7 @@ class Predictor(nn.Module):
         self.stride = stride
         self.noise_channels, self.noise_stride, self.seed = noise or LatentNoise(0)
         self.precision = "fp32"
+        self.channels_last: bool | None = None
         self.windows_at_once = 1
         self.scales: tuple[float, ...] = (1.0,)
         self.flip = False

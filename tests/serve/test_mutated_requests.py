@@ -77,14 +77,15 @@ def damaged(data: bytes, draw: random.Random) -> bytes:
 
 def mutated(draw: random.Random, bodies: list[bytes]) -> Asked:
     """A request that was good before one or more of its parts were damaged."""
-    method, target = draw.choice(("POST",) * 8 + ("GET", "HEAD", "PUT", "OPTIONS", "")), draw.choice(TARGETS)
-    headers = {name: draw.choice(values) for name, values in HEADERS.items() if draw.random() < 0.12}
+    target = draw.choice((*TARGETS[:4], *TARGETS))
+    method = draw.choice(("POST" if target.startswith("/segment") else "GET",) * 15 + ("GET", "HEAD", "PUT", "OPTIONS", ""))
+    headers = {name: draw.choice(values) for name, values in HEADERS.items() if draw.random() < 0.04}
     body = draw.choice(bodies)
     if body.startswith(b"--b"):
         headers.setdefault("content-type", "multipart/form-data; boundary=b")
     if draw.random() < 0.8:
         body = damaged(body, draw)
-    if draw.random() < 0.3:
+    if draw.random() < 0.15:
         target = damaged(target.encode(), draw).decode("latin-1")
     for name in list(headers):
         if draw.random() < 0.3:
@@ -120,6 +121,6 @@ def test_fault_42_mutated_requests_are_answered(
     told = asyncio.run(send())
     assert app.metrics.failures == 0
     assert app.metrics.admitted == 0
-    assert told[200] > count / 50
-    assert told[422] > count / 50
+    assert told[200] > count / 10
+    assert told[422] > count / 10
     record_property("figure", f"{count} mutated requests: " + ", ".join(f"{status} {told[status]}" for status in sorted(told)))

@@ -24,7 +24,7 @@ from iccld.labels import LabelSpace, get_label_space
 from iccld.methods.common.parts import Parts
 from iccld.methods.common.protocol import Stage
 from iccld.progress import say
-from iccld.training.engine import Engine
+from iccld.training.engine import Engine, NumberFormat, usual_format
 
 WEIGHT_RANGE = (0.2, 5.0)
 """Class weights stay inside: a class of a few pixels must not drown the rest."""
@@ -159,10 +159,15 @@ def make_parts(config: Config, label_space: LabelSpace, class_weight: torch.Tens
 def make_engine(config: Config, **options: Any) -> Engine:
     """The device, precision and threads that the configuration asks for.  options: of `Engine`, beside these."""
     runtime = config.runtime
-    engine = Engine(accelerator=runtime.device, precision=runtime.precision, num_threads=runtime.threads or None, **options)
-    # channels_last pays where bf16 matrix units exist; at fp32 it measured slower (docs/performance.md).
-    engine.channels_last = engine.precision == "bf16"
+    precision = "auto" if runtime.precision == "native" else runtime.precision
+    engine = Engine(accelerator=runtime.device, precision=precision, num_threads=runtime.threads or None, **options)
+    engine.format = with_layout(usual_format(engine.precision), runtime.layout)
     return engine
+
+
+def with_layout(wanted: NumberFormat, layout: str) -> NumberFormat:
+    """The format in the layout that `runtime.layout` names, if it names one."""
+    return wanted if layout == "auto" else wanted._replace(channels_last=layout == "channels_last")
 
 
 def class_weights(counts: Any, exponent: float) -> torch.Tensor | None:

@@ -13,7 +13,7 @@ from iccld.files import read_json
 from iccld.methods.common.protocol import DiffusionMethod, Method
 from iccld.predictor import Predictor
 from iccld.progress import say
-from iccld.training.engine import Engine, bf16_is_fast
+from iccld.training.engine import Engine, NumberFormat, bf16_is_fast, usual_format
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +30,19 @@ class Scoring:
     """evaluation.scales: views of each picture, as scales of the working size."""
     flip: bool = False
     """evaluation.flip: whether each view is mirrored too."""
+    channels_last: bool | None = None
+    """How the weights lie in memory; None, which is not told, for the layout that goes with the precision."""
 
     def told(self) -> dict[str, Any]:
         """Plain values for summary.json."""
-        return {**asdict(self), "scales": list(self.scales)}
+        told = {**asdict(self), "scales": list(self.scales)}
+        if self.channels_last is None:
+            del told["channels_last"]
+        return told
 
     def apply(self, predictor: Predictor) -> Predictor:
         """Set the predictor accordingly; returns it.  ConfigError for a stride without a window."""
-        predictor.precision = self.precision
+        predictor.precision, predictor.channels_last = self.precision, self.channels_last
         predictor.scales, predictor.flip = self.scales, self.flip
         if self.window == "whole":
             if self.stride:
@@ -48,11 +53,14 @@ class Scoring:
         return predictor
 
 
-def scoring_of(config: Config, precision: str) -> Scoring:
-    """The configuration's settings; precision: what the engine computes in."""
+def scoring_of(config: Config, computed: NumberFormat) -> Scoring:
+    """The configuration's settings; computed: what the engine computes in."""
     asked = config.evaluation
     stride = 0 if asked.window == "whole" else asked.stride
-    return Scoring(precision=precision, window=asked.window, stride=stride, scales=asked.scales, flip=asked.flip)
+    layout = None if computed == usual_format(computed.precision) else computed.channels_last
+    return Scoring(
+        precision=computed.precision, window=asked.window, stride=stride, scales=asked.scales, flip=asked.flip, channels_last=layout
+    )
 
 
 def scoring_of_stage(run: Path, config: Config, stage: str, device: str = "auto") -> Scoring:
@@ -65,9 +73,9 @@ def scoring_of_stage(run: Path, config: Config, stage: str, device: str = "auto"
     if "scoring" in kept:
         return _from_told(kept["scoring"], run / "summary.json")
     precision = config.runtime.precision
-    if precision == "auto":
+    if precision in ("auto", "native"):
         precision = read_json(run / "environment.json").get("precision") or own_precision(device)
-    return scoring_of(config, precision)
+    return scoring_of(config, usual_format(precision))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +83,7 @@ class Asked:
     """What somebody asks of a predictor instead of how its run was scored; None keeps that."""
 
     precision: str | None = None
-    """fp32, bf16 or auto (bf16 where the device multiplies it)."""
+    """fp32, bf16 or auto (what `measure.formats` finds fastest)."""
     size: tuple[int, int] | None = None
     """(H, W) in pixels, to whose area pictures are resized."""
     window: str | None = None
@@ -94,10 +102,32 @@ class Asked:
         if self.flip is not None:
             scoring = replace(scoring, flip=self.flip)
         if self.precision is not None:
-            scoring = replace(scoring, precision=own_precision(device) if self.precision == "auto" else self.precision)
+            asked = own_precision(device) if self.precision == "auto" else self.precision
+            if asked != scoring.precision:
+                scoring = replace(scoring, precision=asked, channels_last=None)
         if self.window is not None:
             scoring = replace(scoring, window=self.window, stride=0)
         return scoring if self.stride is None else replace(scoring, stride=self.stride)
+
+
+def scoring_set(predictor: Predictor) -> Scoring:
+    """How a predictor is set, in the words of the configuration."""
+    window = "whole" if predictor.window is None else f"{predictor.window[0]}x{predictor.window[1]}"
+    return Scoring(
+        precision=predictor.precision,
+        window=window,
+        stride=predictor.stride or 0,
+        scales=predictor.scales,
+        flip=predictor.flip,
+        channels_last=predictor.channels_last,
+    )
+
+
+def ask(predictor: Predictor, asked: Asked | None, device: str = "auto") -> None:
+    """Set a predictor that is made as somebody asks; None, and what is left open, leaves it as it is."""
+    if asked is not None:
+        asked.instead_of(scoring_set(predictor), device).apply(predictor)
+        predictor.working_size = asked.size or predictor.working_size
 
 
 def own_precision(device: str) -> str:
@@ -108,13 +138,13 @@ def own_precision(device: str) -> str:
 def scoring_predictor(config: Config, method: Method, weights: str, engine: Engine, sampler_steps: int | None = None) -> Predictor:
     """The predictor as a run scores it.  sampler_steps: of a diffusion stage."""
     predictor = method.predictor(weights, sampler_steps) if isinstance(method, DiffusionMethod) else method.predictor(weights)
-    return scoring_of(config, engine.precision).apply(predictor)
+    return scoring_of(config, engine.format).apply(predictor)
 
 
 def place(predictor: Predictor, device: str) -> None:
     """Move the predictor to the device, its weights in the memory format that they are trained and scored in."""
     engine = Engine(accelerator=device)
-    engine.channels_last = predictor.precision == "bf16"
+    engine.channels_last = predictor.precision == "bf16" if predictor.channels_last is None else predictor.channels_last
     engine.place(predictor)
     if predictor.precision == "bf16" and not bf16_is_fast(engine.device):
         say(f"note: predicting in bf16, as this run was scored; this {engine.device.type} emulates it, slowly (--precision fp32 does not)")

@@ -12,6 +12,8 @@ from iccld import __version__
 from iccld.config import parse_size
 from iccld.config.domains import FORMATS
 from iccld.errors import ConfigError, nearest
+from iccld.export.names import FORMATS as FILE_FORMATS
+from iccld.export.names import RUNTIMES
 from iccld.geometry import check_scales
 from iccld.progress import set_quiet
 
@@ -122,6 +124,7 @@ def _add_runs(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     leaf.add_argument("--overwrite", action="store_true", help="with --from: replace an adapter of that name once the new one is whole")
     leaf.add_argument("--encoder.name", dest="encoder", metavar="NAME", help="short for --network.encoder: a pre-trained network")
     leaf.add_argument("--name", metavar="RUN", help="name of the run (default: the recipe's); it lies in runtime.out")
+    leaf.add_argument("--track", metavar="T,T", help="short for --runtime.track: show training in tensorboard, wandb, or both")
     leaf.add_argument("--resume", choices=("none", "auto"), help="auto goes on with an existing run; none refuses it (default)")
     leaf.add_argument("--no_estimate", action="store_true", help="start at once, without timing a few steps first")
     leaf.add_argument("--print_config", action="store_true", help="print the resolved configuration and stop")
@@ -135,6 +138,8 @@ def _add_runs(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
 
     leaf = leaves["report"] = command(commands, "report", "runs:report", "write a run's report.html")
     leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    leaf.add_argument("--watch", action="store_true", help="write it again and again while the run is trained, with the time left")
+    leaf.add_argument("--every", type=_count, default=10, metavar="S", help="seconds between two pages of --watch (default: %(default)s)")
 
 
 def _add_experiments(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
@@ -196,9 +201,7 @@ def _add_model(leaf: Parser) -> None:
         "--scales", type=_scales, metavar="S,S", help="views of each picture, scales of its size for the network (default: the run's)"
     )
     leaf.add_argument("--flip", action=argparse.BooleanOptionalAction, help="predict each view mirrored too (default: the run's)")
-    leaf.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16"), help="auto: bf16 where the device multiplies it (default: the run's)"
-    )
+    leaf.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="auto: the fastest, measured once (default: the run's)")
 
 
 def _add_dataset(leaf: Parser, required: bool) -> None:
@@ -224,6 +227,7 @@ def _add_scores(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     )
     _add_dataset(leaf, required=True)
     _add_model(leaf)
+    _add_runtime(leaf)
     leaf.add_argument("--json", type=Path, metavar="FILE", help="write the scores there")
 
     leaf = leaves["estimate"] = command(commands, "estimate", "trust:estimate", "estimate a run's scores on pictures without labels")
@@ -265,7 +269,12 @@ def _add_scores(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     leaf.add_argument("--merge", type=Path, action=_Alone, metavar="DIR", help="join what shards noted in DIR, alone: predictions.jsonl")
     leaf.add_argument("--video", action="store_true", help="write the overlays of each film as a film too")
     leaf.add_argument("--expect", type=_count, metavar="N", help="pictures of the submission (default: 1525, the test split)")
+    _add_runtime(leaf)
     _add_model(leaf)
+
+
+def _add_runtime(leaf: Parser) -> None:
+    leaf.add_argument("--runtime", choices=RUNTIMES, help="what computes: a run is exported on the way (default: torch, or the file's own)")
 
 
 def _add_sharing(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
@@ -275,6 +284,25 @@ def _add_sharing(command: Any, commands: Any, leaves: dict[str, Parser]) -> None
     leaf.add_argument("--push", metavar="OWNER/MODEL", help="upload it to the hub too, as this model")
     leaf.add_argument("--private", action="store_true", help="only the owner sees the model on the hub, where it is new")
     leaf.add_argument("--licence", metavar="L", help="licence in the card, such as cc-by-4.0 (default: what data and encoder leave)")
+    _add_model(leaf)
+
+    leaf = leaves["export"] = command(
+        commands, "export", "export:export", "write a run's network for onnxruntime, OpenVINO or torch.export"
+    )
+    leaf.add_argument("run", type=Path, metavar="RUN", help="run directory, or a shared folder")
+    leaf.add_argument(
+        "--format", choices=FILE_FORMATS, default="onnx", help="onnx: FILE.onnx; openvino: FILE.xml and FILE.bin; torch: FILE.pt2"
+    )
+    leaf.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file; its ending is the format's")
+    leaf.add_argument("--int8", action="store_true", help="convolutions in 8 bits (onnx, openvino)")
+    leaf.add_argument(
+        "--calibrate",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="PATH",
+        help="pictures, or folders of them, whose values set the ranges of 8 bits",
+    )
     _add_model(leaf)
 
 

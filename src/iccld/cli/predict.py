@@ -42,6 +42,7 @@ def predict(arguments: Namespace, _: list[str]) -> int:
     origin = {"run": str(arguments.run), **standing.as_dict()}
     choices = [getattr(arguments, name) for name in ("stage", "weights", "sampler_steps")]
     choices += [] if arguments.iteration is None else [arguments.iteration]
+    choices += [] if arguments.runtime in (None, "torch") else [arguments.runtime]
     settings: tuple[object, ...] = (predictor.precision, predictor.working_size, predictor.window, predictor.stride)
     if predictor.scales != (1.0,) or predictor.flip:
         settings += (predictor.scales, predictor.flip)

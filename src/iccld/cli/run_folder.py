@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from iccld.config import read_config
 from iccld.errors import CheckpointError, ConfigError, nearest
+from iccld.export.names import check_file, is_exported
 from iccld.files import read_json
 from iccld.progress import say
 from iccld.runs.adapter_folder import find_adapter
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 def refuse_other_than_run(run: Path, stage: str | None = None, adapter: str | None = None) -> None:
     """CheckpointError when the folder is no run (nor a shared model), or has nothing saved, nothing of the stage, or no such adapter."""
+    if is_exported(run):
+        check_file(run)
+        if stage is not None or adapter is not None:
+            raise ConfigError(f"{run} is an exported model of one stage; leave out --stage and --adapter")
+        return
     if not run.is_dir():
         raise CheckpointError(f"{run} is no folder; name a run such as runs/demo")
     if is_shared(run):
@@ -48,6 +54,8 @@ def local_folder(run: Path) -> Path:
 
 def origin_of(run: Path) -> dict[str, Any]:
     """What a score says of the run, or shared model, it is of: {"method", "recipe", "seed", "commit"}."""
+    if is_exported(run):
+        return {"method": None, "recipe": None, "seed": None, "commit": None}
     if is_shared(run):
         told = read_json(run / CONFIG)[OWN]
         of_run = told.get("run") or {}
@@ -68,6 +76,9 @@ def sampler_steps_of(run: Path, stage: str) -> int | None:
 
 def weights_identity(run: Path, adapter: str | None = None) -> str:
     """A short digest of every complete checkpoint's manifest, and of the adapter: it changes when either is trained further or again."""
+    if is_exported(run):
+        files = [file for file in (run, run.with_suffix(".bin")) if file.is_file()]
+        return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()[:16]
     if is_shared(run):
         return hashlib.sha256((run / CONFIG).read_bytes()).hexdigest()[:16]  # which holds the digest of the weights
     digest = hashlib.sha256()
@@ -81,8 +92,10 @@ def weights_identity(run: Path, adapter: str | None = None) -> str:
 def open_predictor(arguments: Namespace) -> tuple[Predictor, Standing]:
     """The predictor as the run was scored, unless a flag of `parser._add_model` asks for something else, and how far the run has come.
 
-    A run that is not finished is said to be so.
+    A run that is not finished is said to be so.  A shared folder and an exported file are opened too; `--runtime`, where the command has
+    it, says what computes.
     """
+    runtime = getattr(arguments, "runtime", None)
     from iccld.doctor import require_matching_torchvision
 
     require_matching_torchvision()
@@ -97,6 +110,13 @@ def open_predictor(arguments: Namespace) -> tuple[Predictor, Standing]:
         scales=arguments.scales,
         flip=arguments.flip,
     )
+    if is_exported(arguments.run):
+        from iccld.export import load_exported
+
+        for name in ("weights", "sampler_steps", "iteration"):
+            if getattr(arguments, name) is not None:
+                raise ConfigError(f"{arguments.run} is an exported model; --{name} goes with the run")
+        return load_exported(arguments.run, runtime, asked)
     if is_shared(arguments.run):
         from iccld.share.folder import load_shared, refuse_other_choice
 
@@ -119,4 +139,8 @@ def open_predictor(arguments: Namespace) -> tuple[Predictor, Standing]:
     if not standing.is_finished:
         where = f"these are the weights of stage {standing.stage} after iteration {standing.iteration} of {standing.iterations}"
         say(f"warning: {arguments.run} is not finished: {where}")
+    if runtime is not None and runtime != "torch":
+        from iccld.export import on_runtime
+
+        predictor = on_runtime(predictor, standing, runtime)
     return predictor, standing

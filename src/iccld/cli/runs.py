@@ -10,6 +10,7 @@ from iccld.cli.run_folder import refuse_other_than_run
 from iccld.config import Config, config_parser, dump_config, load_config, recipe_names
 from iccld.errors import CheckpointError, ConfigError
 from iccld.runs.adapter_config import STAGE, adapter_config
+from iccld.share.names import is_shared
 
 FIRST_RECIPES = ("demo", "own_to_own", "gta5_to_cityscapes")
 """What a newcomer wants: to see it work, to use own pictures, to compare with the field."""
@@ -44,6 +45,7 @@ def adapt(arguments: Namespace, overrides: list[str]) -> int:
     own = ["--name", arguments.name] if arguments.name is not None else []
     own += ["--network.encoder", arguments.encoder] if arguments.encoder is not None else []
     own += ["--runtime.resume", arguments.resume] if arguments.resume is not None else []
+    own += ["--runtime.track", arguments.track] if arguments.track is not None else []
     config = load_config(arguments.recipe or arguments.config, [*overrides, *own])
     return _train(config, arguments.print_config, estimates=not arguments.no_estimate)
 
@@ -58,6 +60,8 @@ def _adapt_from(arguments: Namespace, overrides: list[str]) -> int:
     if refused:
         raise ConfigError(f"--{refused[0]} belongs to a run of its own; with --from leave it out")
     refuse_other_than_run(arguments.base, arguments.stage)
+    if is_shared(arguments.base):
+        raise ConfigError(f"{arguments.base} is a shared model, which tells of no source; an adapter needs the run itself")
     own = ["--runtime.resume", arguments.resume] if arguments.resume is not None else []
     config = adapter_config(arguments.base, arguments.adapter, [*overrides, *own])
     if arguments.print_config:
@@ -68,9 +72,13 @@ def _adapt_from(arguments: Namespace, overrides: list[str]) -> int:
 
 
 def report(arguments: Namespace, _: list[str]) -> int:
-    """Write report.html of a run, finished or not."""
+    """Write report.html of a run, finished or not; with --watch again and again until it is finished."""
     if not arguments.run.is_dir():
         raise CheckpointError(f"{arguments.run} is no folder; name a run such as runs/demo")
+    if arguments.watch:
+        from iccld.report.watch import watch
+
+        return watch(arguments.run, arguments.every)
     from iccld.report import write_report
 
     print(write_report(arguments.run))

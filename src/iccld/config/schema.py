@@ -114,9 +114,13 @@ class EvaluationConfig:
         require(not odd, f"compare_steps holds {odd[:1]}; use divisors of 1000, e.g. 1,50")
 
 
+TRACKERS = ("tensorboard", "wandb")
+"""Programs that training can be shown in."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
-    """Machine, folders, intervals and guards; of these only `precision`, `devices` and `clip_norm` change a number."""
+    """Machine, folders, intervals and guards; of these only `precision`, `layout`, `devices` and `clip_norm` change a number."""
 
     out: str = "runs"
     """Folder that holds the runs; the run itself is <out>/<name>."""
@@ -128,7 +132,12 @@ class RuntimeConfig:
     """Number of devices (processes) that share a batch."""
 
     precision: str = "auto"
-    """auto, fp32 or bf16; auto takes bf16 where the hardware multiplies it."""
+    """auto, native, fp32 or bf16; native takes bf16 where the hardware multiplies it; auto times both in both layouts at the start of a run
+    of more than about a minute on a CPU, and keeps the fastest; elsewhere it is native."""
+
+    layout: str = "auto"
+    """auto, contiguous or channels_last: how weights lie in memory; auto is measured with precision auto, and goes with the precision
+    otherwise."""
 
     workers: int = 0
     """Processes that read pictures; 0 reads in the training process, right for one or two cores."""
@@ -157,14 +166,20 @@ class RuntimeConfig:
     resume: str = "none"
     """none refuses an existing run, auto goes on where it stopped."""
 
+    track: tuple[str, ...] = ()
+    """Where training is shown besides metrics.jsonl: tensorboard, wandb, or both; each is an extra of that name."""
+
     data_errors: str = "stop"
     """Pictures that cannot be used: stop saves and ends the run, skip goes on without them and counts them at the end."""
 
     def __post_init__(self) -> None:
         require_one_of(self, "device", ("auto", "cpu", "cuda"))
-        require_one_of(self, "precision", ("auto", "fp32", "bf16"))
+        require_one_of(self, "precision", ("auto", "native", "fp32", "bf16"))
+        require_one_of(self, "layout", ("auto", "contiguous", "channels_last"))
         require_one_of(self, "resume", ("none", "auto"))
         require_one_of(self, "data_errors", ("stop", "skip"))
+        for name in self.track:
+            require(name in TRACKERS, f"track is {','.join(self.track)!r}; use of {', '.join(TRACKERS)}")
         require_at_least(self, 1, "devices", "log_every", "checkpoint_every", "keep_last")
         require_at_least(self, 0, "workers", "threads", "evaluate_every", "max_skips")
         require(self.clip_norm > 0, f"clip_norm is {self.clip_norm}; use a number above 0")

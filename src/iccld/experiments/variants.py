@@ -128,4 +128,6 @@ def _only(stages: Mapping[str, Optimisation], kept: Mapping[str, Optimisation]) 
 
 
 def _placed(config: Config, out: Path, name: str) -> Config:
-    return replace(config, name=name, runtime=replace(config.runtime, out=str(out), resume="auto"))
+    # One number format for all: what one network is fastest in must not be a difference between two.
+    precision = "native" if config.runtime.precision == "auto" else config.runtime.precision
+    return replace(config, name=name, runtime=replace(config.runtime, out=str(out), resume="auto", precision=precision))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
-from iccld.assembly.chosen import method_settings, registered_method
 from iccld.assembly.domains import open_domain
-from iccld.assembly.objects import make_engine, make_parts, optimisations, stages_to_train
+from iccld.assembly.objects import make_engine
 from iccld.assembly.scoring import scoring_predictor
 from iccld.batch import DomainBatch
 from iccld.config import Config, DomainConfig, parse_size
 from iccld.labels import get_label_space
 from iccld.measure.alignment import GAP_ROWS, PICTURES
 from iccld.measure.cost import seconds_per_picture
+from iccld.measure.formats import training_format
+from iccld.measure.steps import one_step, ready_stages
 from iccld.methods.common.protocol import SOURCE, DiffusionMethod, Method, Stage
 from iccld.training.allocator import keep_freed_memory
 from iccld.training.engine import Engine
@@ -40,9 +41,10 @@ def estimate(config: Config) -> dict[str, float]:
     held in memory.
     """
     engine = _engine(config)
+    engine.format = training_format(config, engine, times=False)
     splits = _scored_splits(config)
     seconds, scoring, checkpoint_bytes = 0.0, 0.0, 0
-    for stage, method, batch in _ready_stages(config, engine):
+    for stage, method, batch in ready_stages(config, engine):
         seconds += stage.iterations * _mean_step_seconds(stage, method, batch, engine)
         scoring += _scoring_seconds(config, stage, method, splits, engine)
         checkpoint_bytes += _checkpoint_bytes(method) * (config.runtime.keep_last + 1)
@@ -60,7 +62,7 @@ def seconds_per_step(config: Config, steps: int = 20) -> dict[str, float]:
     """Mean seconds of a step of each stage after `source`, timed after `WARMUP_STEPS` others, on random pictures."""
     engine = _engine(config)
     found = {}
-    for stage, method, batch in _ready_stages(config, engine):
+    for stage, method, batch in ready_stages(config, engine):
         if stage.name != SOURCE:
             found[stage.name] = sum(_step_seconds(method, batch, engine, range(WARMUP_STEPS + steps))[WARMUP_STEPS:]) / steps
     return found
@@ -69,20 +71,6 @@ def seconds_per_step(config: Config, steps: int = 20) -> dict[str, float]:
 def _engine(config: Config) -> Engine:
     keep_freed_memory()
     return make_engine(config)
-
-
-def _ready_stages(config: Config, engine: Engine) -> Iterator[tuple[Stage, Method, DomainBatch]]:
-    """Every stage that the run trains, its method set up to step, and a batch to step on."""
-    space = get_label_space(config.label_space)
-    stages = registered_method(config.method).stages(make_parts(config, space), method_settings(config), optimisations(config))
-    stages = stages_to_train(config, stages)
-    batch = engine.to_device(random_batch(config, space.num_classes))
-    method: Method | None = None
-    for stage in stages:
-        method = stage.make_method(method)
-        method.setup(engine)
-        method.start_round([batch])
-        yield stage, method, batch
 
 
 def _scored_splits(config: Config) -> dict[str, tuple[int, tuple[int, int]]]:
@@ -131,34 +119,6 @@ def _cached_bytes(config: Config) -> float:
         return domain.generate.num * _area(size) * channels
 
     return held(config.source, config.size.source, 4) + held(config.target, config.size.target, 3)
-
-
-def random_batch(config: Config, num_classes: int) -> DomainBatch:
-    generator = torch.Generator().manual_seed(0)
-    rows = config.batch_size // config.runtime.devices
-
-    def pixels(size: str, channels: tuple[int, ...], high: int) -> torch.Tensor:
-        return torch.randint(0, high, (rows, *channels, *parse_size(size)), generator=generator).to(torch.uint8)
-
-    index = torch.arange(rows)
-    source = pixels(config.size.source, (3,), 256), pixels(config.size.source, (), num_classes)
-    batch = DomainBatch(*source, pixels(config.size.target, (3,), 256), index, index)
-    if config.target.truth:
-        batch = batch._replace(target_label=pixels(config.size.target, (), num_classes))
-    if "depth" not in registered_method(config.method).needs:
-        return batch
-    depths = (pixels(size, (), 100).float() + 1 for size in (config.size.source, config.size.target))
-    return batch._replace(source_depth=next(depths), target_depth=next(depths))
-
-
-def one_step(method: Method, batch: DomainBatch, engine: Engine, iteration: int) -> None:
-    """The method's step as the loop takes it, drawn from a seed of its own."""
-    with engine.autocast():
-        draw = engine.draw(engine.generator(0, "estimate", iteration))
-        if method.batch_of(iteration) is None:
-            method.step_again(iteration, draw)
-        else:
-            method.step(batch, iteration, draw)
 
 
 def _step_seconds(method: Method, batch: DomainBatch, engine: Engine, iterations: Sequence[int]) -> list[float]:

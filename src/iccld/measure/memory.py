@@ -24,7 +24,7 @@ from iccld.assembly.objects import make_engine, make_parts, optimisations, stage
 from iccld.batch import DomainBatch
 from iccld.config import Config
 from iccld.labels import get_label_space
-from iccld.measure.estimate import random_batch
+from iccld.measure.steps import random_batch
 from iccld.methods.common.protocol import Method, Schedule, Stage, Update
 from iccld.training.memory import CudaAutocast, LiveMemory, backward
 from iccld.transforms import Draw

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -26,19 +27,30 @@ STAGE_WORDS = {
 }
 
 
-def write_report(run: Path) -> Path:
+@dataclass(frozen=True)
+class Watched:
+    """What a page says that is written while its run is trained."""
+
+    seconds: int
+    """Until the reader's browser loads it again."""
+    words: str
+    """Where training is, and the time left."""
+
+
+def write_report(run: Path, watched: Watched | None = None) -> Path:
     """Write `report.html` into a run directory, whole or unfinished, and return its path.
 
-    The page needs no network and no other file.  Raises CheckpointError when the folder is no run, ConfigError when jinja2 is missing.
+    The page needs no network and no other file.  watched: makes it load itself again, and tells the time left.
+    Raises CheckpointError when the folder is no run, ConfigError when jinja2 is missing.
     """
     record = read_run(Path(run))
-    html = render(record)
+    html = render(record, watched)
     target = record.path / "report.html"
     write_atomically(target, html, is_shared=True)  # `iccld report` may be called while the run is trained
     return target
 
 
-def render(run: Run) -> str:
+def render(run: Run, watched: Watched | None = None) -> str:
     """The page as text.  Every value that came from a file is escaped."""
     try:
         import jinja2
@@ -47,7 +59,7 @@ def render(run: Run) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.get_template("page.html.j2").render(**_context(run))
+    return environment.get_template("page.html.j2").render(**_context(run), watched=watched)
 
 
 def _template(name: str) -> str:

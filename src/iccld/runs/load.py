@@ -92,6 +92,11 @@ def load_with_standing(
     if asked.size is not None:
         predictor.working_size = asked.size
     place(predictor, device)
+    if asked.precision == "auto":
+        from iccld.measure.formats import predicting_format  # what the other commands do without
+
+        predictor.precision, predictor.channels_last = predicting_format(predictor)
+        place(predictor, device)
     return predictor.eval(), standing
 
 

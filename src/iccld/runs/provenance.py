@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import iccld
-from iccld.machine import available_cores
+from iccld.machine import available_cores, cpu_name
 
 PACKAGES = ("torch", "diffusers", "kornia_rs", "numpy", "pillow", "opencv-python-headless", "lightning-fabric", "safetensors")
 
 
-def environment(device: str, precision: str) -> dict[str, Any]:
+def environment(device: str, precision: str, channels_last: bool) -> dict[str, Any]:
     """What environment.json holds."""
     import torch
 
@@ -28,7 +28,8 @@ def environment(device: str, precision: str) -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "device": device,
         "precision": precision,
-        "cpu": _cpu_name(),
+        "channels_last": channels_last,
+        "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
         "cores": available_cores(),
         "command": shlex.join(["iccld", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("iccld", "__main__") else None,
@@ -53,11 +54,3 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

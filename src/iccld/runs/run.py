@@ -27,6 +27,7 @@ from iccld.data.pairs import PairDataset, pair_loader
 from iccld.data.patience import shared_memory_shortage
 from iccld.errors import CheckpointError, DataError, NumericError
 from iccld.labels import LabelSpace
+from iccld.measure.formats import training_format
 from iccld.measure.remedies import memory_explained, scoring_remedies, training_remedies
 from iccld.methods.common.protocol import Method, Stage
 from iccld.predictor import Predictor
@@ -44,6 +45,7 @@ from iccld.training.lock import LOCK_NAME, lock_run
 from iccld.training.loop import StageResult
 from iccld.training.options import Hooks, LoopOptions
 from iccld.training.stages import run_stages
+from iccld.training.trackers import Trackers
 
 StageCallback = Callable[[Path, str, Predictor, FileDataset, LabelSpace], None]
 """Called after each stage with the run, the stage's name, its headline predictor, and what to show it on."""
@@ -61,6 +63,7 @@ def adapt(config: Config, on_stage: StageCallback | None = None) -> Path:
         max_skips=max(config.runtime.max_skips, 1),
         start="spawn",
     )
+    engine.format = training_format(config, engine, Path(config.runtime.out) / config.name)
     return engine.launch(_adapt_rank, config, on_stage)
 
 
@@ -134,8 +137,14 @@ class _Run:
         if self.engine.is_first:
             is_trained = {stage.name for stage in self.stages} <= self.told_before.keys()
             self.summary = open_folder(self.config, self.engine, self.run, self.data, self.source, is_trained)
-        with memory_explained(lambda: training_remedies(self.config, self.engine)):
-            self._run_stages()
+        iterations = {name: each.iterations for name, each in optimisations(self.config).items()}
+        names = self.config.runtime.track if self.engine.is_first else ()
+        self.trackers = Trackers(names, self.run, comparable(self.config), iterations)
+        try:
+            with memory_explained(lambda: training_remedies(self.config, self.engine)):
+                self._run_stages()
+        finally:
+            self.trackers.close()
         self._tell_trust()
         self._tell_skipped()
         return self.run
@@ -155,7 +164,12 @@ class _Run:
                 fingerprint=self.fingerprint,
                 class_shares=class_shares(self.data.source),
             ),
-            Hooks(on_evaluate=self.scorer.evaluate, on_stage_end=self._finish_stage, describe_batch=self._describe),
+            Hooks(
+                on_evaluate=self._evaluate,
+                on_stage_end=self._finish_stage,
+                on_record=self.trackers.record,
+                describe_batch=self._describe,
+            ),
             engine=engine,
             run=self.run,
             previous=self.previous,
@@ -217,6 +231,13 @@ class _Run:
         source = [str(self.data.source.image_paths[i]) for i in batch.source_index.tolist()]
         target = [str(self.data.target.image_paths[i]) for i in batch.target_index.tolist()]
         return f"source {', '.join(source)}; target {', '.join(target)}"
+
+    def _evaluate(self, stage: str, method: Method, iteration: int) -> list[dict[str, Any]]:
+        """On the first rank: score the stage so far, and show what it predicts by now."""
+        entries = self.scorer.evaluate(stage, method, iteration)
+        if self.on_stage is not None and iteration < optimisations(self.config)[stage].iterations:
+            self.on_stage(self.run, stage, self.scorer.predictor(method), self.scorer.shown, self.data.label_space)
+        return entries
 
     def _finish_stage(self, stage: str, method: Method, result: StageResult) -> None:
         """On the first rank: score the stage, show it, tell it."""

@@ -36,7 +36,7 @@ class StageScorer:
 
     def __init__(self, config: Config, engine: Engine, run: Path, data: Data, pairs: PairDataset) -> None:
         self.config, self.engine, self.run, self.data, self.pairs = config, engine, run, data, pairs
-        self.scoring = scoring_of(config, engine.precision).told()
+        self.scoring = scoring_of(config, engine.format).told()
 
     @property
     def shown(self) -> FileDataset:

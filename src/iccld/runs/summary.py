@@ -72,7 +72,7 @@ def open_folder(config: Config, engine: Engine, run: Path, data: Data, source: T
     if config.label_space not in LABEL_SPACES:
         write_atomically(run / LABEL_SPACE, Path(config.label_space).read_bytes())
     keep_architecture(config.network, run)
-    made = environment(engine.device.type, engine.precision)
+    made = environment(engine.device.type, *engine.format)
     if before:
         made = read_json(run / ENVIRONMENT) or made
     write_json(run / ENVIRONMENT, made)

@@ -54,6 +54,7 @@ def described(predictor: Predictor, wide: tuple[int, int]) -> dict[str, Any]:
         "scales": list(predictor.scales),
         "flip": predictor.flip,
         "precision": predictor.precision,
+        "channels_last": predictor.channels_last,
         "noise": {"channels": predictor.noise_channels, "stride": predictor.noise_stride, "seed": predictor.seed},
         "wide": list(wide),
     }
@@ -69,6 +70,8 @@ def apply_described(told: Mapping[str, Any], predictor: Predictor, where: str) -
         predictor.stride = int(told["stride"]) if told["stride"] else None
         predictor.scales, predictor.flip = tuple(map(float, told["scales"])), bool(told["flip"])
         predictor.precision = str(told["precision"])
+        layout = told.get("channels_last")  # what an earlier release did not tell goes with the precision
+        predictor.channels_last = None if layout is None else bool(layout)
         noise = told["noise"]
         predictor.noise_channels, predictor.noise_stride, predictor.seed = int(noise["channels"]), int(noise["stride"]), int(noise["seed"])
         wide = _pair(told["wide"])

@@ -20,7 +20,7 @@ from torch import nn
 from iccld import __version__
 from iccld.assembly.networks import ARCHITECTURE as ENCODER
 from iccld.assembly.networks import build_networks
-from iccld.assembly.scoring import Asked, Scoring, place
+from iccld.assembly.scoring import Asked, ask, place
 from iccld.config import Config, config_from, dump_config, read_config
 from iccld.config.network import EFFICIENTNETS
 from iccld.errors import CheckpointError, ConfigError
@@ -150,11 +150,13 @@ def load_shared(folder: Path, device: str = "auto", asked: Asked | None = None) 
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{where}: is damaged ({type(error).__name__}: {error}); fetch it again") from None
     keep_freed_memory()
-    if asked is not None:
-        scoring = asked.instead_of(_scoring(predictor), device)
-        scoring.apply(predictor)
-        predictor.working_size = asked.size or predictor.working_size
+    ask(predictor, asked, device)
     place(predictor, device)
+    if asked is not None and asked.precision == "auto":
+        from iccld.measure.formats import predicting_format  # what the other commands do without
+
+        predictor.precision, predictor.channels_last = predicting_format(predictor)
+        place(predictor, device)
     return predictor.eval(), standing
 
 
@@ -303,12 +305,6 @@ def _opened(file: Path) -> Any:
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file}: is no safetensors file ({error}); fetch the model again") from None
-
-
-def _scoring(predictor: Predictor) -> Scoring:
-    """How the predictor is set, in the words of the configuration."""
-    window = "whole" if predictor.window is None else f"{predictor.window[0]}x{predictor.window[1]}"
-    return Scoring(precision=predictor.precision, window=window, stride=predictor.stride or 0, scales=predictor.scales, flip=predictor.flip)
 
 
 def _digest(file: Path) -> str:

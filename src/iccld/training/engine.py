@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,23 @@ from iccld.training.update import Update
 from iccld.transforms import Draw
 
 Result = TypeVar("Result")
+
+
+class NumberFormat(NamedTuple):
+    """What networks compute in, and how their weights lie in memory."""
+
+    precision: str
+    """fp32 or bf16."""
+    channels_last: bool
+
+    def __str__(self) -> str:
+        return f"{self.precision}, channels {'last' if self.channels_last else 'first'}"
+
+
+def usual_format(precision: str) -> NumberFormat:
+    """The layout that goes with a precision where nobody has measured: channels last pays where bf16 matrix units exist."""
+    return NumberFormat(precision, precision == "bf16")
+
 
 BF16_CPU_FEATURES = ("avx512_bf16", "amx_bf16")
 """CPU instructions without which bf16 is emulated, and slower than fp32."""
@@ -130,6 +147,15 @@ class Engine:
         self._fabric.launch()  # starts copies of this command, or joins those that torchrun started
         self._start(self._fabric)
         return function(self, *arguments)
+
+    @property
+    def format(self) -> NumberFormat:
+        """Precision and layout; may be set before networks are placed."""
+        return NumberFormat(self.precision, self.channels_last)
+
+    @format.setter
+    def format(self, wanted: NumberFormat) -> None:
+        self.precision, self.channels_last = wanted
 
     @property
     def update(self) -> Update:

@@ -56,6 +56,29 @@ def lock_run(run: Path) -> Iterator[None]:
             lock.release()
 
 
+def is_locked(run: Path) -> bool:
+    """Whether a process trains in the run directory now, as far as this machine can tell; nothing is written."""
+    file = run / LOCK_NAME
+    text = _text(file)
+    if not text.strip():
+        return False  # who holds it says so
+    try:
+        import fcntl
+
+        with file.open("rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in WITHOUT_LOCKS:
+            return False
+        try:
+            _refuse_living_holder(run, text)
+        except CheckpointError:
+            return True
+    return False  # closing the file has let the shared lock go
+
+
 def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8", errors="replace")

@@ -289,6 +289,8 @@ class _StageLoop:
     def _write(self, record: Mapping[str, Any]) -> None:
         if self.metrics is not None:
             self.metrics.write({"iteration": self.iteration, **record})
+            if self.hooks.on_record is not None:
+                self.hooks.on_record({"stage": self.stage.name, "iteration": self.iteration, **record})
 
     def _save(self) -> None:
         """Save on rank 0; the other ranks hold the same."""

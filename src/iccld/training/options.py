@@ -54,5 +54,7 @@ class Hooks:
     on_stage_end: Callable[[str, Method, StageResult], None] | None = None
     """(stage, method, result) after each stage, also after one that a resume found finished.  A stop signal leaves it; the resume calls it
     again."""
+    on_record: Callable[[Mapping[str, Any]], None] | None = None
+    """Called with each line of metrics.jsonl: {"stage", "iteration", ...}."""
     describe_batch: Callable[[DomainBatch], str] = describe_indices
     """Names a batch's pictures in the message of a step that failed."""
