@@ -165,6 +165,17 @@ def network_alone(run: Path, pictures: Path) -> Rates:
     return beside_each_other(lambda number: copies[number % len(copies)]._run(shown, None), len(list(pictures.iterdir())))
 
 
+class _LogitsOf(torch.nn.Module):
+    """The logits of a transformers model alone, which is what OpenVINO can trace."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network(images).logits
+
+
 def openvino_segformer(run: Path, pictures: Path, hint: str) -> Rates | None:
     """SegFormer-B0 at the run's working size, in OpenVINO; None where it is not installed."""
     try:
@@ -181,8 +192,8 @@ def openvino_segformer(run: Path, pictures: Path, hint: str) -> Rates | None:
     predictor = load_predictor(run)
     width, height = map(int, pictures.name.split("x"))
     size = predictor.prepared_size(height, width)
-    network = SegformerForSemanticSegmentation(SegformerConfig(num_labels=predictor.label_space.num_classes, return_dict=False)).eval()
-    converted = openvino.convert_model(network, example_input=torch.randn(1, 3, *size), input=[1, 3, *size])
+    network = SegformerForSemanticSegmentation(SegformerConfig(num_labels=predictor.label_space.num_classes)).eval()
+    converted = openvino.convert_model(_LogitsOf(network), example_input=torch.randn(1, 3, *size), input=[1, 3, *size])
     threads = torch.get_num_threads()
     settings = {"PERFORMANCE_HINT": hint, "INFERENCE_NUM_THREADS": threads}
     compiled = openvino.Core().compile_model(converted, "CPU", settings)
@@ -276,6 +287,8 @@ def main() -> None:
                 for place, rates in enumerate(in_process(title, run, folder, arguments.before)):
                     if rates is not None:
                         rounds[place][number][title] = rates
+                        if number == 0:
+                            print(f"  {title} {SIZES[place][0]}x{SIZES[place][1]}: {rates[0]:.1f}, {rates[1]:.1f}", flush=True)
                     elif place == number == 0:
                         print(f"{title} is not measured: pip install openvino")
         for (width, height), rates in zip(SIZES, rounds, strict=True):

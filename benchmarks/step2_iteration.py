@@ -23,7 +23,7 @@ from iccld.assembly.objects import make_parts, optimisations
 from iccld.batch import DomainBatch
 from iccld.config import load_config
 from iccld.labels import get_label_space
-from iccld.measure.estimate import one_step, random_batch
+from iccld.measure.steps import one_step, random_batch
 from iccld.methods.common.iccld_step2 import Step2
 from iccld.methods.common.protocol import Method
 from iccld.training.allocator import keep_freed_memory

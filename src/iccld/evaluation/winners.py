@@ -82,7 +82,7 @@ def winners(logits: Floats, enlargement: Enlargement) -> Classes:
         corners, leading = _corners(flat, width, content, first, undecided, margin)
         cells.reshape(-1)[undecided] = leading
         is_open = leading == UNDECIDED
-        undecided, corners = undecided[is_open], corners[:, :, is_open]
+        undecided, corners = undecided[is_open], corners.compress(is_open, 2)  # indexed, it would lie across memory
     labels = cells.take(second[1].lower, 1).take(second[0].lower, 0)  # (H, W)
     if len(undecided):
         row, column = np.divmod(undecided, content[1])
@@ -103,9 +103,9 @@ def _leaders(values: Floats, margin: np.float32) -> Classes:
     return _unless(label, lesser > margin)
 
 
-def _win(label: Classes, wins: npt.NDArray[np.bool_], number: int) -> None:
-    """Give a class the places where it wins; classes come in rising order."""
-    np.maximum(label, wins.view(np.uint8) * np.uint8(number), out=label)
+def _win(label: Classes, wins: npt.NDArray[np.bool_], number: int | Classes) -> None:
+    """Give a class, or one for each last index, the places where it wins; classes come in rising order."""
+    np.maximum(label, wins.view(np.uint8) * np.asarray(number, np.uint8), out=label)
 
 
 def _unless(label: Classes, is_sure: npt.NDArray[np.bool_]) -> Classes:
@@ -181,27 +181,38 @@ def _compare(labels: Classes, corners: Floats, row: Places, column: Places, seco
     corners: (4, K, n).  row, column: (n,) of the cells.  Cells have unequal numbers of pixels; the last one of a smaller cell is written
     several times.
     """
+    can_win = corners.max(0) >= corners.min(0).max(0) - margin  # (K, n)
+    count = can_win.sum(0)
+    order = np.argsort(count, kind="stable")  # those that few classes can win come first, and together
     vertical, horizontal = (_pixels(one.lower, of) for one, of in zip(second, (row, column), strict=True))  # (R, n), (C, n)
     step = max(1, CHUNK_VALUES // (len(vertical) * len(horizontal)))
     for start in range(0, len(row), step):
-        part = slice(start, start + step)
-        y, x, near = vertical[:, part], horizontal[:, part], corners[:, :, part]
+        part = order[start : start + step]
+        y, x = vertical.take(part, 1), horizontal.take(part, 1)
         sink, shift = second[0].weight.take(y), second[1].weight.take(x)
         rise, stay = 1 - sink, 1 - shift
-        can_win = (near.max(0) >= near.min(0).max(0) - margin).any(1)  # (K,)
         best, label = np.empty(0, np.float32), np.empty(0, np.uint8)
-        for number in np.flatnonzero(can_win).tolist():
-            top_left, top_right, low_left, low_right = near[:, number]
+        for numbers in _candidates(can_win.take(part, 1), int(count[part[-1]])):  # (n,) each
+            top_left, top_right, low_left, low_right = corners[:, numbers, part]
             left = top_left * rise + low_left * sink  # (R, n)
             right = top_right * rise + low_right * sink
             value = left[:, None] * stay  # (R, C, n)
             value += right[:, None] * shift
             if len(label):
-                _win(label, value > best, number)
+                _win(label, value > best, numbers)
                 np.maximum(best, value, out=best)
             else:
-                best, label = value, np.full(value.shape, number, np.uint8)
+                best, label = value, np.broadcast_to(numbers, value.shape).copy()
         labels.reshape(-1)[(y * labels.shape[1])[:, None] + x] = label
+
+
+def _candidates(can_win: npt.NDArray[np.bool_], most: int) -> Classes:
+    """(K, n) -> (most, n): the classes that can win each cell in rising order; of a cell with fewer, the first again."""
+    rank = can_win.cumsum(0) - 1
+    numbers = np.broadcast_to(can_win.argmax(0).astype(np.uint8), (most, can_win.shape[1])).copy()
+    number, cell = np.nonzero(can_win)
+    numbers[rank[number, cell], cell] = number
+    return numbers
 
 
 def _pixels(lower: Places, cell: Places) -> Places:

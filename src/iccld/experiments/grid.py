@@ -8,6 +8,7 @@ from pathlib import Path
 
 from iccld.assembly.chosen import method_settings
 from iccld.assembly.domains import open_domain
+from iccld.assembly.objects import with_layout
 from iccld.assembly.scoring import own_precision, scoring_of, scoring_of_stage
 from iccld.config import Config, read_config
 from iccld.errors import ConfigError, IccldError, nearest
@@ -28,6 +29,7 @@ from iccld.experiments.variants import adaptation_run, with_iterations
 from iccld.labels import get_label_space
 from iccld.progress import say
 from iccld.runs.source import find_source
+from iccld.training.engine import usual_format
 from iccld.training.lock import lock_run
 
 METHOD, STEP1 = "iccld", "step1"
@@ -144,8 +146,9 @@ def _given_starts(runs: Sequence[Path], chosen: Mapping[str, Config], seeds: Seq
 
 def _require_same_ruler(run: Path, own: Config, config: Config) -> None:
     """ConfigError where a start was scored otherwise, or on other pictures, than the rows will be: told before they are trained."""
-    auto = config.runtime.precision == "auto"
-    expected = scoring_of(config, own_precision(config.runtime.device) if auto else config.runtime.precision)
+    named = config.runtime.precision
+    precision = named if named in ("fp32", "bf16") else own_precision(config.runtime.device)  # the rows time nothing
+    expected = scoring_of(config, with_layout(usual_format(precision), config.runtime.layout))
     scored = scoring_of_stage(run, own, STEP1, config.runtime.device)
     if scored != expected:
         raise ConfigError(f"--from {run}: was scored with {scored.told()}, the rows would be with {expected.told()}; score both alike")

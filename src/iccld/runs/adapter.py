@@ -177,7 +177,7 @@ class _Training:
         """The adapter's folder, whole, in the workplace; says what it gained."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        scoring = scoring_of(self.config, self.engine.precision)
+        scoring = scoring_of(self.config, self.engine.format)
         predictor = scoring.apply(method.predictor(method.headline_weights))
         state = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in head_state(predictor.network).items()}
         save_file(state, folder / WEIGHTS)
@@ -188,7 +188,7 @@ class _Training:
                 write_atomically(folder / name, (self.work / name).read_bytes())
         wall = time.monotonic() - self.began + (result.seconds if result.is_restored else 0)
         before, after = self._score(scoring.apply(self.base.predictor()), "run"), self._score(predictor, "adapter")
-        made = environment(self.engine.device.type, self.engine.precision)
+        made = environment(self.engine.device.type, *self.engine.format)
         told = {
             "weights": method.headline_weights,
             "scoring": scoring.told(),
