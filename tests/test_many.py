@@ -182,7 +182,7 @@ def _png(seed: int) -> bytes:
     ],
 )
 def test_shard_is_found(text: str, environment: dict[str, str], expected: tuple[int, int]) -> None:
-    assert shard_of(text, environment) == expected
+    assert shard_of(text, environment) == Shard(*expected)
 
 
 @pytest.mark.parametrize(

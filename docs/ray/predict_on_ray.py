@@ -14,7 +14,7 @@ class Segmenter:
 
     def __init__(self, run: str, pictures: str, out: str) -> None:
         self.model = iccld.load(run)
-        self.pictures, self.out = Path(pictures).resolve(), Path(out)
+        self.pictures, self.out = Path(pictures), Path(out)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         confidences = []
@@ -26,12 +26,10 @@ class Segmenter:
 
 
 def main(run: str, pictures: str, out: str, actors: str = "1") -> None:
-    paths = [
-        {"path": str(path)} for path in sorted(Path(pictures).resolve().rglob("*")) if path.suffix.lower() in (".png", ".jpg", ".jpeg")
-    ]
-    done = ray.data.from_items(paths).map_batches(
-        Segmenter, fn_constructor_args=(str(Path(run).resolve()), pictures, out), batch_size=8, concurrency=int(actors)
-    )
+    files = sorted(Path(pictures).resolve().rglob("*"))
+    rows = [{"path": str(path)} for path in files if path.suffix.lower() in (".png", ".jpg", ".jpeg")]
+    folders = tuple(str(Path(each).resolve()) for each in (run, pictures, out))
+    done = ray.data.from_items(rows).map_batches(Segmenter, fn_constructor_args=folders, batch_size=8, concurrency=int(actors))
     confidences = [row["confidence"] for row in done.iter_rows()]
     print(f"{len(confidences)} pictures, mean confidence {np.mean(confidences):.3f}")
 

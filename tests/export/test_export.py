@@ -16,10 +16,13 @@ from PIL import Image
 
 import iccld
 from iccld.cli import main
+from iccld.diffusion import DdimSampler, Diffusion
 from iccld.errors import CheckpointError, ConfigError
 from iccld.export import export_model, load_exported, on_runtime
 from iccld.files import read_json
-from iccld.predictor import Predictor
+from iccld.methods.common.parts import MEAN, STD
+from iccld.models import Denoiser, DiffusionSegmenter, LatentScale
+from iccld.predictor import LatentNoise, Predictor
 from iccld.runs import Standing, load_predictor
 
 
@@ -109,23 +112,41 @@ def test_a_run_is_exported_once_and_a_damaged_cache_is_made_again(
     assert len(list((tmp_path / "exported").glob("*.onnx"))) == 2  # other weights, another file
 
 
-def test_several_steps_are_refused_with_the_reason(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", str(finished), "--sampler_steps", "2", "--out", str(tmp_path / "m.onnx")]) == 2
-    assert "denoises in 2 steps" in capsys.readouterr().err
+def diffusing(trained: Predictor, steps: int) -> Predictor:
+    """A predictor whose network samples a latent from noise, with a random denoiser."""
+    torch.manual_seed(0)
+    segmenter = trained.network
+    sampler = DdimSampler(Diffusion(prediction="sample"), steps)
+    denoiser = Denoiser(16, (16, 16, 16), 1, 16)
+    network = DiffusionSegmenter(segmenter.encoder, segmenter.decoder, denoiser, LatentScale(16), sampler)
+    noise = LatentNoise(16, 8, 0)
+    made = Predictor(network, trained.label_space, working_size=(64, 96), size_multiple=16, mean=MEAN, std=STD, noise=noise)
+    return made.eval()
+
+
+def test_several_steps_are_refused_with_the_reason(trained: Predictor, standing: Standing, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="denoises in 2 steps"):
+        export_model(diffusing(trained, 2), standing, "onnx", tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_denoiser_is_exported_with_its_noise_as_an_input(finished: Path, tmp_path: Path, picture: np.ndarray) -> None:
+def test_a_denoiser_is_exported_with_its_noise_as_an_input(
+    trained: Predictor, standing: Standing, tmp_path: Path, picture: np.ndarray
+) -> None:
     """Also where its latents are no multiple of what it halves: the picture's sides are multiples of 16, the denoiser wants 32."""
-    from iccld.runs import load_with_standing
-
-    predictor, standing = load_with_standing(finished, sampler_steps=1)
-    assert predictor.noise_channels == 8
-    made, _ = load_exported(export_model(predictor, standing, "onnx", tmp_path / "m.onnx"))
+    predictor = diffusing(trained, 1)
+    file = export_model(predictor, standing, "onnx", tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
+    assert [one.name for one in session.get_inputs()] == ["image", "noise"]
+    assert "noise: (batch, 16, height / 8, width / 8)" in session.get_modelmeta().custom_metadata_map["inputs"]
+    made, _ = load_exported(file)
     images = torch.from_numpy(picture).permute(2, 0, 1)[None].repeat(2, 1, 1, 1)
-    noise = torch.randn(2, 8, *(side // 8 for side in predictor.prepared_size(61, 83)))
+    prepared = predictor.prepared_size(61, 83)
+    assert any(side % 32 for side in prepared)
+    noise = torch.randn(2, 16, *(side // 8 for side in prepared))
     with torch.no_grad():
         torch.testing.assert_close(made(images, noise), predictor(images, noise), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(made(images), predictor(images), rtol=1e-3, atol=1e-3)
         assert (made(images) != made(images, noise)).any()
 
 

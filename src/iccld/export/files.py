@@ -146,7 +146,8 @@ def _with_metadata(model: bytes, told: dict[str, Any]) -> bytes:
     proto.producer_name, proto.producer_version = "iccld", __version__
     onnx.helper.set_model_props(proto, _texts(told))
     onnx.checker.check_model(proto)
-    return proto.SerializeToString()
+    written: bytes = proto.SerializeToString()
+    return written
 
 
 def _read_openvino(model: bytes) -> Any:
