@@ -59,6 +59,20 @@ def test_what_is_no_cache_of_this_machine_is_left_alone() -> None:
     assert cache.get(0) is None
 
 
+def test_a_system_that_shares_no_memory_keeps_pictures_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str) -> int:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(os, "memfd_create", refuse, raising=False)
+    cache = SampleCache(2, 6, True, True)
+    cache.put(1, picture(4))
+    found = cache.get(1)
+    assert found is not None
+    assert found.image[0, 0, 0] == 4
+    assert cache.place == ""
+    assert not SampleCache(2, 6, True, True).share(cache.place)
+
+
 def test_the_memory_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path))

@@ -38,11 +38,12 @@ class SampleCache:
         """Where another process of this machine finds the memory; empty where it cannot."""
         if slots == 0:
             return
-        if not hasattr(os, "memfd_create"):
+        name = f"iccld-{secrets.token_hex(8)}"
+        try:
+            file = os.memfd_create(name)
+        except (AttributeError, OSError):  # another system, or a container that forbids it: the memory is this process' and its workers'
             self._lay(mmap.mmap(-1, self._size()))
             return
-        name = f"iccld-{secrets.token_hex(8)}"
-        file = os.memfd_create(name)
         weakref.finalize(self, os.close, file)
         os.ftruncate(file, self._size())
         self._lay(mmap.mmap(file, self._size()))
