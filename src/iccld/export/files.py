@@ -25,6 +25,8 @@ from iccld.share.described import described, described_classes, id2label, size_r
 
 CHECKED = ((2, 3), (5, 2))
 """Sizes, in multiples, at which an exported graph has to answer as the network does; it was traced at another one."""
+SHORTEST = 64
+"""Pixels of a side below which torch.export would make another program: the coarsest level of a network has a single row there."""
 TOLERANCE = 1e-3
 """Largest difference of logits, as a share of the largest logit, that rounding explains."""
 
@@ -46,8 +48,12 @@ def export_model(
     told = _told(predictor, standing, int8)
     try:
         if format == "torch":
-            program = torch_program(network, inputs, multiple, predictor.noise_stride)
-            _check(network, lambda given: program.module()(*given, *[None] * (2 - len(given))), multiple, noise)
+            least = max(2, -(-SHORTEST // multiple))
+            told["inputs"] += f"; sides of at least {least * multiple} pixels"
+            inputs = example(multiple, noise, (least + 1, least + 2))
+            program = torch_program(network, inputs, multiple, predictor.noise_stride, least)
+            sizes = ((least, least + 1), (least + 3, least))
+            _check(network, lambda given: program.module()(*given, *[None] * (2 - len(given))), multiple, noise, sizes)
             write_atomically(file, _saved_program(program, told))
             return file
         model = onnx_bytes(network, inputs)
@@ -118,9 +124,9 @@ def _check_onnx(network: Exported, model: bytes, format: str, multiple: int, noi
 
 
 @torch.no_grad()
-def _check(network: Exported, answer: Any, multiple: int, noise: tuple[int, int]) -> None:
+def _check(network: Exported, answer: Any, multiple: int, noise: tuple[int, int], sizes: Sequence[tuple[int, int]] = CHECKED) -> None:
     """ConfigError unless the exported graph answers as the network does, for other sizes and numbers than those of the example."""
-    for number, cells in enumerate(CHECKED):
+    for number, cells in enumerate(sizes):
         given = example(multiple, noise, cells, batch=1 + 2 * number)
         expected: Tensor = network(*given)
         try:

@@ -63,11 +63,11 @@ def onnx_bytes(network: Exported, inputs: tuple[Tensor, ...]) -> bytes:
     return written.getvalue()
 
 
-def torch_program(network: Exported, inputs: tuple[Tensor, ...], multiple: int, stride: int) -> Any:
-    """A torch.export.ExportedProgram whose sides are two or more `multiple`; ConfigError when the network's Python cannot be followed."""
+def torch_program(network: Exported, inputs: tuple[Tensor, ...], multiple: int, stride: int, least: int) -> Any:
+    """A torch.export.ExportedProgram for sides of `least` or more `multiple`; ConfigError when its Python cannot be followed."""
     from torch.export import Dim, export
 
-    batch, rows, columns = Dim("batch"), Dim("rows", min=2), Dim("columns", min=2)  # a single row of cells has other strides
+    batch, rows, columns = Dim("batch"), Dim("rows", min=least), Dim("columns", min=least)  # a single row of cells has other strides
     shapes: dict[str, Any] = {"image": {0: batch, 2: multiple * rows, 3: multiple * columns}, "noise": None}
     if len(inputs) > 1:
         shapes["noise"] = {0: batch, 2: multiple // stride * rows, 3: multiple // stride * columns}
