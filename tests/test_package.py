@@ -73,7 +73,8 @@ def test_what_is_declared_is_imported():
     modules["pillow-heif"] = "pillow_heif"
     modules["tensorboard"] = "torch.utils.tensorboard"  # the same
     modules["python-multipart"] = "starlette.formparsers"  # which cannot do without it
-    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    users = (*(ROOT / "src").rglob("*.py"), *(ROOT / "docs").rglob("*.py"))  # docs/ray has a script for clusters
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in users)
     for requirement in map(Requirement, [*project["dependencies"], *extras]):
         encoder = requirement.name.removesuffix("-pytorch-model")
         if encoder != requirement.name:  # a file of weights, whose package is imported by the encoder's name
