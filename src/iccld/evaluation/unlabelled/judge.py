@@ -53,7 +53,7 @@ class Error(NamedTuple):
 
 LEVEL_ERROR = Error(9.0, 5.0)
 """Of a stage."""
-GAIN_ERROR = Error(3.0, 3.5)
+GAIN_ERROR = Error(3.0, 4.0)
 """Of the difference between two stages."""
 
 
