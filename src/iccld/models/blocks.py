@@ -30,6 +30,8 @@ class GroupNorm(nn.GroupNorm):
 class TimedBlock(nn.Module):
     """Norm, SiLU, convolution, twice, and the input added: (B, C_in, h, w), (B, E) or None -> (B, C_out, h, w).
 
+    As in diffusers bit for bit, so its norms compute in what they are given.
+
     groups: of the two norms.  time_channels: E of the timestep's embedding, which is added between the convolutions (Ho et al. 2020);
     None where there is no timestep.  epsilon: of the norms.
     """
@@ -38,10 +40,10 @@ class TimedBlock(nn.Module):
         self, channels_in: int, channels_out: int, groups: tuple[int, int], time_channels: int | None = None, epsilon: float = 1e-6
     ) -> None:
         super().__init__()
-        self.norm1 = GroupNorm(groups[0], channels_in, eps=epsilon)
+        self.norm1 = nn.GroupNorm(groups[0], channels_in, eps=epsilon)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
         self.time_emb_proj = nn.Linear(time_channels, channels_out) if time_channels is not None else None
-        self.norm2 = GroupNorm(groups[1], channels_out, eps=epsilon)
+        self.norm2 = nn.GroupNorm(groups[1], channels_out, eps=epsilon)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else None
 
