@@ -19,6 +19,7 @@ from iccld.data.check import cache_folder
 from iccld.errors import CheckpointError, ConfigError
 from iccld.export.files import export_model
 from iccld.export.names import FORMAT, OWN, check_file, missing
+from iccld.export.signal_stack import kept_signal_stack
 from iccld.predictor import Predictor
 from iccld.progress import say
 from iccld.runs.load import Standing
@@ -104,7 +105,8 @@ def compiled_answer(model: Any, precision: str) -> Answer:
     import openvino
 
     hint = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    compiled = openvino.Core().compile_model(model, "CPU", {**hint, "PERFORMANCE_HINT": "LATENCY"})
+    with kept_signal_stack():
+        compiled = openvino.Core().compile_model(model, "CPU", {**hint, "PERFORMANCE_HINT": "LATENCY"})
     return lambda given: np.array(compiled(list(given))[0], dtype=np.float32)
 
 
