@@ -93,7 +93,10 @@ DEEPLAB = ("adaptsegnet", "bapa", "cbst", "corda", "dacs")
 def test_real_size_recipes_train_forty_thousand_steps_a_stage_on_the_published_sizes(name: str) -> None:
     config = load_config(name)
     own = {stage: one for stage, one in optimisations(config).items() if one.iterations}
-    assert {one.iterations for one in own.values()} == {40_000}
+    if name.endswith("_frozen"):  # step 2 on kept features in the place of step 1
+        assert {stage: one.iterations for stage, one in own.items()} == {"source": 40_000, "step2": 4_000}
+    else:
+        assert {one.iterations for one in own.values()} == {40_000}
     crop, target = parse_size(config.size.crop), parse_size(config.size.target)
     method = name.rpartition("_to_cityscapes")[2].lstrip("_")
     if method in ("hrda", "mic", "cluda"):

@@ -21,14 +21,16 @@ from iccld.data import images, open_dataset
 from iccld.data.check import class_statistics
 from iccld.errors import IccldError
 from iccld.evaluation import Record
+from iccld.experiments.formulations import chosen_rows
 from iccld.files import read_json
 from iccld.labels import LabelClass, LabelSpace, get_label_space
 from iccld.models.autoencoder import read_autoencoder
 from iccld.models.backbone import load_backbone
 from iccld.models.efficientnet import EfficientNetLite, load_weights
 from iccld.report.run import read_run
-from iccld.runs import load_predictor
+from iccld.runs import adapted, load_predictor
 from iccld.runs.source import find_source
+from iccld.share import folder as shared
 from iccld.training import checkpoint
 from iccld.training.checkpoint import Payload
 
@@ -183,6 +185,9 @@ READERS: dict[str, Callable[[Path, bytes], object]] = {
     "backbone": through_backbone,
     "efficientnet": through_efficientnet,
     "autoencoder": through_autoencoder,
+    "adapter": through_file("adapter.safetensors", adapted.read_weights),
+    "shared model": through_file("model.safetensors", shared._opened),
+    "row of a grid": through_file("row.yaml", lambda path: chosen_rows(None, [f"own={path}"])),
 }
 
 TOLERANT = {"report", "summary"}
@@ -231,6 +236,10 @@ COVERED = {
     "models/backbone.py": "backbone",
     "models/efficientnet.py": "efficientnet",
     "models/autoencoder.py": "autoencoder",
+    "runs/adapted.py": "adapter",
+    "share/folder.py": "shared model",
+    "experiments/formulations.py": "row of a grid",
+    "methods/common/view_labels.py": "tests/methods/common/test_view_labels.py",
 }
 """Files that open formats which could carry code, and which case above tries them."""
 

@@ -70,7 +70,7 @@ def test_config_of_a_run_is_resolved_and_reads_back(finished: Path, workshop: An
 
 def test_summary_has_the_keys_of_the_contract(finished: Path) -> None:
     summary = read(finished, "summary.json")
-    assert set(summary) == {"method", "recipe", "seed", "commit", "dirty", "label_space", "protocol", "headline", "stages"}
+    assert set(summary) == {"method", "recipe", "seed", "commit", "dirty", "label_space", "protocol", "headline", "stages", "trust"}
     assert set(summary["protocol"]) == {"ground_truth_size", "window", "scales", "flip", "split", "num_images", "convention"}
     assert set(summary["headline"]) == {"stage", "weights", "miou"}
     assert list(summary["stages"]) == STAGES

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from iccld.assembly.chosen import method_settings, registered_method
 from iccld.assembly.objects import make_parts, optimisations
@@ -58,10 +60,18 @@ def load_adapted(run: Path, name: str, sampler_steps: int | None, device: str, a
     if sampler_steps is not None and not isinstance(method.inner, DiffusionMethod):
         raise ConfigError(f"--sampler_steps goes with a diffusion stage; adapter {name!r} of {run} has none")
     predictor = predictor_of(method.inner, method.headline_weights, sampler_steps)
-    state = load_file(adapter.path / WEIGHTS)
+    state = read_weights(adapter.path / WEIGHTS)
     own = head_state(predictor.network)
     if state.keys() != own.keys() or any(state[key].shape != own[key].shape for key in state):
         raise CheckpointError(f"{adapter.path / WEIGHTS}: does not fit the decoder of {run}; train the adapter again with --overwrite")
     predictor.network.load_state_dict({**predictor.network.state_dict(), **state})  # the encoder's tensors are the run's
     scoring = asked.instead_of(scoring_of_stage(adapter.path, config, STAGE, device), device)
     return scoring.apply(predictor), adapter
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of an adapter's file; CheckpointError where it is no safetensors file."""
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise CheckpointError(f"{file}: is no safetensors file ({error}); train the adapter again with --overwrite") from None

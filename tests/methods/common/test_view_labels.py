@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +18,16 @@ from iccld.methods.common.parts import normalise
 from iccld.methods.common.view_labels import STORE, ViewLabels
 
 SCALES = (1.0, 1.5)
+
+
+class Hostile:
+    """Unpickled, it makes the folder `marker`."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[str]]:
+        return os.mkdir, (str(self.marker),)
 
 
 def labels(tiny: ModuleType, network: object) -> ViewLabels:
@@ -87,3 +100,21 @@ def test_runs_from_the_same_weights_share_their_labels_and_others_do_not(
         next(network.decoder.parameters()).add_(0.5)
     again()
     assert calls == 2 * made
+
+
+def test_fault_08_a_hostile_or_damaged_label_of_another_run_is_made_again(
+    tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(STORE, str(tmp_path / "labels"))
+    network, batch = tiny.parts().make_segmenter().eval(), tiny.batch(rows=1, size=(32, 48))
+
+    def found() -> Tensor:
+        return ViewLabels(network, tiny.parts(), (1.0,), False, lambda: [network]).of(batch)
+
+    expected = found()
+    (left,) = (path for path in (tmp_path / "labels").rglob("*") if path.is_file())
+    np.save(left, np.array([Hostile(tmp_path / "marker")], dtype=object), allow_pickle=True)
+    assert torch.equal(found(), expected)
+    assert not (tmp_path / "marker").exists()
+    left.write_bytes(left.read_bytes()[:40])
+    assert torch.equal(found(), expected)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +89,8 @@ class ViewLabels:
         if self._folder is None:
             self._folder = store / _hash_of(self.weights(), image, f"{self.scales} {self.flip}")
         path = self._folder / f"{name}.npy"
-        if path.is_file():
-            return torch.from_numpy(np.load(path)).to(image.device)
+        with suppress(OSError, ValueError, EOFError):  # not there, or damaged: it is made, and written again
+            return torch.from_numpy(np.load(path, allow_pickle=False)).to(image.device)
         label, file = self._predict(image), io.BytesIO()
         np.save(file, label.cpu().numpy())
         write_atomically(path, file.getvalue(), durable="later", is_shared=True)
