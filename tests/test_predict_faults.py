@@ -208,7 +208,7 @@ def test_fault_25_command_tells_each_failure_sums_up_and_exits_3(tmp_path: Path,
         return make(), Standing("source", 1, 1, "ema", True, (0, 65535))
 
     monkeypatch.setattr(command, "open_predictor", ready)
-    monkeypatch.setattr(command, "weights_identity", lambda run: "weights")
+    monkeypatch.setattr(command, "weights_identity", lambda run, adapter: "weights")
     progress.set_quiet(False)
     arguments = ["predict", str(run), str(tmp_path / "in"), "--out", str(tmp_path / "out")]
     assert main(arguments) == 3
