@@ -23,7 +23,7 @@ from iccld.report.trust import estimated, trust
 STAGE_WORDS = {
     "source": "learns from the labelled source only",
     "step1": "teaches itself with pseudo-labels on the target (ClassMix)",
-    "step2": "learns to read latents whose hidden places a denoiser fills",
+    "step2": "restores the latents of both domains with a denoiser",
 }
 
 
