@@ -50,7 +50,7 @@ def test_parameters_averages_moments_and_gradients_are_counted_by_hand() -> None
     networks = build_networks(config().network, 19)
     segmenter, denoiser = networks.make_segmenter(), networks.make_denoiser(True)
     scale = 4 * 2 * networks.latent_channels
-    source, step1, step2 = memory()
+    source, step1, step2 = memory("--settings.labels", "views")
     for stage in (source, step1):
         assert (stage.parameters, stage.average) == (size(segmenter),) * 2
         assert (stage.optimizer, stage.gradients) == (2 * size(segmenter), size(segmenter))
