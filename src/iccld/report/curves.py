@@ -94,48 +94,60 @@ def line_chart(
     drawn = [Series(s.label, [thin(p) for p in s.pieces if p], s.colour, s.is_dashed) for s in series if any(s.pieces)]
     if not drawn:
         return None
-    xs = [x for s in drawn for piece in s.pieces for x, _ in piece]
-    levels = [_middle([y for piece in s.pieces for _, y in piece]) for s in drawn]
-    values = [y for s in drawn for piece in s.pieces for _, y in piece]
-    is_log = min(values) > 0 and max(levels) / min(levels) > 30
-    x_low, x_high = min(0.0, min(xs)), max(xs)
-    if x_high <= x_low:
-        x_high = x_low + 1.0
-    plot = (LEFT, TOP, width - RIGHT, height - BOTTOM)
-    y_values, y_low, y_high = _log_axis(values) if is_log else _linear_axis(values, percent, from_zero)
-
-    def place_x(x: float) -> float:
-        return round(plot[0] + (x - x_low) / (x_high - x_low) * (plot[2] - plot[0]), 1)
-
-    def place_y(y: float) -> float:
-        share = (math.log10(y) - y_low) / (y_high - y_low) if is_log else (y - y_low) / (y_high - y_low)
-        return round(plot[3] - min(max(share, 0.0), 1.0) * (plot[3] - plot[1]), 1)
-
+    axes = _axes(drawn, (LEFT, TOP, width - RIGHT, height - BOTTOM), percent, from_zero)
+    x_low, x_high = axes.x_range
     x_step = nice_step(x_high - x_low, 8 if width > 500 else 4)
-    x_ticks = [(place_x(i * x_step), thousands(i * x_step)) for i in range(int(x_high / x_step) + 1)]
-    lines = []
-    for s in drawn:
-        placed = [[(place_x(x), place_y(y)) for x, y in piece] for piece in s.pieces]
-        path = " ".join("M" + "L".join(f"{x:g} {y:g}" for x, y in piece) for piece in placed if len(piece) > 1)
-        last = _figure(s.pieces[-1][-1][1], decimals) + (" %" if percent else "")
-        lines.append(Line(s.label, path, [piece[0] for piece in placed if len(piece) == 1], s.colour, s.is_dashed, last))
-    suffix = "logarithmic axis" if is_log else ""
     unit = " %" if percent else ""
-    spoken = "; ".join(
-        f"{s.label} from {_figure(s.pieces[0][0][1], decimals)}{unit} to {_figure(s.pieces[-1][-1][1], decimals)}{unit}" for s in drawn
-    )
+    ends = [[_figure(piece[end][1], decimals) + unit for piece, end in ((s.pieces[0], 0), (s.pieces[-1], -1))] for s in drawn]
+    spoken = "; ".join(f"{s.label} from {first} to {last}" for s, (first, last) in zip(drawn, ends, strict=True))
     return Chart(
         title=title,
         description=f"{title}: {spoken}.",
         width=width,
         height=height,
-        plot=plot,
-        x_ticks=x_ticks,
-        y_ticks=[(place_y(y), _tick(y)) for y in y_values],
-        boundaries=[(place_x(x), name) for x, name in starts if x_low <= x <= x_high],
-        lines=lines,
-        note=", ".join(part for part in (note, suffix) if part),
+        plot=axes.plot,
+        x_ticks=[(axes.place_x(i * x_step), thousands(i * x_step)) for i in range(int(x_high / x_step) + 1)],
+        y_ticks=[(axes.place_y(y), _tick(y)) for y in axes.y_values],
+        boundaries=[(axes.place_x(x), name) for x, name in starts if x_low <= x <= x_high],
+        lines=[_line(s, axes, last) for s, (_, last) in zip(drawn, ends, strict=True)],
+        note=", ".join(part for part in (note, "logarithmic axis" if axes.is_log else "") if part),
     )
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """Where values lie in the picture.  plot: (left, top, right, bottom).  y_range: of the logarithms on a logarithmic axis."""
+
+    plot: tuple[float, float, float, float]
+    x_range: tuple[float, float]
+    y_range: tuple[float, float]
+    y_values: Sequence[float]
+    is_log: bool
+
+    def place_x(self, x: float) -> float:
+        (left, _, right, _), (low, high) = self.plot, self.x_range
+        return round(left + (x - low) / (high - low) * (right - left), 1)
+
+    def place_y(self, y: float) -> float:
+        (_, top, _, bottom), (low, high) = self.plot, self.y_range
+        share = ((math.log10(y) if self.is_log else y) - low) / (high - low)
+        return round(bottom - min(max(share, 0.0), 1.0) * (bottom - top), 1)
+
+
+def _axes(drawn: Sequence[Series], plot: tuple[float, float, float, float], percent: bool, from_zero: bool) -> _Axes:
+    xs = [x for s in drawn for piece in s.pieces for x, _ in piece]
+    values = [y for s in drawn for piece in s.pieces for _, y in piece]
+    levels = [_middle([y for piece in s.pieces for _, y in piece]) for s in drawn]
+    is_log = min(values) > 0 and max(levels) / min(levels) > 30
+    x_low, x_high = min(0.0, min(xs)), max(xs)
+    y_values, y_low, y_high = _log_axis(values) if is_log else _linear_axis(values, percent, from_zero)
+    return _Axes(plot, (x_low, x_high if x_high > x_low else x_low + 1.0), (y_low, y_high), y_values, is_log)
+
+
+def _line(series: Series, axes: _Axes, last: str) -> Line:
+    placed = [[(axes.place_x(x), axes.place_y(y)) for x, y in piece] for piece in series.pieces]
+    path = " ".join("M" + "L".join(f"{x:g} {y:g}" for x, y in piece) for piece in placed if len(piece) > 1)
+    return Line(series.label, path, [piece[0] for piece in placed if len(piece) == 1], series.colour, series.is_dashed, last)
 
 
 def _middle(values: Sequence[float]) -> float:
