@@ -207,6 +207,16 @@ def test_voc_lists_are_its_splits(tmp_path: Path) -> None:
     assert open_dataset(tmp_path, label_space=TWO).names == ["000000", "000001"]
 
 
+def test_fault_50_the_folder_that_is_suggested_exists(tmp_path: Path) -> None:
+    for clip in ("one", "two"):
+        for i in range(4):
+            photo(tmp_path / "cam" / clip / "rgb" / f"{i}.png", i)
+    for i in range(4):
+        mask(tmp_path / "seg" / f"{i}.png")
+    with pytest.raises(DataError, match=rf"alone, e\.g\. {tmp_path}/cam,"):
+        open_dataset(tmp_path, labels=False)
+
+
 @pytest.mark.parametrize("names", [("cam", "seg"), ("cam", "whatever"), ("a", "depth")])
 def test_fault_50_folders_beside_the_pictures_are_refused_by_name_or_content(names: tuple[str, str], tmp_path: Path) -> None:
     for i in range(4):

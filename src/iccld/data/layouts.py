@@ -234,18 +234,12 @@ def refuse_masks(base: Path, files: Sequence[Path], is_named: bool = False) -> N
     if not suspects or (is_named and len(suspects) == len(files)):
         return
     others = {path.parent for path in files} - {path.parent for path in suspects}
-    remedy = f"name the folder of the pictures alone, e.g. {_common(sorted(others))}" if others else "name the folder of the pictures"
+    remedy = f"name the folder of the pictures alone, e.g. {os.path.commonpath(others)}" if others else "name the folder of the pictures"
     found = f"{len(suspects)} of {len(files)} picture files look like masks or depth maps"
     raise DataError(
         f"{base}: {found} ({suspects[0].parent} has {signs[0]}); {remedy}, or put a dataset.yaml there that says images:, masks: "
         "or suffixes: (docs/your-data.md)"
     )
-
-
-def _common(folders: Sequence[Path]) -> Path:
-    parts = [folder.parts for folder in folders]
-    same = [level[0] for level in zip(*parts, strict=False) if len(set(level)) == 1]
-    return Path(*same)
 
 
 def _families(files: Sequence[Path]) -> list[tuple[str, list[Path]]]:
