@@ -73,7 +73,7 @@ def torch_program(network: Exported, inputs: tuple[Tensor, ...], multiple: int, 
         shapes["noise"] = {0: batch, 2: multiple // stride * rows, 3: multiple // stride * columns}
     try:
         with quiet(), torch.no_grad():
-            return export(network, inputs if len(inputs) > 1 else (*inputs, None), dynamic_shapes=shapes, strict=False)
+            return export(network, inputs if len(inputs) > 1 else (*inputs, None), dynamic_shapes=shapes)
     except Exception as error:  # symbolic shapes raise many kinds
         raise ConfigError(f"this network cannot be exported by torch.export ({_one_line(error)}); use --format onnx") from None
 

@@ -88,16 +88,21 @@ def load_with_standing(
         predictor, standing = _with_adapter(run, adapter, chosen, sampler_steps, device, asked)
     else:
         predictor, standing = _of_stage(run, stage, iteration, weights, sampler_steps, device, asked)
-    keep_freed_memory()
     if asked.size is not None:
         predictor.working_size = asked.size
+    return settled(predictor, asked, device), standing
+
+
+def settled(predictor: Predictor, asked: Asked, device: str) -> Predictor:
+    """On the device in evaluation mode, in the fastest number format where `auto` is asked for; nothing else is asked of it after that."""
+    keep_freed_memory()
     place(predictor, device)
     if asked.precision == "auto":
         from iccld.measure.formats import predicting_format  # what the other commands do without
 
         predictor.precision, predictor.channels_last = predicting_format(predictor)
         place(predictor, device)
-    return predictor.eval(), standing
+    return predictor.eval()
 
 
 def _of_stage(

@@ -20,7 +20,7 @@ from torch import nn
 from iccld import __version__
 from iccld.assembly.networks import ARCHITECTURE as ENCODER
 from iccld.assembly.networks import build_networks
-from iccld.assembly.scoring import Asked, ask, place
+from iccld.assembly.scoring import Asked, ask
 from iccld.config import Config, config_from, dump_config, read_config
 from iccld.config.network import EFFICIENTNETS
 from iccld.errors import CheckpointError, ConfigError
@@ -29,7 +29,7 @@ from iccld.labels import LabelSpace
 from iccld.methods import METHODS, method_names
 from iccld.predictor import Predictor
 from iccld.runs.base import predictor_of, stages_of
-from iccld.runs.load import Standing
+from iccld.runs.load import Standing, settled
 from iccld.share.card import write_card
 from iccld.share.described import apply_described, described, described_classes, id2label, read_classes, size_rule
 from iccld.share.names import (
@@ -45,7 +45,6 @@ from iccld.share.names import (
     is_shared,
     public_name,
 )
-from iccld.training.allocator import keep_freed_memory
 from iccld.training.checkpoint import storable
 
 KEPT = ("method", "seed", "network", "settings", "stages", "augmentation", "size")
@@ -149,15 +148,8 @@ def load_shared(folder: Path, device: str = "auto", asked: Asked | None = None) 
         standing = Standing(**{**standing_told, "wide": wide})
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{where}: is damaged ({type(error).__name__}: {error}); fetch it again") from None
-    keep_freed_memory()
     ask(predictor, asked, device)
-    place(predictor, device)
-    if asked is not None and asked.precision == "auto":
-        from iccld.measure.formats import predicting_format  # what the other commands do without
-
-        predictor.precision, predictor.channels_last = predicting_format(predictor)
-        place(predictor, device)
-    return predictor.eval(), standing
+    return settled(predictor, asked or Asked(), device), standing
 
 
 def refuse_other_choice(folder: Path, stage: str | None, weights: str | None) -> None:

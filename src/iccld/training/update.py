@@ -12,6 +12,7 @@ from torch import Tensor
 
 from iccld.errors import NumericError
 from iccld.methods.common.protocol import Schedule
+from iccld.models.layout import flattened, is_channels_last, shaped
 
 BUCKET_BYTES = 25 * 2**20
 """Gradients travel in flat buckets of about this size, as in DistributedDataParallel."""
@@ -145,14 +146,15 @@ class Update:
         head = torch.cat([loss.reshape(1), loss.new_tensor(flags)])
         # All ranks send all gradients, zeros where one has none, so that loss and flags travel in the first bucket.
         for number, bucket in enumerate(_buckets(parameters)):
-            rows = [_flat(torch.zeros_like(p) if p.grad is None else p.grad, p) for p in bucket]
+            # The values in the order in which the parameter's lie, the same on all ranks.
+            rows = [flattened(torch.zeros_like(p) if p.grad is None else p.grad, is_channels_last(p)) for p in bucket]
             rows = rows if number else [head.to(rows[0].dtype), *rows]
             flat = self.all_reduce(torch.cat(rows), "mean")
             parts = list(torch.split(flat, [row.numel() for row in rows]))
             if number == 0:
                 head = parts.pop(0)
             for parameter, part in zip(bucket, parts, strict=True):
-                parameter.grad = _shaped(part, parameter)
+                parameter.grad = shaped(part, parameter.shape, is_channels_last(parameter))
         for parameter, count in zip(parameters, head[1:].tolist(), strict=True):
             if count == 0:
                 parameter.grad = None
@@ -209,20 +211,3 @@ def _buckets(gradients: Sequence[Tensor]) -> list[list[Tensor]]:
         current[gradient.dtype].append(gradient)
         filled[gradient.dtype] += size
     return buckets
-
-
-def _flat(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """The gradient's values in the order in which the parameter's lie, the same on all ranks; no copy where it lies alike."""
-    return gradient.permute(0, 2, 3, 1).reshape(-1) if _lies_last(parameter) else gradient.reshape(-1)
-
-
-def _shaped(flat: Tensor, parameter: Tensor) -> Tensor:
-    """What `_flat` made, in the parameter's shape and layout: a view."""
-    if not _lies_last(parameter):
-        return flat.view(parameter.shape)
-    batch, channels, height, width = parameter.shape
-    return flat.view(batch, height, width, channels).permute(0, 3, 1, 2)
-
-
-def _lies_last(values: Tensor) -> bool:
-    return values.ndim == 4 and not values.is_contiguous() and values.is_contiguous(memory_format=torch.channels_last)

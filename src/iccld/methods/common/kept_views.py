@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from iccld.errors import ConfigError
+from iccld.models.layout import flattened, is_channels_last, shaped
 
 HALF = torch.finfo(torch.float16).max
 ALIGNMENT = 16
@@ -49,7 +50,7 @@ class KeptViews:
         if self._bytes is None:
             self._bytes = self._reserve(tensors, stored)
         for (offset, *_), values in zip(self._layout, stored, strict=True):
-            flat = values.view(torch.uint8).reshape(-1)
+            flat = values.view(torch.uint8)
             self._bytes[place * self._stride + offset :][: len(flat)] = flat
         self._full[place] = True
 
@@ -58,22 +59,17 @@ class KeptViews:
         if self._bytes is None or not self._full[place]:
             raise KeyError(f"no view is kept at place {place}")
         tensors = []
-        for offset, shape, kind, is_channels_last in self._layout:
+        for offset, shape, kind, lies_last in self._layout:
             stored = _stored_type(kind)
             size = shape.numel() * stored.itemsize
-            values = self._bytes[place * self._stride + offset :][:size].view(stored)
-            if is_channels_last:
-                rows, channels, height, width = shape
-                values = values.view(rows, height, width, channels).permute(0, 3, 1, 2)
-            else:
-                values = values.view(shape)
+            values = shaped(self._bytes[place * self._stride + offset :][:size].view(stored), shape, lies_last)
             tensors.append(values.to(device=device, dtype=kind, copy=True))
         return tensors
 
     def _reserve(self, tensors: Sequence[Tensor], stored: Sequence[Tensor]) -> Tensor:
         """The file's bytes, all of them there before the first is written: a full disk would otherwise end the process."""
         for tensor, values in zip(tensors, stored, strict=True):
-            self._layout.append((self._stride, tensor.shape, tensor.dtype, _is_channels_last(tensor)))
+            self._layout.append((self._stride, tensor.shape, tensor.dtype, is_channels_last(tensor)))
             self._stride += -(-values.numel() * values.element_size() // ALIGNMENT) * ALIGNMENT
         total = self._stride * self.count
         folder = Path(tempfile.gettempdir()) if self.folder is None else self.folder
@@ -102,14 +98,9 @@ def _stored_type(kind: torch.dtype) -> torch.dtype:
     return {torch.float32: torch.float16, torch.int64: torch.uint8}.get(kind, kind)
 
 
-def _is_channels_last(tensor: Tensor) -> bool:
-    return tensor.ndim == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
-
-
 def _compact(tensor: Tensor) -> Tensor:
-    """On the CPU, in the type in which it is kept, in the order in which it lies in memory."""
-    tensor = tensor.detach()
-    ordered = tensor.permute(0, 2, 3, 1) if _is_channels_last(tensor) else tensor
+    """In one row on the CPU, in the type in which it is kept, in the order in which it lies in memory."""
+    ordered = flattened(tensor.detach(), is_channels_last(tensor))
     if ordered.dtype == torch.float32:
         ordered = ordered.clamp(-HALF, HALF)
     return ordered.to(device="cpu", dtype=_stored_type(tensor.dtype)).contiguous()
