@@ -14,7 +14,11 @@ from iccld.cli import main
 from iccld.progress import set_quiet
 
 PAGE = (Path(__file__).parents[1] / "docs" / "your-data.md").read_text(encoding="utf-8")
-SHORT = ["--stages.source.iterations", "3", "--stages.step1.iterations", "2", "--stages.step2.iterations", "2", "--runtime.threads", "1"]
+STEPS = {"stages.source.iterations": 3, "stages.step1.iterations": 2, "stages.step2.iterations": 2}
+SHORT = [
+    *(word for key, count in STEPS.items() for word in (f"--{key}", str(count))),
+    *("--runtime.threads", "1", "--evaluation.estimate_pictures", "2"),
+]
 IDS = (0, 1, 3, 5, 8)
 
 

@@ -52,8 +52,13 @@ class Workshop:
         return main(["adapt", "--config", str(file), *arguments])
 
     def write(self, file: Path, changes: dict[str, Any] | None = None) -> None:
-        """The shared settings as a configuration file, whole sections of them replaced."""
-        file.write_text(yaml.safe_dump({**copy.deepcopy(self.settings), **(changes or {})}), encoding="utf-8")
+        """The shared settings as a configuration file, whole sections of them replaced.
+
+        Scores are not estimated without labels unless a test asks for it: that would take a third of a tiny run's time.
+        """
+        told = {**copy.deepcopy(self.settings), **(changes or {})}
+        told["evaluation"] = {"estimate_pictures": 0, **told["evaluation"]}
+        file.write_text(yaml.safe_dump(told), encoding="utf-8")
 
     def digests(self, name: str, stages: tuple[str, ...] = STAGES) -> dict[str, str]:
         """SHA-256 of every tensor file of each stage's last checkpoint."""
@@ -94,6 +99,6 @@ def no_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def finished(workshop: Workshop) -> Path:
-    """A run of all three stages with source validation and a labelled target clip; nothing may be trained into it."""
-    assert workshop.adapt("straight") == 0
+    """A run of all three stages with source validation, a labelled target clip and estimates; nothing may be trained into it."""
+    assert workshop.adapt("straight", {"evaluation": {**workshop.settings["evaluation"], "estimate_pictures": 64}}) == 0
     return workshop.runs / "straight"

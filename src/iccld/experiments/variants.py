@@ -130,4 +130,6 @@ def _only(stages: Mapping[str, Optimisation], kept: Mapping[str, Optimisation]) 
 def _placed(config: Config, out: Path, name: str) -> Config:
     # One number format for all: what one network is fastest in must not be a difference between two.
     precision = "native" if config.runtime.precision == "auto" else config.runtime.precision
-    return replace(config, name=name, runtime=replace(config.runtime, out=str(out), resume="auto", precision=precision))
+    runtime = replace(config.runtime, out=str(out), resume="auto", precision=precision)
+    # Labels score every run here: nobody reads what each of them could estimate without.
+    return replace(config, name=name, runtime=runtime, evaluation=replace(config.evaluation, estimate_pictures=0))
