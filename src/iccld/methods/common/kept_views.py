@@ -63,7 +63,7 @@ class KeptViews:
             stored = _stored_type(kind)
             size = shape.numel() * stored.itemsize
             values = shaped(self._bytes[place * self._stride + offset :][:size].view(stored), shape, lies_last)
-            tensors.append(values.to(device=device, dtype=kind, copy=True))
+            tensors.append(values.to(device).to(kind, copy=True))  # the small type travels, and is widened where it arrives
         return tensors
 
     def _reserve(self, tensors: Sequence[Tensor], stored: Sequence[Tensor]) -> Tensor:
