@@ -153,13 +153,8 @@ def hsv(hue: float, saturation: float, value: float) -> tuple[float, float, floa
     sector = (hue / 60.0) % 6
     chroma = value * saturation
     second = chroma * (1 - abs(sector % 2 - 1))
-    r, g, b = [
-        (chroma, second, 0),
-        (second, chroma, 0),
-        (0, chroma, second),
-        (0, second, chroma),
-        (second, 0, chroma),
-        (chroma, 0, second),
-    ][int(sector)]
     low = value - chroma
-    return (r + low) * 255, (g + low) * 255, (b + low) * 255
+    high, middle, low = (chroma + low) * 255, (second + low) * 255, (0 + low) * 255
+    if sector < 3:
+        return (high, middle, low) if sector < 1 else (middle, high, low) if sector < 2 else (low, high, middle)
+    return (low, middle, high) if sector < 4 else (middle, low, high) if sector < 5 else (high, low, middle)
