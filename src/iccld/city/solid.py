@@ -102,7 +102,8 @@ class Stage:
     def pixels(self, points: Sequence[Point] | FloatArray) -> tuple[FloatArray, FloatArray]:
         """Own axes (N, 3) metres -> pixels (N, 2) and depths (N,) metres."""
         turn, shift = self._matrix
-        in_camera = np.asarray(points, np.float64) @ turn + shift
+        own = np.asarray(points, np.float64) if isinstance(points, np.ndarray) else _rows_of_three(points)
+        in_camera = own @ turn + shift
         return self.camera.camera_to_pixel(in_camera), in_camera[:, 2]
 
     def factor(self, normal: Point) -> float:
@@ -146,14 +147,12 @@ class Stage:
             return
         self._touch(x0, y0, x1, y1)
         fixed = _fixed_points(joined, (x0, y0, x1, y1))
-        start = 0
+        faces, start = [], 0
         for outline, color, depth, is_labelled in zip(outlines, colors, depths, has_label, strict=True):
-            polygon = [fixed[start : start + len(outline)]]
-            start += len(outline)
-            cv2.fillPoly(canvas.color, polygon, color, cv2.LINE_AA, SHIFT)
-            if is_labelled:
-                cv2.fillPoly(canvas.label, polygon, (train_id,), cv2.LINE_8, SHIFT)
-                cv2.fillPoly(canvas.depth, polygon, (depth,), cv2.LINE_8, SHIFT)
+            end = start + len(outline)
+            faces.append((start, end, color, depth, is_labelled))
+            start = end
+        _fill_all(canvas, fixed, faces, train_id)
 
     def _touch(self, x0: float, y0: float, x1: float, y1: float) -> None:
         a, b, c, d = self.touched
@@ -290,12 +289,19 @@ class Stage:
         if x1 < -1 or x0 > width or y1 < -1 or y0 > height:
             return
         self._touch(x0, y0, x1, y1)
-        for first, end, color, depth, is_labelled in faces:
-            polygon = [fixed[first:end]]
-            cv2.fillPoly(canvas.color, polygon, color, cv2.LINE_AA, SHIFT)
-            if is_labelled:
-                cv2.fillPoly(canvas.label, polygon, (train_id,), cv2.LINE_8, SHIFT)
-                cv2.fillPoly(canvas.depth, polygon, (depth,), cv2.LINE_8, SHIFT)
+        _fill_all(canvas, fixed, faces, train_id)
+
+
+def _fill_all(canvas: Canvas, fixed: npt.NDArray[np.int32], faces: Sequence[tuple[int, int, Rgb, float, bool]], train_id: int) -> None:
+    """Fill polygons (first corner, end, colour, depth, is labelled) of the corners `fixed` in their order."""
+    fill, smooth, hard, shift = cv2.fillPoly, cv2.LINE_AA, cv2.LINE_8, SHIFT  # looked up once: a scene fills hundreds
+    color, label, depth, tag = canvas.color, canvas.label, canvas.depth, (train_id,)
+    for first, end, paint, far, is_labelled in faces:
+        polygon = [fixed[first:end]]
+        fill(color, polygon, paint, smooth, shift)
+        if is_labelled:
+            fill(label, polygon, tag, hard, shift)
+            fill(depth, polygon, (far,), hard, shift)
 
 
 def _rows_of_three(rows: Iterable[Sequence[float]]) -> FloatArray:
