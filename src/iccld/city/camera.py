@@ -89,10 +89,7 @@ class Camera:
                 for (x, y, z), far in zip(corners, depth, strict=True)
             ], depth
         inside = _cut_near(
-            [
-                (ax * x + ay * y + az * z + ao, bx * x + by * y + bz * z + bo, far)
-                for (x, y, z), far in zip(corners, depth, strict=True)
-            ]
+            [(ax * x + ay * y + az * z + ao, bx * x + by * y + bz * z + bo, far) for (x, y, z), far in zip(corners, depth, strict=True)]
         )
         return [(left + focal * x / z, top - focal * y / z) for x, y, z in inside], [p[2] for p in inside]
 
