@@ -28,7 +28,7 @@ nb_execution_mode = "off"  # tests/test_notebooks.py executes them; the site sho
 
 # Docstrings say types in signatures, and names in single backticks.
 default_role = "code"
-smartquotes = False
+smartquotes_action = "D"  # dashes alone: quotes are code here
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
@@ -77,7 +77,7 @@ def parameters_as_list(app: Sphinx, what: str, name: str, obj: Any, options: Any
     if not names:
         return
     some = "|".join(sorted(map(re.escape, names), reverse=True))
-    begins = rf"(?:(?<=\n)|(?<=\.\s)|(?<=\.\s\s)|^)((?:{some})(?:, (?:{some}))*): "
+    begins = rf"(?:(?<=\n\n)|(?<=\.\s)|(?<=\.\s\s)|^)((?:{some})(?:, (?:{some}))*): "
     head, *rest = re.split(begins, text)
     if not rest:
         return
