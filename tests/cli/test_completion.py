@@ -107,7 +107,7 @@ def read_until(terminal: int, words: set[str], seconds: float) -> str:
 
 
 @needs_zsh
-@pytest.mark.parametrize(("typed", "expected"), [("data ", {"generate", "check"}), ("adapt --recipe demo --method da", {"dacs", "daformer"})])
+@pytest.mark.parametrize(("typed", "expected"), [CASES[1], CASES[5]])
 def test_zsh_completes(typed: str, expected: set[str], scripts: Path, place: Path) -> None:
     """In a terminal, since zsh completes nothing without one."""
     terminal, end = pty.openpty()

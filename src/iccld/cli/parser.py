@@ -114,8 +114,8 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     leaves["doctor"] = command(commands, "doctor", "doctor:doctor", "tell versions, device, free space and what can be trained in an hour")
     leaves["doctor"].add_argument("--json", type=Path, metavar="FILE", help="write the findings there too; - prints them instead")
     leaves["doctor"].add_argument("--markdown", action="store_true", help="print what a bug report needs, to be pasted, and time nothing")
-    leaf = leaves["completion"] = command(commands, "completion", "completion:completion", "print a script that completes commands in a shell")
-    leaf.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell; docs/index.md says where each looks for the script")
+    leaf = leaves["completion"] = command(commands, "completion", "completion:completion", "print a script that completes commands")
+    leaf.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell it is for; docs/completion.md says where to put it")
     return parser, leaves
 
 
