@@ -122,4 +122,3 @@ def _add_settings(leaf: argparse.ArgumentParser, settings: Mapping[str, tuple[st
     for key, (meaning, values) in settings.items():
         if f"--{key}" not in taken:
             leaf.add_argument(f"--{key}", choices=values or None, help=" ".join(meaning.split()).replace("%", "%%"))
-
