@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from argparse import SUPPRESS, Action
 from typing import Any
@@ -41,6 +42,7 @@ html_theme = "furo"
 html_title = f"iccld {release}"
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 copybutton_exclude = ".linenos, .gp, .go"
@@ -117,6 +119,7 @@ def names_of(what: str, obj: Any) -> set[str]:
 
 def commands_reference() -> str:
     """`--help` of every command, from the parser itself."""
+    os.environ["COLUMNS"] = "92"  # of every terminal, for argparse
     _, leaves = build_parser()
     told = {name: leaf for name, leaf in leaves.items() if leaf.get_default("handler")}  # `data` alone only lists its commands
     return "".join(f"\n## iccld {name}\n\n```\n{leaf.format_help()}```\n" for name, leaf in told.items())

@@ -20,7 +20,8 @@ TIMEOUT = 900
 def execute(notebook: Path, folder: Path) -> nbformat.NotebookNode:
     """The notebook with its outputs, executed in `folder`.  CellExecutionError where a cell fails."""
     content = nbformat.read(notebook, as_version=4)
-    NotebookClient(content, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    place = {"metadata": {"path": str(folder)}}
+    NotebookClient(content, timeout=TIMEOUT, kernel_name="python3", resources=place, coalesce_streams=True).execute()
     for cell in content.cells:
         cell.metadata.clear()  # when it ran
         if cell.cell_type == "code":
