@@ -10,6 +10,9 @@ PYTHON ?= python3
 # --no-compile: Python compiles what it imports, which is a small part of what is installed.
 PIP = .venv/bin/python -m pip install --disable-pip-version-check --no-compile --quiet $(PIP_ARGS) -c constraints.txt
 
+# Some images and machines set it; every process would then compile PyTorch's modules anew, which takes it longer than most tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-slow docs faults clean
 .DELETE_ON_ERROR:
 
