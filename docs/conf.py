@@ -160,7 +160,13 @@ def add_generated(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] += GENERATED[docname]()
 
 
+def read_again(*_: object) -> list[str]:
+    """Pages that may have changed though their files have not."""
+    return [root_doc, "decisions/index", *GENERATED]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("env-get-outdated", read_again)
     app.connect("source-read", add_chapters)
     app.connect("source-read", add_generated)
     app.connect("autodoc-process-docstring", parameters_as_list)
