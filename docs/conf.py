@@ -6,13 +6,16 @@ import inspect
 import os
 import re
 from argparse import SUPPRESS, Action
+from collections.abc import Iterable
 from typing import Any
 
+from jsonargparse import ArgumentParser
 from sphinx.application import Sphinx
 
 import iccld
 from iccld.cli.parser import build_parser
 from iccld.config import config_parser
+from iccld.methods import METHODS
 
 project = "iccld"
 author = "The iccld developers"
@@ -126,14 +129,23 @@ def commands_reference() -> str:
 
 
 def settings_reference() -> str:
-    """Every setting with its default and what it means, a table a section, from the types that read it."""
-    sections: dict[str, list[str]] = {}
+    """Every setting with its default and what it means, a table a section, from the types that read it; then those of each method."""
+    sections: dict[str, list[Action]] = {}
     for action in config_parser(("STAGE",))._actions:
-        if action.default != SUPPRESS:  # a whole section from a file
-            section, _, rest = action.dest.rpartition(".")
-            sections.setdefault(section if rest and section else "", []).append(setting_row(action))
-    head = "\n| setting | default | meaning |\n|---|---|---|\n"
-    return "".join((f"\n## {name}\n" if name else "") + head + "".join(rows) for name, rows in sections.items())
+        sections.setdefault(action.dest.rpartition(".")[0], []).append(action)
+    told = [settings_table(name, actions) for name, actions in sections.items()]
+    for name, method in METHODS.items():
+        parser = ArgumentParser(add_help=False)
+        parser.add_class_arguments(method.settings, "settings")
+        told.append(settings_table(f"settings of {name}", parser._actions))
+    return "".join(told)
+
+
+def settings_table(name: str, actions: Iterable[Action]) -> str:
+    """A heading and a table, whose rows are the settings among a parser's actions; nothing where there are none."""
+    rows = [setting_row(action) for action in actions if action.default != SUPPRESS]  # which whole sections have
+    heading = f"\n## {name}\n" if name else ""
+    return f"{heading}\n| setting | default | meaning |\n|---|---|---|\n{''.join(rows)}" if rows else ""
 
 
 def setting_row(action: Action) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 import iccld
 from iccld.config import known_keys
+from iccld.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 
@@ -89,7 +91,8 @@ def test_parameters_are_a_list(site: Path) -> None:
 
 def test_every_setting_and_command_is_explained(site: Path) -> None:
     settings = (site / "reference" / "settings.html").read_text(encoding="utf-8")
-    assert [key for key in known_keys(("STAGE",)) if f">{key}<" not in settings] == []
+    own = [f"settings.{field.name}" for method in METHODS.values() for field in fields(method.settings)]
+    assert [key for key in (*known_keys(("STAGE",)), *own) if f">{key}<" not in settings] == []
     commands = (site / "reference" / "commands.html").read_text(encoding="utf-8")
     assert "usage: iccld checkpoint verify" in commands
     assert "usage: iccld completion" in commands
