@@ -151,6 +151,7 @@ def settings_table(name: str, actions: Iterable[Action]) -> str:
 def setting_row(action: Action) -> str:
     """A setting as a line of its table."""
     meaning = " ".join((action.help or "").split()).replace("|", "\\|")
+    meaning = re.sub(r"\bdocs/([\w-]+\.md)", r"[docs/\1](../\1)", meaning)
     return f"| `{action.dest}` | {default_text(action.default)} | {meaning} |\n"
 
 
