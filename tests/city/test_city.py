@@ -223,6 +223,17 @@ def test_bytes_do_not_depend_on_workers(tmp_path: Path) -> None:
     assert len(digest(one)) == 8 * 3 + 2
 
 
+@pytest.mark.parametrize("from_standard_input", [False, True])
+def test_a_script_without_a_guard_draws_in_several_processes(from_standard_input: bool, tmp_path: Path) -> None:
+    """Its processes do not run it again, and one from standard input has no file to run."""
+    script = "from iccld.city import generate\nprint('once')\ngenerate('sim', 'folder', 8, (32, 64), 9, 'data', workers=2)\n"
+    (tmp_path / "script.py").write_text(script)
+    words = [sys.executable, "-" if from_standard_input else str(tmp_path / "script.py")]
+    done = subprocess.run(words, input=script, capture_output=True, text=True, timeout=120, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout) == (0, "once\n"), done.stderr[-2000:]
+    assert len(list((tmp_path / "data" / "images").iterdir())) == 8
+
+
 def test_finished_generation_is_reused_and_another_refused(tmp_path: Path) -> None:
     out = generate("sim", "gta5", 1, (32, 64), 0, tmp_path / "data", workers=1)
     stamp = (out / "images" / "00001.png").stat().st_mtime_ns
