@@ -6,7 +6,6 @@ RUN: runs of `iccld` whose step 2 has a denoiser, with labelled `val` pictures; 
 into them.  On every val picture, with averaged weights:
 
     plain        one call of encoder and decoder
-    tempered     the same, its logits times the factor that suits held-out source pictures best (Guo et al. 2017)
     masks K      the encoder once; K draws of step 2's mask, hidden cells filled by the denoiser, the mean of the K probabilities
     noise K      the same with one mask and K draws of the noise
     views K      encoder and decoder on K views: 1; 1 mirrored; 0.75; 1.25
@@ -15,7 +14,8 @@ Doubt of a pixel: one minus the probability of the class that is named (`class`)
 and draw (entropy of the mean less the mean entropy; BALD).  Two kinds of error are to be found: those of the mean's own answer, and those
 of the plain answer, which are the same pixels for every row.  AUROC and AUPR (average precision) of finding them, ECE over 15 bins of
 confidence, mIoU of the mean, processor milliseconds a picture with one thread.  Differences from `plain`: 95 % interval over draws of
-pictures.  Every second pixel of every second row counts for all but mIoU.
+pictures.  Every second pixel of every second row counts for all but mIoU.  `ECE, tempered`: the logarithm of the mean times the factor that
+suits it best on held-out source pictures (temperature scaling, Guo et al. 2017), one factor for each row, at no cost.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,13 +117,9 @@ class Network:
             found.append(self._softmax(logits))
         return torch.cat(found)
 
-    def ways(self, factor: float, counts: Sequence[int]) -> list[Way]:
-        """Every row of the table.  factor: of `tempered`."""
-
-        def tempered(shown: Tensor, draw: Draw) -> Tensor:
-            return (self.segmenter(shown).float() * factor).softmax(1)
-
-        rows = [Way("plain", 1, self.plain), Way("tempered", 1, tempered)]
+    def ways(self, counts: Sequence[int]) -> list[Way]:
+        """Every row of the table."""
+        rows = [Way("plain", 1, self.plain)]
         for title, masks in (("masks", True), ("noise", False)):
             for count in counts:
                 rows.append(Way(title, count, lambda shown, draw, c=count, m=masks: self.drawn(shown, draw, c, m)))
@@ -145,14 +142,18 @@ class Seen(NamedTuple):
     """A picture's counted pixels under one way.  wrong: (n,) bool, own and plain answer's.  doubt: by name, (n,) float32."""
 
     confidence: Tensor
+    tempered: Tensor
     wrong: Tensor
     wrong_plain: Tensor
     doubt: dict[str, Tensor]
     prediction: Tensor
 
 
-def seen(answers: Tensor, plain: Tensor, label: Tensor) -> Seen:
-    """(K, C, h, w) probabilities, the plain answer's (1, C, h, w), (H, W) uint8 -> what is counted at the label's size."""
+def seen(answers: Tensor, plain: Tensor, label: Tensor, factor: float = 1.0) -> Seen:
+    """(K, C, h, w) probabilities, the plain answer's (1, C, h, w), (H, W) uint8 -> what is counted at the label's size.
+
+    factor: of `tempered`.
+    """
     size = (int(label.shape[0]), int(label.shape[1]))
 
     def at_size(maps: Tensor) -> Tensor:
@@ -173,7 +174,8 @@ def seen(answers: Tensor, plain: Tensor, label: Tensor) -> Seen:
     counts &= label != IGNORE
     truth = label.long()
     picked = {name: values[counts].float() for name, values in doubt.items()}
-    return Seen(confidence[counts], (chosen != truth)[counts], (first != truth)[counts], picked, chosen.to(torch.uint8))
+    tempered = (factor * mean[:, counts].clamp(min=1e-12).log()).softmax(0).amax(0)
+    return Seen(confidence[counts], tempered, (chosen != truth)[counts], (first != truth)[counts], picked, chosen.to(torch.uint8))
 
 
 def areas(errors: Floats, rights: Floats) -> tuple[Floats, Floats]:
@@ -219,8 +221,10 @@ def ece(sums: Floats) -> Floats:
 def figures_of(rows: Sequence[Seen], draws: Floats) -> dict[str, Floats]:
     """Each figure on the whole split, then for each draw of pictures: draws (D, N) -> name -> (1 + D,), percent."""
     weights = np.concatenate([np.ones((1, len(rows))), draws])
-    sums = calibration([row.confidence for row in rows], [row.wrong for row in rows])
-    told = {"ece": ece(np.einsum("dn,nab->dab", weights, sums))}
+    told = {}
+    for name, confidences in (("ece", [row.confidence for row in rows]), ("ece_tempered", [row.tempered for row in rows])):
+        sums = calibration(confidences, [row.wrong for row in rows])
+        told[name] = ece(np.einsum("dn,nab->dab", weights, sums))
     for name in rows[0].doubt:
         kinds = [("own", [row.wrong for row in rows])] if name != "class_of_plain" else []
         kinds += [("plain", [row.wrong_plain for row in rows])] if name != "class" else []
@@ -253,20 +257,26 @@ def shown_of(dataset: FileDataset, index: int, network: Network) -> tuple[Tensor
 
 
 @torch.inference_mode()
-def temperature(network: Network, data: Data, engine: Engine) -> float:
-    """The factor on the logits that suits held-out source pictures; 1 where there are none."""
+def temperatures(network: Network, ways: Sequence[Way], data: Data, engine: Engine, seed: int) -> list[float]:
+    """For each way the factor on its logarithm that suits held-out source pictures; 1 where there are none."""
     if data.source_val is None:
-        return 1.0
-    said, truths = [], []
+        return [1.0] * len(ways)
+    said: list[list[Tensor]] = [[] for _ in ways]
+    truths = []
     for index in range(len(data.source_val)):
         shown, label = shown_of(data.source_val, index, network)
-        with engine.autocast():
-            logits = network.segmenter(shown).float()
-        logits = logits[..., ::4, ::4]
-        label = F.interpolate(label[None, None], size=tuple(logits.shape[2:]), mode="nearest-exact")[0, 0]
-        said.append(logits[0].permute(1, 2, 0)[label != IGNORE].log_softmax(1))
-        truths.append(label[label != IGNORE].long())
-    return fit_temperature(torch.cat(said), torch.cat(truths))
+        for number, way in enumerate(ways):
+            with engine.autocast():
+                mean = way.answers(shown, drawn_for(seed, index)).mean(0)[:, ::4, ::4]  # (C, h, w)
+            small = F.interpolate(label[None, None], size=tuple(mean.shape[1:]), mode="nearest-exact")[0, 0]
+            said[number].append(mean[:, small != IGNORE].T.clamp(min=1e-12).log())
+        truths.append(small[small != IGNORE].long())
+    return [fit_temperature(torch.cat(each), torch.cat(truths)) for each in said]
+
+
+def drawn_for(seed: int, index: int) -> Draw:
+    """The draws of a picture, the same for every way."""
+    return Draw(torch.Generator().manual_seed(seed * 1_000_003 + index))
 
 
 @torch.inference_mode()
@@ -280,8 +290,10 @@ def study(run: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
     network = Network(step2_of(run, given.stage))
     for module in (network.segmenter, network.denoiser):
         engine.place(module.eval())
-    factor = temperature(network, data, engine)
-    ways = network.ways(factor, given.draws)
+    if given.mask_ratio is not None:
+        network.step2.settings = replace(network.step2.settings, mask_ratio=given.mask_ratio)
+    ways = network.ways(given.draws)
+    factors = temperatures(network, ways, data, engine, given.seed)
     rows: list[list[Seen]] = [[] for _ in ways]
     seconds: list[list[float]] = [[] for _ in ways]
     confusions = [Confusion(data.label_space.num_classes) for _ in ways]
@@ -289,13 +301,13 @@ def study(run: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
         shown, label = shown_of(data.val, index, network)
         plain = None
         for number, way in enumerate(ways):
-            draw = Draw(torch.Generator().manual_seed(given.seed * 1_000_003 + index))
+            draw = drawn_for(given.seed, index)
             start = time.process_time()
             with engine.autocast():
                 answers = way.answers(shown, draw)
             seconds[number].append(time.process_time() - start)
             plain = answers if plain is None else plain
-            found = seen(answers, plain, label)
+            found = seen(answers, plain, label, factors[number])
             confusions[number].update(label.numpy(), found.prediction.numpy())
             rows[number].append(found._replace(prediction=torch.empty(0)))
     generator = np.random.default_rng(0)
@@ -303,7 +315,7 @@ def study(run: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
     draws = generator.multinomial(count, [1 / count] * count, size=given.resamples).astype(np.float64)
     base = figures_of(rows[0], draws)
     told = []
-    for way, each, spent, confusion in zip(ways, rows, seconds, confusions, strict=True):
+    for way, each, spent, confusion, factor in zip(ways, rows, seconds, confusions, factors, strict=True):
         figures = figures_of(each, draws)
         row: dict[str, Any] = {"run": run.name, "way": way.title, "k": way.count, "ms": round(1000 * float(np.median(spent)), 1)}
         row |= {"miou": round(confusion.scores(data.label_space).miou, 2), "factor": round(factor, 3)}
@@ -318,7 +330,7 @@ def study(run: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
 
 def held_against(name: str) -> str:
     """Plain's figure beside another's: ECE, or one minus its largest probability, finding the same kind of error."""
-    if name == "ece":
+    if name.startswith("ece"):
         return name
     measure, whose = name.split("_")[:2]
     return f"{measure}_own_class" if whose == "own" else f"{measure}_plain_class_of_plain"
@@ -327,8 +339,16 @@ def held_against(name: str) -> str:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Means over runs; in brackets the difference from plain, run by run where there are several, else with its interval."""
     runs = list(dict.fromkeys(row["run"] for row in rows))
-    names = ("ece", "auroc_own_class", "aupr_own_class", "auroc_plain_class_of_plain", "auroc_plain_entropy", "auroc_plain_information")
-    titles = ("ECE", "AUROC, own", "AUPR, own", "AUROC, plain's: class", "entropy", "information")
+    names = (
+        "ece",
+        "ece_tempered",
+        "auroc_own_class",
+        "aupr_own_class",
+        "auroc_plain_class_of_plain",
+        "auroc_plain_entropy",
+        "auroc_plain_information",
+    )
+    titles = ("ECE", "ECE, tempered", "AUROC, own", "AUPR, own", "AUROC, plain's: class", "entropy", "information")
     lines = ["| answer | K | ms | mIoU | " + " | ".join(titles) + " |", "|---|---:|---:|---:|" + "---:|" * len(names)]
     for way, k in dict.fromkeys((row["way"], row["k"]) for row in rows):
         same = [row for row in rows if (row["way"], row["k"]) == (way, k)]
@@ -353,6 +373,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--stage", default="step2")
     parser.add_argument("--num", type=int, default=60, help="val pictures at most, evenly spread")
     parser.add_argument("--draws", type=int, nargs="+", default=[2, 4], help="K of masks, noise and views")
+    parser.add_argument("--mask_ratio", type=float, default=None, help="share of blocks that a mask hides, instead of the run's own")
     parser.add_argument("--resamples", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)

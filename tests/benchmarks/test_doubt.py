@@ -52,6 +52,8 @@ def test_answers_that_agree_carry_no_information(script):
     assert len(same.confidence) == 3 * 6  # every second pixel of every second row but the first, which has no label
     assert float(same.doubt["information"].abs().max()) < 1e-6
     torch.testing.assert_close(same.doubt["class"], same.doubt["class_of_plain"])
+    torch.testing.assert_close(same.tempered, same.confidence)
+    assert bool((script.seen(answer, answer, label, 2.0).tempered > same.confidence).all())
     other = script.seen(torch.cat([answer, answer.flip(1)]), answer, label)
     assert float(other.doubt["information"].max()) > 1e-3
 
@@ -60,9 +62,9 @@ def test_a_dry_run_compares_every_way(script, finished, capsys):
     script.main([str(finished), str(finished), "--draws", "2", "--resamples", "5"])
     lines = capsys.readouterr().out.splitlines()
     rows = [json.loads(line) for line in lines if line.startswith("{")]
-    assert [row["way"] for row in rows] == ["plain", "tempered", "masks", "noise", "views"] * 2
+    assert [row["way"] for row in rows] == ["plain", "masks", "noise", "views"] * 2
     assert rows[0]["auroc_own_class"] == rows[0]["auroc_plain_class_of_plain"]
-    assert rows[0]["ece_over_plain"] == [0, 0, 0]
+    assert rows[0]["ece_over_plain"] == rows[0]["ece_tempered_over_plain"] == [0, 0, 0]
     assert all(row["ms"] > 0 and 0 <= row["aupr_own_class"] <= 100 for row in rows)
     assert lines[-1].startswith("| views | 2 |")
 
