@@ -345,10 +345,20 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         "auroc_own_class",
         "aupr_own_class",
         "auroc_plain_class_of_plain",
+        "aupr_plain_class_of_plain",
         "auroc_plain_entropy",
         "auroc_plain_information",
     )
-    titles = ("ECE", "ECE, tempered", "AUROC, own", "AUPR, own", "AUROC, plain's: class", "entropy", "information")
+    titles = (
+        "ECE",
+        "ECE, tempered",
+        "AUROC, own",
+        "AUPR, own",
+        "AUROC, plain's errors",
+        "AUPR, plain's errors",
+        "by entropy",
+        "by information",
+    )
     lines = ["| answer | K | ms | mIoU | " + " | ".join(titles) + " |", "|---|---:|---:|---:|" + "---:|" * len(names)]
     for way, k in dict.fromkeys((row["way"], row["k"]) for row in rows):
         same = [row for row in rows if (row["way"], row["k"]) == (way, k)]

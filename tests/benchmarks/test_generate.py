@@ -68,15 +68,18 @@ def test_velocity_implies_the_clean_code(script):
     torch.testing.assert_close(model.clean(diffusion.add_noise(clean, noise, timestep), timestep, clean), clean, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("scope", ["all", "latent"])
-def test_a_dry_run_measures_both_rules(script, finished, tmp_path, capsys, monkeypatch, scope):
+@pytest.mark.parametrize("chosen", [["--scope", "all", "--anyway"], ["--scope", "latent", "--predict", "v", "--only_rules"]])
+def test_a_dry_run_measures_both_rules(script, finished, tmp_path, capsys, monkeypatch, chosen):
+    monkeypatch.setenv("ICCLD_VIEW_LABELS", str(tmp_path / "labels"))
     monkeypatch.setattr(script, "proxy_a_distance", lambda first, second: 1.0)  # 2 val pictures are too few to fold
-    monkeypatch.setattr(script, "A_DISTANCE", 2.0)
-    monkeypatch.setattr(script, "POINTS", 100.0)  # so that the last part runs too
-    script.main([str(finished), "--keep", str(tmp_path), "--scope", scope, *QUICK])
+    script.main([str(finished), "--keep", str(tmp_path), *chosen, *QUICK])
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
     rules = next(row for row in told if row["what"] == "rules")
-    assert rules["both_hold"] == {"1": True, "2": True}
+    assert rules["both_hold"] == {"1": False, "2": False}
+    assert [row["steps"] for row in told if row.get("of", "").startswith("generated target of val's true")] == [1, 2]
+    if "--anyway" not in chosen:
+        assert not any(row["what"] == "against the control" for row in told)
+        return
     against = next(row for row in told if row["what"] == "against the control")
     assert all(math.isfinite(against[name]) for name in ("decoder", "generated"))
     assert len(list(tmp_path.glob("*.pt"))) == 1
