@@ -1,5 +1,6 @@
 # make demo   installs what a run needs and adapts from generated `sim` to generated `camera` scenes: runs/demo/report.html
 # make test   linters, types, import contracts and the fast tests;  make test-slow  the slow ones
+# make docs   the site of docs/, with warnings as errors: docs/_build/html/index.html
 # make faults the catalogue of docs/reliability.md, a line a number;  FAULTS=full make faults  with the long campaigns
 #
 # Tests run in one process a core, each with one thread: tiny networks gain nothing from more.
@@ -9,7 +10,10 @@ PYTHON ?= python3
 # --no-compile: Python compiles what it imports, which is a small part of what is installed.
 PIP = .venv/bin/python -m pip install --disable-pip-version-check --no-compile --quiet $(PIP_ARGS) -c constraints.txt
 
-.PHONY: demo test test-slow faults clean
+# Some images and machines set it; every process would then compile PyTorch's modules anew, which takes it longer than most tests.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test test-slow docs faults clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.stamp-demo
@@ -21,8 +25,11 @@ test: .venv/.stamp-dev
 	.venv/bin/lint-imports
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
-test-slow: .venv/.stamp-dev
+test-slow: .venv/.stamp-dev .venv/.stamp-docs
 	.venv/bin/python -m pytest -m "slow or gpu"
+
+docs: .venv/.stamp-docs
+	.venv/bin/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 faults: .venv/.stamp-dev
 	.venv/bin/python tests/faults/runner.py
@@ -46,5 +53,9 @@ faults: .venv/.stamp-dev
 	$(PIP) --no-build-isolation -e '.[dev]'
 	@touch $@ .venv/.stamp-demo
 
+.venv/.stamp-docs: pyproject.toml constraints.txt .venv/.stamp-torch
+	$(PIP) --no-build-isolation -e '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf .venv
+	rm -rf .venv docs/_build

@@ -183,7 +183,8 @@ class Bench:
                 continue
             estimated = "–" if row["estimated_gib"] is None else f"{row['estimated_gib']:.1f}"
             share = f"{100 * row['share_of_peak']:.0f}"
-            note = f"batch {row['batch_size']}, crop {row['crop']}, {row['precision']}" + (", kept views" if row["reads_kept_views"] else "")
+            kept = ", kept views" if row["reads_kept_views"] else ""
+            note = f"batch {row['batch_size']}, crop {row['crop']}, {row['precision']}{kept}"
             figures = f"{row['seconds']:.3f} | {row['peak_gib']:.1f} | {estimated} | {row['tflop']:.1f} | {share}"
             lines.append(f"| {row['recipe']} | {row['stage']} | {figures} | {note} |")
         for row in self.told["sampling"]:

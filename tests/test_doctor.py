@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import platform
+import shutil
+import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +15,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from iccld import doctor
+from iccld import __version__, doctor
 from iccld.cli import main
 from iccld.errors import ConfigError
+from iccld.runs.provenance import commit_of
 
 
 def installed(**versions):
@@ -84,6 +89,61 @@ def test_examine_tells_this_machine():
 def test_little_memory_is_a_problem(monkeypatch):
     monkeypatch.setattr(doctor, "free_memory_gib", lambda: 0.5)
     assert any("0.5 GiB of memory" in problem for problem in doctor.examine(probe_seconds=0.01).problems)
+
+
+NEEDS = [
+    "torch>=2.10",
+    'jinja2>=3.1; extra == "report"',
+    "onnx>=1.17; extra == 'onnx'",
+    'a-package-that-is-not-there>=1; extra == "onnx"',
+    'iccld[onnx,report]; extra == "all"',
+]
+
+
+def test_extras_tell_what_they_lack():
+    found = doctor.extras_found(lambda name: NEEDS, ["report", "onnx", "all", "nothing"])
+    assert found["onnx"].startswith("lacks ")
+    assert "a-package-that-is-not-there" in found["onnx"]
+    assert "torch" not in found["onnx"]
+    assert set(found) == {"report", "onnx"}
+
+
+def test_a_source_that_is_not_installed_has_no_extras():
+    def nothing(name):
+        raise PackageNotFoundError(name)
+
+    assert doctor.extras_found(nothing, ["report"]) == {}
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_commit_is_that_of_tracked_files_alone(tmp_path):
+    """A virtual environment inside a checkout does not have the checkout's commit."""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e"]
+    for folder in ("own", "environment"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "file.py").write_text("pass\n")
+    for words in (["init", "-q"], ["add", "own"], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *words], check=True)
+    commit, is_dirty = commit_of(tmp_path / "own")
+    assert len(commit or "") == 40
+    assert is_dirty is False
+    assert commit_of(tmp_path / "environment") == (None, None)
+
+
+def test_bug_report_tells_the_machine_in_one_table():
+    found = doctor.examine(probe_seconds=0.0)
+    assert found.speed_gflops == {}
+    text = doctor.bug_report(replace(found, commit="abc123", problems=["a | b"]))
+    assert text.splitlines()[1] == "|---|---|"
+    assert {line.count("|") for line in text.splitlines()} == {3}
+    for said in (__version__, "commit abc123", platform.python_version(), f"torch {torch.__version__}", found.cpu, "a / b"):
+        assert said in text
+
+
+def test_command_prints_what_a_bug_report_needs(capsys, monkeypatch):
+    monkeypatch.setattr("iccld.cli.doctor._estimates", lambda: pytest.fail("a bug report needs no estimates"))
+    main(["doctor", "--markdown"])
+    assert f"| iccld | {__version__}" in capsys.readouterr().out
 
 
 def test_command_prints_json(capsys, monkeypatch):

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -54,7 +55,7 @@ def test_constraints_pin_exactly_and_once():
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("extra", [None, "report", "dev"])
+@pytest.mark.parametrize("extra", [None, "report", "docs", "dev"])
 def test_constraints_cover_the_dependencies_within_their_ranges(extra):
     pinned = {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin in constraints()}
     project = PROJECT["project"]
@@ -68,7 +69,7 @@ def test_constraints_cover_the_dependencies_within_their_ranges(extra):
 def test_what_is_declared_is_imported():
     """A dependency, and an extra, exists when something uses it."""
     project = PROJECT["project"]
-    extras = [line for name, lines in project["optional-dependencies"].items() if name != "dev" for line in lines]
+    extras = [line for name, lines in project["optional-dependencies"].items() if name not in ("dev", "docs") for line in lines]
     modules = {"pillow": "PIL", "opencv-python-headless": "cv2", "lightning-fabric": "lightning_fabric", "pyyaml": "yaml"}
     modules["pillow-heif"] = "pillow_heif"
     modules["tensorboard"] = "torch.utils.tensorboard"  # the same
@@ -82,6 +83,24 @@ def test_what_is_declared_is_imported():
             continue
         module = modules.get(requirement.name, requirement.name)
         assert re.search(rf"^\s*(?:import|from) {module}\b", sources, re.MULTILINE), requirement.name
+
+
+CITED = {"cff-version", "message", "title", "authors"}
+CITABLE = {"type", "license", "preferred-citation", "version", "date-released", "abstract", "keywords", "repository-code", "url", "doi"}
+REFERENCE = {"type", "title", "authors", "collection-title", "conference", "year", "notes", "doi", "url"}
+
+
+def test_citation_file_has_what_its_format_wants():
+    """Keys that Citation File Format 1.2.0 requires, and no key that it does not know; the paper's authors are people."""
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["cff-version"] == "1.2.0"
+    assert set(cited) >= CITED
+    assert set(cited) <= CITED | CITABLE
+    assert cited["license"] == PROJECT["project"]["license"]
+    paper = cited["preferred-citation"]
+    assert {"type", "title", "authors"} <= set(paper) <= REFERENCE
+    assert all(set(author) == {"family-names", "given-names"} for author in paper["authors"])
+    assert isinstance(paper["year"], int)
 
 
 def test_torch_is_recent_enough_to_load_weights_safely():

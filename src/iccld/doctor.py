@@ -1,4 +1,7 @@
-"""What this machine is and what it can do: versions, device, bf16, free space, speed.  Imports PyTorch only when asked to measure."""
+"""What this machine is and what it can do: versions, device, bf16, free space, speed, and what of it a bug report needs.
+
+Imports PyTorch only when asked to measure.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,15 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iccld import __version__
 from iccld.errors import ConfigError
-from iccld.machine import BF16_SWITCH, available_cores, forced_bf16, free_memory_gib
+from iccld.machine import BF16_SWITCH, available_cores, cpu_name, forced_bf16, free_memory_gib
 
 if TYPE_CHECKING:
     import torch
@@ -30,9 +33,15 @@ class Findings:
     """What `examine` found; every field is plain JSON."""
 
     iccld: str
+    commit: str
+    """Of the checkout that the package lies in, `with changes` where files differ from it; empty where it is installed elsewhere."""
     python: str
+    platform: str
+    """Operating system, its version and the architecture."""
     packages: dict[str, str]
     """Installed versions; `missing` for a package that is not there."""
+    extras: dict[str, str]
+    """Extras of the package -> `installed`, or the packages that it lacks."""
     torchvision: str
     """`absent` and `matches` are both good; anything else is the problem in one line."""
     device: str
@@ -103,15 +112,6 @@ def free_disk_gib(folder: Path) -> float:
     return shutil.disk_usage(folder).free / GIB
 
 
-def cpu_name() -> str:
-    """Model name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
 def bf16_support(device: torch.device) -> tuple[bool, str]:
     """(whether bfloat16 products are done in hardware, how that is known)."""
     import torch
@@ -155,7 +155,7 @@ def measure_gflops(device: torch.device, dtype: torch.dtype, seconds: float = PR
 
 
 def examine(out: Path = Path("runs"), probe_seconds: float = PROBE_SECONDS) -> Findings:
-    """Look at this machine; takes about two seconds, most of them the speed probe."""
+    """Look at this machine; takes about two seconds, most of them the speed probe, which 0 seconds leave out."""
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -170,8 +170,11 @@ def examine(out: Path = Path("runs"), probe_seconds: float = PROBE_SECONDS) -> F
     problems += [f"{disk:.1f} GiB of disk is free; the demo wants 1"] if disk < 1 else []
     return Findings(
         iccld=__version__,
+        commit=commit_text(),
         python=platform.python_version(),
+        platform=platform.platform(),
         packages=packages,
+        extras=extras_found(),
         torchvision=mismatch or ("absent" if _version_of("torchvision") == "missing" else "matches"),
         device=torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         cpu=cpu_name(),
@@ -180,7 +183,7 @@ def examine(out: Path = Path("runs"), probe_seconds: float = PROBE_SECONDS) -> F
         bf16=f"{'yes' if has_bf16 else 'no'}: {bf16}",
         memory_free_gib=memory,
         disk_free_gib=disk,
-        speed_gflops={name: measure_gflops(device, dtype, probe_seconds) for name, dtype in dtypes.items()},
+        speed_gflops={name: measure_gflops(device, dtype, probe_seconds) for name, dtype in dtypes.items() if probe_seconds > 0},
         problems=problems,
     )
 
@@ -196,6 +199,60 @@ def hour_plan(estimates: Mapping[str, Mapping[str, float]]) -> dict[str, dict[st
             "iterations_an_hour": 3600 * iterations / seconds if seconds > 0 else 0.0,
         }
     return plan
+
+
+def commit_text() -> str:
+    """The commit of the checkout that this package lies in, for people; empty outside of one."""
+    from iccld.runs.provenance import commit_of
+
+    commit, is_dirty = commit_of(Path(__file__).parent)
+    return "" if commit is None else f"{commit[:12]}{' with changes' if is_dirty else ''}"
+
+
+def extras_found(needs: Callable[[str], list[str] | None] = requires, names: Sequence[str] | None = None) -> dict[str, str]:
+    """Extra of the installed package -> `installed`, or `lacks NAME, NAME`; one that refers to others by name is left out.
+
+    needs, names: a distribution's requirements, and its extras where they are not asked of its metadata.
+    """
+    try:
+        extras = metadata("iccld").get_all("Provides-Extra") or [] if names is None else names
+        lines = needs("iccld") or []
+    except PackageNotFoundError:  # the source alone, by PYTHONPATH
+        return {}
+    found = {}
+    for extra in extras:
+        marker = re.compile(rf"""extra\s*==\s*['"]{re.escape(extra)}['"]""")
+        packages = [match[0] for line in lines if marker.search(line) and (match := re.match(r"[\w.-]+", line))]
+        if packages and "iccld" not in packages:
+            missing = [name for name in packages if _version_of(name) == "missing"]
+            found[extra] = f"lacks {', '.join(missing)}" if missing else "installed"
+    return found
+
+
+def about() -> str:
+    """What `iccld --version` prints: the version alone in the first line, where programs look for it."""
+    parts = [commit_text() and f"commit {commit_text()}", f"Python {platform.python_version()}", f"torch {_version_of('torch')}"]
+    said = ", ".join(part for part in (*parts, platform.platform()) if part)
+    return f"iccld {__version__}\n{said}\nFor a bug report: iccld doctor --markdown"
+
+
+def bug_report(findings: Findings) -> str:
+    """What is worth telling of an installation and its machine, as Markdown to be pasted."""
+    rows = {
+        "iccld": ", ".join(filter(None, (findings.iccld, findings.commit and f"commit {findings.commit}"))),
+        "Python": findings.python,
+        "platform": findings.platform,
+        "device": findings.device,
+        "CPU": f"{findings.cpu}, {findings.cores} cores, {findings.threads} threads in PyTorch",
+        "bf16": findings.bf16,
+        "free": f"{findings.memory_free_gib:.1f} GiB of memory, {findings.disk_free_gib:.1f} GiB of disk",
+        "packages": ", ".join(f"{name} {found}" for name, found in findings.packages.items()),
+        "extras": ", ".join(name for name, found in findings.extras.items() if found == "installed") or "none",
+        "torchvision": findings.torchvision,
+        "problems": "; ".join(findings.problems) or "none",
+    }
+    table = "\n".join(f"| {name} | {' '.join(value.split()).replace('|', '/')} |" for name, value in rows.items())
+    return f"| iccld doctor | |\n|---|---|\n{table}"
 
 
 def _version_of(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import hashlib
 import json
 import shutil
@@ -17,8 +18,8 @@ from PIL import Image
 from iccld.city import WORLDS, generate, render_scene
 from iccld.city.buildings import clip_to_view
 from iccld.city.camera import NEAR_M, Camera, clip_near
-from iccld.city.canvas import FAR_M, Canvas, put
-from iccld.city.texture import sample_tile
+from iccld.city.canvas import FAR_M, SHIFT, Canvas, fixed_point, put
+from iccld.city.texture import hsv, sample_tile
 from iccld.city.vegetation import bark_and_leaf
 from iccld.city.writers import scene_seed
 from iccld.data import open_dataset
@@ -222,6 +223,17 @@ def test_bytes_do_not_depend_on_workers(tmp_path: Path) -> None:
     assert len(digest(one)) == 8 * 3 + 2
 
 
+@pytest.mark.parametrize("from_standard_input", [False, True])
+def test_a_script_without_a_guard_draws_in_several_processes(from_standard_input: bool, tmp_path: Path) -> None:
+    """Its processes do not run it again, and one from standard input has no file to run."""
+    script = "from iccld.city import generate\nprint('once')\ngenerate('sim', 'folder', 8, (32, 64), 9, 'data', workers=2)\n"
+    (tmp_path / "script.py").write_text(script)
+    words = [sys.executable, "-" if from_standard_input else str(tmp_path / "script.py")]
+    done = subprocess.run(words, input=script, capture_output=True, text=True, timeout=120, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout) == (0, "once\n"), done.stderr[-2000:]
+    assert len(list((tmp_path / "data" / "images").iterdir())) == 8
+
+
 def test_finished_generation_is_reused_and_another_refused(tmp_path: Path) -> None:
     out = generate("sim", "gta5", 1, (32, 64), 0, tmp_path / "data", workers=1)
     stamp = (out / "images" / "00001.png").stat().st_mtime_ns
@@ -271,3 +283,36 @@ def test_two_processes_that_draw_the_same_scenes_both_succeed(tmp_path: Path, mo
     monkeypatch.setattr(Path, "write_text", another_is_faster)
     assert generate(*arguments, contested, workers=1) == contested
     assert sorted(p.name for p in tmp_path.iterdir()) == ["contested", "first"]
+
+
+@pytest.mark.parametrize("corners", [3, 4, 5, 12])
+def test_fixed_point_of_any_number_of_corners_rounds_alike(corners: int) -> None:
+    points = np.random.default_rng(corners).uniform(0, 500, (corners, 2))
+    assert np.array_equal(fixed_point(points.tolist()), np.floor(points * (1 << SHIFT) + 0.5))
+
+
+@pytest.mark.parametrize("side", [8, 200])  # numpy's masks below some size, OpenCV's above
+def test_put_writes_a_number_into_small_and_large_areas(side: int) -> None:
+    inside = np.random.default_rng(side).random((side, side)) < 0.5
+    for dtype, value in ((np.uint8, 8), (np.float32, 12.34)):
+        sheet = np.full((side + 2, side + 3), 255, dtype)
+        put(sheet[1:-1, 2:-1], value, inside)
+        expected = np.full_like(sheet, 255)
+        expected[1:-1, 2:-1] = np.where(inside, dtype(value), dtype(255))
+        assert np.array_equal(sheet, expected)
+
+
+def test_hsv_agrees_with_the_standard_library_in_every_sector() -> None:
+    for hue in range(-30, 420, 15):
+        for saturation, value in ((0.0, 0.4), (0.3, 0.8), (1.0, 1.0)):
+            assert hsv(hue, saturation, value) == pytest.approx([255 * c for c in colorsys.hsv_to_rgb(hue / 360 % 1, saturation, value)])
+
+
+def test_outline_cut_at_the_near_plane_is_the_projection_of_what_is_left() -> None:
+    camera = Camera(focal_px=100, cx=64, horizon_y=30, height_m=1.5, size=SIZE, yaw=0.2, pitch=0.02, roll=0.01)
+    for nearest in (2.0, -1.0):
+        corners = np.array([(-1.0, 0.0, nearest), (1.0, 0.5, nearest), (1.5, 1.0, 9.0), (-1.5, 0.2, 9.0)])
+        pixels, depths = camera.outline(corners.tolist())
+        left = camera.clip_polygon_near(corners)
+        assert np.allclose(pixels, camera.project(left))
+        assert np.allclose(depths, camera.depth_of(left))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
+from importlib.metadata import version
 from types import SimpleNamespace
 
 import numpy as np
@@ -63,7 +65,11 @@ def test_help_names_every_command(capsys):
 def test_version(capsys):
     with pytest.raises(SystemExit):
         main(["--version"])
-    assert capsys.readouterr().out.strip() == f"iccld {__version__}"
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first == f"iccld {__version__}"
+    assert f"Python {platform.python_version()}" in second
+    assert f"torch {version('torch')}" in second
+    assert "iccld doctor --markdown" in third
 
 
 @pytest.mark.parametrize(

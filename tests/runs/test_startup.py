@@ -63,7 +63,10 @@ def test_what_is_heavy_is_heavy() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["--help", "--version", "adapt --help", "predict --help", "adapt --recipe demo --print_config", "adapt --help_settings"],
+    [
+        *("--help", "--version", "completion bash", "adapt --help", "predict --help"),
+        *("adapt --recipe demo --print_config", "adapt --help_settings"),
+    ],
 )
 def test_help_imports_nothing_heavy(words: str) -> None:
     found = told(*words.split())

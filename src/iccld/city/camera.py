@@ -81,13 +81,17 @@ class Camera:
         Plain floats: for a few corners that is several times quicker than arrays."""
         corners = points.tolist() if isinstance(points, np.ndarray) else points
         (ax, ay, az, ao), (bx, by, bz, bo), (cx, cy, cz, co) = self.rows
-        inside = [(ax * x + ay * y + az * z + ao, bx * x + by * y + bz * z + bo, cx * x + cy * y + cz * z + co) for x, y, z in corners]
-        depth = [p[2] for p in inside]
-        if min(depth) < NEAR_M:
-            inside = _cut_near(inside)
-            depth = [p[2] for p in inside]
+        depth = [cx * x + cy * y + cz * z + co for x, y, z in corners]
         focal, left, top = self.focal_px, self.cx, self.cy
-        return [(left + focal * x / z, top - focal * y / z) for x, y, z in inside], depth
+        if min(depth) >= NEAR_M:  # nearly always
+            return [
+                (left + focal * (ax * x + ay * y + az * z + ao) / far, top - focal * (bx * x + by * y + bz * z + bo) / far)
+                for (x, y, z), far in zip(corners, depth, strict=True)
+            ], depth
+        inside = _cut_near(
+            [(ax * x + ay * y + az * z + ao, bx * x + by * y + bz * z + bo, far) for (x, y, z), far in zip(corners, depth, strict=True)]
+        )
+        return [(left + focal * x / z, top - focal * y / z) for x, y, z in inside], [p[2] for p in inside]
 
     def depth_of(self, points: FloatArray) -> FloatArray:
         """World (N, 3) metres -> depth (N,) metres along the optical axis; negative behind the camera."""

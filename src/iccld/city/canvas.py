@@ -20,14 +20,23 @@ FAR_M = 655.35
 SHIFT = 4
 LIMIT_PX = 30000.0
 VOID = 255
+_SMALL = 4000
+"""Pixels up to which numpy's own masks are the quicker ones."""
 
 
 def fixed_point(corners: Sequence[Sequence[float]]) -> npt.NDArray[np.int32]:
     """Pixels (N, 2) -> OpenCV's fixed point; int() rounds towards 0: off by 1/16 px left of the canvas, unseen."""
-    scale = 1 << SHIFT
+    s = 1 << SHIFT
+    if len(corners) == 4:  # most have four: written out, flat, that takes two thirds of the time of the loop
+        (x0, y0), (x1, y1), (x2, y2), (x3, y3) = corners
+        flat = (
+            int(x0 * s + 0.5), int(y0 * s + 0.5), int(x1 * s + 0.5), int(y1 * s + 0.5),
+            int(x2 * s + 0.5), int(y2 * s + 0.5), int(x3 * s + 0.5), int(y3 * s + 0.5),
+        )  # fmt: skip
+        return np.array(flat, np.int32).reshape(4, 2)
     if len(corners) > 7:
-        return (np.array(corners) * scale + 0.5).astype(np.int32)
-    return np.array([(int(x * scale + 0.5), int(y * scale + 0.5)) for x, y in corners], np.int32)
+        return (np.array(corners) * s + 0.5).astype(np.int32)
+    return np.array([(int(x * s + 0.5), int(y * s + 0.5)) for x, y in corners], np.int32)
 
 
 def _scalar(color: Color) -> tuple[float, float, float]:
@@ -36,6 +45,9 @@ def _scalar(color: Color) -> tuple[float, float, float]:
 
 def put(view: npt.NDArray[Any], values: npt.NDArray[Any] | float, inside: npt.NDArray[Any]) -> None:
     """Write a number, or values like `view`, where `inside` (bool or uint8) is not 0.  A tenth of the time of numpy's copyto."""
+    if view.size < _SMALL and inside.dtype == np.bool_ and not isinstance(values, np.ndarray):
+        view[inside] = values  # half the time of a sheet of numbers and its copy
+        return
     source = values if isinstance(values, np.ndarray) else np.full(view.shape, values, view.dtype)
     cv2.copyTo(source, inside.view(np.uint8), view)
 
@@ -79,7 +91,7 @@ class Canvas:
         corners = points.tolist() if isinstance(points, np.ndarray) else points
         if len(corners) < 3:
             return
-        xs, ys = [p[0] for p in corners], [p[1] for p in corners]  # plain floats: arrays cost more than they save on a few corners
+        xs, ys = zip(*corners, strict=True)  # plain floats: arrays cost more than they save on a few corners
         x0, y0, x1, y1 = min(xs), min(ys), max(xs), max(ys)
         if x1 < -1 or y1 < -1 or x0 > self.size[1] or y0 > self.size[0]:
             return
@@ -254,7 +266,8 @@ class Canvas:
             inside = (outline if is_filled else mask) > 127
             put(self.label[top:bottom, left:right], train_id, inside)
             if depth_corners is not None:
-                self._write_depth(box, inside, corners, np.broadcast_to(np.asarray(depth_corners, np.float64), (4,)))
+                depth = np.full(4, depth_corners) if isinstance(depth_corners, (int, float)) else np.asarray(depth_corners, np.float64)
+                self._write_depth(box, inside, corners, depth)
 
     def _write_depth(self, box: tuple[int, int, int, int], inside: npt.NDArray[np.bool_], points: FloatArray, depth: FloatArray) -> None:
         """Depth of a plane through pixel `points` (N, 2) with `depth` (N,): 1/depth is linear in x and y."""

@@ -75,16 +75,25 @@ class Cover:
     def _thing(self, room: Extent) -> Box | None:
         """Bounds in pixels; None when it comes too near to say."""
         camera = self.camera
-        x, z = room.position
-        foot = [row[0] * x + row[2] * z + row[3] for row in camera.rows]
-        head = [foot[i] + room.height * camera.rows[i][1] for i in range(3)]
-        reach = 0.0 if room.is_flat else room.radius
-        near, far = min(foot[2], head[2]) - reach, max(foot[2], head[2]) + reach
+        (x, z), radius, height = room.position, room.radius, room.height
+        (ax, ay, az, ao), (bx, by, bz, bo), (cx, cy, cz, co) = camera.rows  # written out: half the time of loops over three
+        reach = 0.0 if room.is_flat else radius
+        near = far = cx * x + cz * z + co
+        if cy < 0:
+            near += height * cy
+        else:
+            far += height * cy
+        near, far = near - reach, far + reach
         if near < _NEAR:
             return None
         focal = camera.focal_px
-        x0, x1 = min(foot[0], head[0]) - room.radius, max(foot[0], head[0]) + room.radius
-        y0, y1 = head[1] + 0.1 * room.radius, foot[1] - 0.1 * room.radius
+        x0 = x1 = ax * x + az * z + ao
+        if ay < 0:
+            x0 += height * ay
+        else:
+            x1 += height * ay
+        foot = bx * x + bz * z + bo
+        x0, x1, y0, y1 = x0 - radius, x1 + radius, foot + height * by + 0.1 * radius, foot - 0.1 * radius
         left, right = x0 / (near if x0 < 0 else far), x1 / (far if x1 < 0 else near)
         up, down = y0 / (far if y0 < 0 else near), y1 / (near if y1 < 0 else far)
         return camera.cx + focal * left, camera.cy - focal * up, camera.cx + focal * right, camera.cy - focal * down

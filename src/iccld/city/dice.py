@@ -31,13 +31,19 @@ class Dice(np.random.Generator):
     def random(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
         """As numpy's: 0 <= value < 1."""
         if size is None:
-            return self._uniform.pop() if self._uniform else self._next()
+            try:
+                return self._uniform.pop()
+            except IndexError:
+                return self._next()
         return super().random(size, dtype, out)
 
     def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
         """As numpy's: low <= value < high."""
         if size is None:
-            return low + (high - low) * (self._uniform.pop() if self._uniform else self._next())
+            try:
+                return low + (high - low) * self._uniform.pop()
+            except IndexError:  # the block is used up: asking before every draw would cost more
+                return low + (high - low) * self._next()
         return super().uniform(low, high, size)
 
     def normal(self, loc: Any = 0.0, scale: Any = 1.0, size: Any = None) -> Any:

@@ -121,7 +121,8 @@ class Body:
         joined[:, 0] = np.where(away * side >= 0, joined[:, 0], center + 0.1 * away)
         wide = np.maximum.reduceat(np.abs(away), start).tolist()
         starts, depths = start.tolist(), depth.tolist()
-        nearness = [float(depth[f : f + n].mean()) - nearer for _, f, n, _, _, nearer in self.parts]
+        add = np.add.reduce  # what mean() does, in half its time
+        nearness = [float(add(depth[f : f + n])) / n - nearer for _, f, n, _, _, nearer in self.parts]
         shapes: list[FloatArray] = []
         colors: list[Rgb] = []
         fars: list[float] = []

@@ -79,9 +79,11 @@ class Traffic:
 
     def free(self, at: tuple[float, float], radius: float) -> bool:
         """Whether a spot is free; takes it if so."""
-        if any((at[0] - x) ** 2 + (at[1] - z) ** 2 < (radius + r) ** 2 for x, z, r in self.taken):
-            return False
-        self.taken.append((at[0], at[1], radius))
+        own_x, own_z = at
+        for x, z, r in self.taken:
+            if (own_x - x) ** 2 + (own_z - z) ** 2 < (radius + r) ** 2:
+                return False
+        self.taken.append((own_x, own_z, radius))
         return True
 
     def vehicle(self, kind: str, u: float, z: float, heading: float) -> None:

@@ -87,7 +87,9 @@ class Drawing:
         pixels = np.clip(pixels, -LIMIT_PX, LIMIT_PX)
         canvas, focal = self.stage.canvas, self.stage.camera.focal_px
         factor = self.stage.factor((0.3, 0.6, 0.4))
-        order = sorted(range(len(self.items)), key=lambda i: -float(depth[self.items[i][1] : self.items[i][1] + self.items[i][2]].mean()))
+        add = np.add.reduce  # what mean() does, in half its time
+        nearness = [float(add(depth[first : first + num])) / num for _, first, num, _, _, _ in self.items]
+        order = sorted(range(len(self.items)), key=lambda i: -nearness[i])
         shapes: list[FloatArray] = []
         colors: list[Rgb] = []
         fars: list[float] = []
@@ -129,10 +131,11 @@ class Drawing:
 
 def bar_outline(ends: FloatArray, width: float) -> FloatArray:
     """Ends (2, 2) px of a bar -> its outline (4, 2)."""
-    dx, dy = float(ends[1, 0] - ends[0, 0]), float(ends[1, 1] - ends[0, 1])
-    length = math.hypot(dx, dy) or 1.0
-    across = np.array([-dy, dx]) * (width / 2 / length)
-    return np.stack([ends[0] + across, ends[1] + across, ends[1] - across, ends[0] - across])
+    (x0, y0), (x1, y1) = ends.tolist()
+    dx, dy = x1 - x0, y1 - y0
+    share = width / 2 / (math.hypot(dx, dy) or 1.0)
+    u, v = -dy * share, dx * share
+    return np.array([(x0 + u, y0 + v), (x1 + u, y1 + v), (x1 - u, y1 - v), (x0 - u, y0 - v)])
 
 
 def paint_bicycle(stage: Stage, style: CycleStyle, lean: float = 0.0, turn: float = 0.0) -> None:

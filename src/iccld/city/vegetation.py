@@ -69,11 +69,13 @@ def draw_tree(
     name = _sprite_name(rng, season, kind)
     number, mirror, aspect = int(rng.integers(SPECIMENS[name])), bool(rng.random() < 0.5), float(rng.uniform(0.75, 1.2))
     side = SIDES[name]
-    foot = camera.to_camera(np.array([[position[0], 0.0, position[1]]]))
-    depth = float(foot[0, 2])
+    (ax, _, az, ao), (bx, _, bz, bo), (cx, _, cz, co) = camera.rows
+    depth = cx * position[0] + cz * position[1] + co
     if depth < 0.8:
         return
-    x, y = camera.camera_to_pixel(foot)[0].tolist()
+    scale = camera.focal_px / depth
+    x = camera.cx + (ax * position[0] + az * position[1] + ao) * scale
+    y = camera.cy - (bx * position[0] + bz * position[1] + bo) * scale
     tall = height * camera.focal_px / depth
     wide = tall * aspect
     if tall < 2 or x + wide / 2 < 0 or x - wide / 2 > canvas.size[1]:
@@ -86,10 +88,11 @@ def draw_tree(
     # A near tree is many times the picture: cut the sprite first, then scale the cut.
     packed = cv2.resize(packed_sprite(name, number, level, mirror)[crop[1] : crop[3], crop[0] : crop[2]], size)
     strength = light.ambient * 0.85 + light.intensity * 0.75
-    lit_leaf = np.asarray(leaf) * light.color * strength
-    lit_bark = np.asarray(bark) * light.color * strength
-    mix = np.zeros((3, 4))
-    mix[:, 0], mix[:, 3] = lit_leaf / 255, (lit_bark - lit_leaf) / 255
+    rows = []
+    for own_leaf, own_bark, tint in zip(leaf, bark, light.color, strict=True):
+        lit_leaf, lit_bark = own_leaf * tint * strength, own_bark * tint * strength
+        rows.append((lit_leaf / 255, 0.0, 0.0, (lit_bark - lit_leaf) / 255))
+    mix = np.array(rows)
     tone, alpha, outline, wood = cv2.split(packed)
     paint = cv2.multiply(bark_and_leaf(np.asarray(wood, np.uint8), mix), cv2.cvtColor(tone, cv2.COLOR_GRAY2RGB), scale=1 / 128)
     view = canvas.color[top:bottom, left:right]

@@ -6,10 +6,13 @@ import json
 import multiprocessing
 import os
 import shutil
+import sys
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -117,8 +120,25 @@ def _run(task: Callable[[int], int], num: int, workers: int | None) -> Iterator[
         yield from map(task, range(num))
         return
     # Spawned, not forked: the caller may hold threads.
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+    with _script_left_out():
+        pool = multiprocessing.get_context("spawn").Pool(workers)
+    with pool:
         yield from pool.imap_unordered(task, range(num), chunksize=max(1, min(8, num // (4 * workers))))
+
+
+@contextmanager
+def _script_left_out() -> Iterator[None]:
+    """Processes that are spawned meanwhile do not run the caller's script again, as they otherwise do first.
+
+    A script without `if __name__ == "__main__"` would start itself again in each of them, and one that is read from standard input cannot
+    be found by them: either way the pool starts new ones for ever.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _write_one(world: str, layout: str, size: tuple[int, int], seed: int, split: str, out: Path, index: int) -> int:

@@ -7,7 +7,7 @@ from argparse import Namespace
 from dataclasses import replace
 
 from iccld.config import load_config, recipe_names
-from iccld.doctor import Findings, examine, hour_plan
+from iccld.doctor import Findings, bug_report, examine, hour_plan
 from iccld.errors import IccldError
 from iccld.files import write_json
 from iccld.progress import duration, progress
@@ -15,6 +15,10 @@ from iccld.progress import duration, progress
 
 def doctor(arguments: Namespace, _: list[str]) -> int:
     """Print the findings; exit 2 when something would stop a run."""
+    if arguments.markdown:
+        findings = examine(probe_seconds=0.0)
+        print(bug_report(findings))
+        return 2 if findings.problems else 0
     findings = examine()
     if not findings.torchvision.startswith("torchvision"):
         estimates, problems = _estimates()
@@ -55,10 +59,12 @@ def _print(findings: Findings) -> None:
     console = Console()
     table = Table(show_header=False, box=None, pad_edge=False)
     rows = {
-        "iccld": findings.iccld,
+        "iccld": f"{findings.iccld}{findings.commit and f', commit {findings.commit}'}",
         "Python": findings.python,
+        "platform": findings.platform,
         **findings.packages,
         "torchvision": findings.torchvision,
+        "extras": ", ".join(name for name, found in findings.extras.items() if found == "installed") or "none",
         "device": findings.device,
         "CPU": f"{findings.cpu}, {findings.cores} cores, {findings.threads} threads in PyTorch",
         "bf16": findings.bf16,
@@ -78,3 +84,4 @@ def _print(findings: Findings) -> None:
         console.print(hour)
     for problem in findings.problems:
         console.print(f"problem: {problem}", style="bold", markup=False)
+    console.print("For a bug report: iccld doctor --markdown")

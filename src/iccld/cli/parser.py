@@ -8,7 +8,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from iccld import __version__
 from iccld.config import parse_size
 from iccld.config.domains import FORMATS
 from iccld.errors import ConfigError, nearest
@@ -38,6 +37,18 @@ class _Alone(argparse.Action):
         setattr(namespace, self.dest, values)
         for action in parser._actions:
             action.required = False
+
+
+class _Version(argparse.Action):
+    """argparse's version, put together only when it is asked for."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        from iccld.doctor import about
+
+        print(about())
+        parser.exit()
 
 
 def parse(argv: Sequence[str]) -> tuple[Command, argparse.Namespace, list[str]]:
@@ -79,7 +90,7 @@ def _refuse_unknown_flag(argv: Sequence[str], leaves: dict[str, Parser]) -> None
 def build_parser() -> tuple[Parser, dict[str, Parser]]:
     """The whole parser, and its commands by name (`data check` under both words)."""
     parser = Parser(prog="iccld", allow_abbrev=False, description="Adapt a segmentation model from labelled to unlabelled pictures.")
-    parser.add_argument("--version", action="version", version=f"iccld {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="tell versions of iccld, Python, PyTorch and the platform, and stop")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
     leaves: dict[str, Parser] = {}
 
@@ -102,6 +113,9 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     leaves["checkpoint"] = saved
     leaves["doctor"] = command(commands, "doctor", "doctor:doctor", "tell versions, device, free space and what can be trained in an hour")
     leaves["doctor"].add_argument("--json", type=Path, metavar="FILE", help="write the findings there too; - prints them instead")
+    leaves["doctor"].add_argument("--markdown", action="store_true", help="print what a bug report needs, to be pasted, and time nothing")
+    leaf = leaves["completion"] = command(commands, "completion", "completion:completion", "print a script that completes commands")
+    leaf.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell it is for; docs/completion.md says where to put it")
     return parser, leaves
 
 

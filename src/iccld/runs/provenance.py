@@ -39,9 +39,13 @@ def environment(device: str, precision: str, channels_last: bool) -> dict[str, A
 
 
 def commit_of(folder: Path) -> tuple[str | None, bool | None]:
-    """The commit of the checkout that `folder` lies in and whether files differ from it; (None, None) outside of one."""
+    """The commit of the checkout that `folder` lies in and whether files differ from it; (None, None) outside of one.
+
+    A virtual environment inside somebody's checkout is outside of it: its files are not tracked.
+    """
     try:
         ask = ["git", "-C", str(folder)]
+        subprocess.run([*ask, "ls-files", "--error-unmatch", "."], capture_output=True, timeout=10, check=True)
         commit = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
         changed = subprocess.run([*ask, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -46,10 +46,8 @@ class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return dict(sizes)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
-        if function is torch.ops.aten.bincount.default and args[0].device.type == "meta":  # its length depends on values, but for ours
-            outputs = torch.empty((kwargs or {}).get("minlength", args[2] if len(args) > 2 else 0), dtype=torch.int64, device="meta")
-        else:
-            outputs = function(*args, **(kwargs or {}))
+        quick = QUICK.get(function) if isinstance(args[0] if args else None, Tensor) and args[0].device.type == "meta" else None
+        outputs = function(*args, **(kwargs or {})) if quick is None else quick(*args, **(kwargs or {}))
         given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
         for output in tree_leaves(outputs):
             if isinstance(output, Tensor) and output.untyped_storage()._cdata not in given:
@@ -110,6 +108,32 @@ def backward(loss: Tensor, parameters: Sequence[Tensor], retain_graph: bool = Fa
     engine.run_backward(
         (loss,), (torch.ones_like(loss),), retain_graph, False, tuple(parameters), allow_unreachable=True, accumulate_grad=True
     )
+
+
+def _counts(values: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+    """Of `bincount`: its length depends on values, but for ours, which say how many classes there are."""
+    return torch.empty(minlength, dtype=torch.int64, device="meta")
+
+
+def _group_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, n: int, c: int, hxw: int, groups: int, eps: float) -> Any:
+    """What `native_group_norm` gives: the values, and mean and reciprocal deviation of each group."""
+    return torch.empty_like(x, memory_format=torch.contiguous_format), x.new_empty(n, groups), x.new_empty(n, groups)
+
+
+def _group_norm_backward(
+    grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, n: int, c: int, hxw: int, groups: int, mask: list[bool]
+) -> Any:
+    """The gradients that are asked for, of the values, the weight and the bias."""
+    shapes = (x.shape, (c,), (c,))
+    return tuple(x.new_empty(shape) if is_asked else None for shape, is_asked in zip(shapes, mask, strict=True))
+
+
+QUICK: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten.bincount.default: _counts,
+    torch.ops.aten.native_group_norm.default: _group_norm,
+    torch.ops.aten.native_group_norm_backward.default: _group_norm_backward,
+}
+"""Answers of the meta device that PyTorch cannot give, or works out in Python from dozens of smaller operations each."""
 
 
 def _cast(value: Any, dtype: torch.dtype) -> Any:
