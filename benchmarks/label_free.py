@@ -21,12 +21,15 @@ from iccld.config import read_config
 from iccld.data.check import class_shares
 from iccld.evaluation import Confusion, Record, evaluate
 from iccld.evaluation.unlabelled import Judgement, Seen, judge, judged_voice, preferred
+from iccld.methods.common.protocol import SOURCE
 from iccld.predictor import Predictor
 from iccld.runs.data import read_ranges
 from iccld.runs.trust import MODEL, checkpoint_predictors, look_around, stage_predictors
 from iccld.training import checkpoint
 
 OTHERS = ("average_confidence", "calibrated_confidence", "average_thresholded_confidence", "agreement_on_the_line")
+AIM = (3.0, 5.0)
+"""Points of pixel accuracy and of mIoU within which an estimate should be."""
 
 
 def main() -> None:
@@ -99,9 +102,11 @@ def judged(kept: dict[str, Any]) -> Judgement:
 
 
 def true_scores(run: Path, stage: str, predictor: Predictor, data: Data) -> tuple[float, float]:
-    """(pixel accuracy, mIoU) of the whole validation split with its labels, in percent; a stage of another run is scored here."""
+    """(pixel accuracy, mIoU) of the whole validation split with its labels, in percent; a stage that no run has scored is scored here."""
     whole = Confusion(data.label_space.num_classes)
     place = run / "confusions" / f"{stage}.npz"
+    if not place.is_file() and stage == SOURCE:
+        place = shared_source(run) / "confusions" / f"{stage}.npz"
     if place.is_file():
         for single in Record.load(place).confusions:
             whole.merge(single)
@@ -110,6 +115,12 @@ def true_scores(run: Path, stage: str, predictor: Predictor, data: Data) -> tupl
         assert data.val is not None
         scores = evaluate(predictor, data.val, data.label_space, title=f"Scoring {stage}")
     return scores.pixel_accuracy, scores.miou
+
+
+def shared_source(run: Path) -> Path:
+    """The run whose source stage a run started from; the run itself where it trained its own."""
+    given = read_config(run / "config.yaml").source_checkpoint
+    return run if given is None else next((each for each in (Path(given), *Path(given).parents) if (each / "confusions").is_dir()), run)
 
 
 def scored_iterations(run: Path, stage: str) -> dict[int, float]:
@@ -171,7 +182,9 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
         mean = [sum(abs(row[key].value - row["truth"][i]) for row in rows) / len(rows) for i, key in enumerate(("accuracy", "miou"))]
         means = ", ".join(f"{name} {sum(abs(row[name] - row['truth'][0]) for row in rows) / len(rows):.1f}" for name in OTHERS)
         print(f"\nmean absolute error: accuracy {mean[0]:.1f}, mIoU {mean[1]:.1f}; accuracy by the others: {means}")
-        print(f"truth inside the interval: accuracy {inside[0]} of {len(rows)}, mIoU {inside[1]} of {len(rows)}\n")
+        print(f"truth inside the interval: accuracy {inside[0]} of {len(rows)}, mIoU {inside[1]} of {len(rows)}")
+        near = [sum(abs(row[key].value - row["truth"][i]) <= AIM[i] for row in rows) for i, key in enumerate(("accuracy", "miou"))]
+        print(f"within {AIM[0]} points of accuracy: {near[0]} of {len(rows)}; within {AIM[1]} of mIoU: {near[1]} of {len(rows)}\n")
 
 
 def print_answers(answers: list[dict[str, Any]]) -> None:
@@ -181,7 +194,9 @@ def print_answers(answers: list[dict[str, Any]]) -> None:
         e = each["estimate"]
         right = "yes" if each["right"] else "no"
         print(f"| {each['run']} | {each['truth']:+.1f} | {e.value:+.1f} | {e.low:+.1f} to {e.high:+.1f} | {right} |")
-    print(f"\nright answers: {sum(each['right'] for each in answers)} of {len(answers)}\n")
+    print(f"\nright answers: {sum(each['right'] for each in answers)} of {len(answers)}")
+    small = sum(abs(each["truth"]) < (each["estimate"].high - each["estimate"].low) / 2 for each in answers)
+    print(f"true gains smaller than half the interval: {small} of {len(answers)}\n")
 
 
 def print_choices(choices: list[dict[str, Any]]) -> None:

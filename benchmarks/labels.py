@@ -79,6 +79,7 @@ def score(config: Config, arm: str, seed: int, folder: Path | None, asked: argpa
     """mIoU on the validation scenes after step 1 with these labelled pictures."""
     words = ["--seed", str(seed), "--name", f"{arm}-{seed}", "--runtime.out", str(asked.out), "--runtime.resume", "auto"]
     words += ["--source_checkpoint", str(config.source_checkpoint or asked.run), "--stages.step1.iterations", str(asked.iterations)]
+    words += ["--stages.step2.iterations", "0"] if "step2" in config.stages else []
     words += ["--evaluation.estimate_pictures", "0", "--runtime.evaluate_every", "0", "--evaluation.num_pictures", "0"]
     words += [] if folder is None else ["--source.extra.path", str(folder), "--source.extra.format", "cityscapes"]
     words += [] if folder is None else ["--source.extra.share", str(asked.share)]

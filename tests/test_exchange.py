@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -122,6 +123,26 @@ def test_label_studio_masks_are_read_by_its_converter(predicted: tuple[Path, np.
     for train_id, result in enumerate(results):
         mask = np.asarray(brush.decode_rle(result["value"]["rle"])).reshape(24, 40, 4)
         assert mask[..., 3].astype(bool).tolist() == (classes == train_id).tolist()
+
+
+@pytest.mark.parametrize(
+    ("format", "theirs", "pictures"),
+    [("coco", "coco_instances", "images/default"), ("cvat", "cvat", "images"), ("voc", "voc_segmentation", "JPEGImages")],
+)
+def test_datumaro_reads_the_same_masks(format: str, theirs: str, pictures: str, predicted: tuple[Path, np.ndarray]) -> None:
+    """The reader of datasets that CVAT's imports are built on.  It finds the pictures where these programs keep them."""
+    datumaro = pytest.importorskip("datumaro")
+    root, classes = predicted
+    out = predict(root, format=format)
+    shutil.copytree(root / "in", out / pictures, dirs_exist_ok=True)
+    found = datumaro.Dataset.import_from(str(out), theirs)
+    names = [label.name for label in found.categories()[datumaro.AnnotationType.label]]
+    assert [name for name in names if name != "background"] == ["red", "green", "blue"]
+    item = next(each for each in found if each.id == "a")
+    masks = [each for each in item.annotations if each.type == datumaro.AnnotationType.mask]
+    assert {names[mask.label] for mask in masks} == set(SPACE.names)
+    for mask in masks:
+        assert np.asarray(mask.image).astype(bool).tolist() == (classes == SPACE.names.index(names[mask.label])).tolist()
 
 
 def test_voc_is_read_back_by_its_labelmap(predicted: tuple[Path, np.ndarray]) -> None:

@@ -162,6 +162,22 @@ def test_archives_are_predicted_whole_by_one_shard(tmp_path: Path) -> None:
     assert "no whole tar archive" in bad.first_failure
 
 
+def test_webdatasets_own_shards_are_predicted(tmp_path: Path) -> None:
+    """Shards that webdataset's writer made, compressed and not, with text and numbers beside the pictures."""
+    webdataset = pytest.importorskip("webdataset")
+    for name in ("shard-000000.tar", "shard-000001.tar.gz"):
+        with webdataset.TarWriter(str(tmp_path / name)) as shard:
+            for number in range(3):
+                shard.write({"__key__": f"{number:04}", "png": _png(number), "txt": "a street", "cls": number})
+    paths = sorted(tmp_path.glob("*.tar*"))
+    out = tmp_path / "out"
+    counts = predict_many(a_predictor(), paths, out, Shard(0, 1))
+    assert (counts.done, counts.failed) == (6, 0)
+    folders = sorted({name.rpartition("/")[0] for name in masks(out)})
+    assert len(folders) == 2
+    assert sorted(masks(out)) == [f"{folder}/{number:04}.png.png" for folder in folders for number in range(3)]
+
+
 def _png(seed: int) -> bytes:
     data = io.BytesIO()
     picture(seed).save(data, format="PNG")

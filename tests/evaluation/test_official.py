@@ -17,7 +17,7 @@ from PIL import Image
 
 from iccld.data import MaskReader, open_dataset
 from iccld.evaluation import Scores, evaluate_predictions
-from iccld.labels import CITYSCAPES19
+from iccld.labels import CITYSCAPES19, CITYSCAPES_IDS, CITYSCAPES_KNOWN
 
 NAMES = {
     7: "road", 8: "sidewalk", 11: "building", 12: "wall", 13: "fence", 17: "pole", 19: "traffic light", 20: "traffic sign",
@@ -113,3 +113,13 @@ def test_scores_equal_the_official_evaluator(tmp_path: Path, seed: int) -> None:
     scores = ours(tmp_path)
     assert_equal(scores, iou)
     assert scores.miou == pytest.approx(100 * told["averageScoreClasses"], rel=0, abs=TOLERANCE)
+
+
+def test_ids_are_those_of_the_official_table() -> None:
+    official = pytest.importorskip("cityscapesscripts.helpers.labels")
+    named = [label for label in official.labels if label.id >= 0]
+    assert {label.id: label.trainId for label in named if not label.ignoreInEval} == CITYSCAPES_IDS
+    assert {label.id: label.name for label in named if not label.ignoreInEval} == NAMES
+    assert {label.id for label in official.labels} | {34} == CITYSCAPES_KNOWN  # GTA5 has one more
+    colors = {label.name: label.color for label in named}
+    assert [each.color for each in CITYSCAPES19.classes] == [colors[name] for name in CITYSCAPES19.names]

@@ -44,10 +44,10 @@ def drawn() -> Drawn:
     return Drawn([scene.image for scene in scenes], [scene.label for scene in scenes])
 
 
-def learned(network: torch.nn.Module, drawn: Drawn, steps: int, size: tuple[int, int]) -> torch.nn.Module:
-    """The network after some steps on the scenes of one size: it tells road, sky and houses apart, which is enough to compare masks."""
+def learned(network: torch.nn.Module, drawn: Drawn, steps: int, size: tuple[int, int], most: int = 8) -> torch.nn.Module:
+    """The network after some steps on up to `most` scenes of one size: it tells road, sky and houses apart, enough to compare masks."""
     torch.set_num_threads(1)
-    chosen = [number for number, image in enumerate(drawn.images) if image.shape[:2] == size][:8]
+    chosen = [number for number, image in enumerate(drawn.images) if image.shape[:2] == size][:most]
     images = torch.stack([torch.from_numpy(drawn.images[number].copy()) for number in chosen]).permute(0, 3, 1, 2) / 255
     labels = torch.stack([torch.from_numpy(drawn.labels[number].copy()) for number in chosen]).long()
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +240,34 @@ def test_files_that_are_not_ours_or_broken_are_one_line(exported: Path, tmp_path
         iccld.load(exported, runtime="openvino", device="cuda")
     with pytest.raises(ConfigError, match="cannot be turned back into weights"):
         iccld.load(exported).save_pretrained(tmp_path / "m")
+
+
+def test_a_pt2_file_is_refused_whatever_the_runtime_since_reading_it_can_run_code(
+    trained: Predictor, standing: Standing, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The reason is shown too: PyTorch's own reader runs what is written in the place of a size.  Should it stop to, decide again."""
+    file = export_model(trained, standing, "torch", tmp_path / "model.pt2")
+    hostile, ran = tmp_path / "hostile.pt2", tmp_path / "ran"
+    with zipfile.ZipFile(file) as whole, zipfile.ZipFile(hostile, "w") as changed:
+        for entry in whole.infolist():
+            content = whole.read(entry)
+            if entry.filename.endswith("models/model.json"):
+                graph = content.decode()
+                sizes = re.findall(r'"expr_str": *"([^"]+)"', graph)
+                assert sizes
+                graph = graph.replace(f'"{sizes[0]}"', f"\"__import__('os').mkdir('{ran}') or 2\"")
+                content = graph.encode()
+            changed.writestr(entry.filename, content)
+    for name in ("model.pt2", "hostile.pt2"):
+        for words in ([], ["--runtime", "torch"]):
+            assert main(["predict", str(tmp_path / name), str(tmp_path), "--out", str(tmp_path / "out"), *words]) == 4
+            errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+            assert len(errors) == 1
+            assert "which can run code, so iccld does not" in errors[0]
+    assert not ran.exists()
+    with contextlib.suppress(Exception):  # what it makes of the rest
+        torch.export.load(hostile)
+    assert ran.exists()
 
 
 @pytest.mark.parametrize(("runtime", "module", "extra"), [("onnxruntime", "onnxruntime", "onnx"), ("openvino", "openvino", "openvino")])

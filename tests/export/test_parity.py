@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
 
+from iccld.city import render_scene
 from iccld.evaluation import Confusion, decide
 from iccld.export import export_model, load_exported
 from iccld.labels import CITYSCAPES19
@@ -71,10 +74,7 @@ def test_fifty_masks_agree(
 def test_eight_bits_score_the_same(
     format: str, suffix: str, trained: Predictor, standing: Standing, drawn: Drawn, expected: list[np.ndarray], tmp_path: Path
 ) -> None:
-    pictures = []
-    for number, image in enumerate(drawn.images[:16]):
-        pictures.append(tmp_path / f"{number}.png")
-        Image.fromarray(image).save(pictures[-1])
+    pictures = stored(drawn.images[:16], tmp_path / "pictures")
     file = export_model(trained, standing, format, tmp_path / f"model{suffix}", int8=True, calibrate=pictures)
     found = masks(load_exported(file)[0], drawn)
     assert abs(miou(found, drawn) - miou(expected, drawn)) <= INT8_MIOU
@@ -118,24 +118,49 @@ def test_norms_are_folded_into_kernels(drawn: Drawn) -> None:
         torch.testing.assert_close(plain(image), network(image), rtol=1e-3, atol=1e-4)
 
 
+def test_a_clamp_behind_a_convolution_is_part_of_its_8_bits(standing: Standing, drawn: Drawn, tmp_path: Path) -> None:
+    """Were it not, 8 bits would be spread over all that the clamp cuts off, which cost a trained network 2.4 points."""
+    predictor = predictor_of(lite0().eval(), (64, 96), 32)
+    file = export_model(
+        predictor, standing, "onnx", tmp_path / "eight.onnx", int8=True, calibrate=stored(drawn.images[:4], tmp_path / "pictures")
+    )
+    operators = Counter(node.op_type for node in onnx.load(file).graph.node)
+    assert operators["Clip"] == 0
+    assert operators["Conv"] > 50
+    plain = export_model(predictor, standing, "onnx", tmp_path / "plain.onnx")
+    assert Counter(node.op_type for node in onnx.load(plain).graph.node)["Clip"] > 30
+
+
+def stored(images: list[np.ndarray], folder: Path) -> list[Path]:
+    """Pictures as files."""
+    folder.mkdir()
+    paths = [folder / f"{number:02}.png" for number in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image).save(path)
+    return paths
+
+
 @pytest.mark.slow
-def test_lite0_agrees_on_fifty_masks_in_each_format(standing: Standing, drawn: Drawn, tmp_path: Path) -> None:
+def test_a_trained_lite0_agrees_in_each_format_and_keeps_its_score_in_8_bits(standing: Standing, drawn: Drawn, tmp_path: Path) -> None:
+    """300 steps on 24 scenes, scored on 24 others: a network whose mIoU means something, calibrated on pictures that are not scored."""
     from iccld.models.efficientnet import load_weights, weights_file
 
     torch.manual_seed(0)
     trunk = EfficientNetLite("efficientnet-lite0")
     load_weights(trunk, weights_file("efficientnet-lite0"))
     encoder = EfficientNetEncoder(trunk, 64, 32, MEAN, STD)
-    network = learned(Segmenter(encoder, InterCoderDecoder(32, encoder.pyramid_channels, 19, 64)), drawn, 60, (64, 96))
-    predictor = predictor_of(network, (64, 96), 32)
-    expected = masks(predictor, drawn)
-    pictures = []
-    for number, image in enumerate(drawn.images[:32]):
-        pictures.append(tmp_path / f"{number}.png")
-        Image.fromarray(image).save(pictures[-1])
+    scenes = [render_scene("camera", 1000 + seed, (96, 160)) for seed in range(48)]
+    seen, unseen = (Drawn([each.image for each in part], [each.label for each in part]) for part in (scenes[:24], scenes[24:]))
+    network = learned(Segmenter(encoder, InterCoderDecoder(32, encoder.pyramid_channels, 19, 64)), seen, 300, (96, 160), most=24)
+    predictor = predictor_of(network, (96, 160), 32)
+    expected, reached = masks(predictor, drawn), masks(predictor, unseen)
+    assert miou(reached, unseen) > 15
+    pictures = stored(seen.images, tmp_path / "pictures")
     for format, suffix in (("onnx", ".onnx"), ("openvino", ".xml")):
         file = export_model(predictor, standing, format, tmp_path / f"model{suffix}")
         assert agreement(masks(load_exported(file)[0], drawn), expected) >= AGREE
         file = export_model(predictor, standing, format, tmp_path / f"eight{suffix}", int8=True, calibrate=pictures)
-        assert abs(miou(masks(load_exported(file)[0], drawn), drawn) - miou(expected, drawn)) <= INT8_MIOU
+        found = masks(load_exported(file)[0], unseen)
+        assert abs(miou(found, unseen) - miou(reached, unseen)) <= INT8_MIOU
+        assert agreement(found, reached) >= 0.95
     export_model(predictor, standing, "torch", tmp_path / "model.pt2")

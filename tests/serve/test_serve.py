@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -21,7 +23,7 @@ from iccld.serve.guard import HEADERS, Hosts, host_name
 from iccld.serve.limits import Limits
 from iccld.serve.server import address_of, is_loopback, open_socket
 
-from .conftest import Reply, picture
+from .conftest import Reply, Server, picture
 
 Get = Callable[..., Reply]
 
@@ -126,6 +128,32 @@ def test_metrics_count_answers_pictures_and_phases(get: Get) -> None:
     assert samples['iccld_seconds_bucket{phase="predict",le="+Inf"}'] == samples['iccld_seconds_count{phase="predict"}'] == "1"
     assert int(samples["process_resident_memory_bytes"]) > 1e6
     assert all(re.fullmatch(r'[a-z_]+(\{[a-z]+="[^"]+"(,le="[^"]+")?\})? [\d.]+', line) for line in text.splitlines() if line[0] != "#")
+
+
+def test_prometheus_own_parser_reads_the_metrics(get: Get) -> None:
+    parser = pytest.importorskip("prometheus_client.parser")
+    get("/segment", picture())
+    families = {family.name: family for family in parser.text_string_to_metric_families(get("/metrics").body.decode())}
+    assert families["iccld_seconds"].type == "histogram"
+    assert families["iccld_pictures"].type == "counter"
+    (pictures,) = families["iccld_pictures"].samples
+    assert pictures.value == 1
+    (answers,) = [each for each in families["iccld_answers"].samples if each.labels == {"status": "200"}]
+    assert answers.value == 1
+
+
+def test_curl_is_answered(started: Callable[..., Server], tmp_path: Path) -> None:
+    """The commands of docs/serve.md, by a client that is not Python: the picture as the body, and as the file of a form."""
+    curl = shutil.which("curl")
+    if curl is None:
+        pytest.skip("needs curl")
+    url, street = started(Limits()).url, tmp_path / "street.png"
+    street.write_bytes(picture(9))
+    for given in (["--data-binary", f"@{street}"], ["-F", f"picture=@{street}"]):
+        command = [curl, "--silent", "--show-error", "--noproxy", "*", *given, f"{url}/segment", "--output", str(tmp_path / "mask.png")]
+        subprocess.run(command, check=True, timeout=60)
+        with Image.open(tmp_path / "mask.png") as mask:
+            assert np.array_equal(np.asarray(mask), np.full((24, 32), 9))
 
 
 def test_every_answer_carries_the_headers_that_protect_a_browser(get: Get) -> None:
