@@ -191,7 +191,9 @@ def test_the_letters_recipe_fits_a_24_gb_gpu() -> None:
     assert max(stage.peak for stage in stages) < 24e9
 
 
-@pytest.mark.parametrize("training", ["full", "frozen", "last:4"])
+@pytest.mark.parametrize(
+    "training", ["full", pytest.param("frozen", marks=pytest.mark.slow), pytest.param("last:4", marks=pytest.mark.slow)]
+)
 def test_recipe_with_dinov2_takes_real_size_steps_and_fits_a_24_gb_gpu(training: str, tmp_path: Path) -> None:
     """Forward and backward passes of every stage at 512x512 through DINOv2-B, on the meta device: shapes and live bytes are real."""
     architecture = Dinov2Config(image_size=518, patch_size=14)  # the defaults are those of the base model
