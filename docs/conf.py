@@ -52,7 +52,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 CHAPTERS = {
     "Begin": ["your-data", "data", "run", "python", "notebooks/first-adaptation", "completion"],
-    "Use a model": ["share", "export", "serve", "many-pictures", "ray", "adapters"],
+    "Use a model": ["share", "export", "serve", "formats", "many-pictures", "ray", "adapters"],
     "Trust it": ["trust", "labels", "evaluation", "reliability"],
     "Methods": ["methods", "add-a-method", "notebooks/add-a-method", "experiments", "step2", "readings"],
     "Figures": ["results", "performance", "memory"],

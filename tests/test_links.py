@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,3 +88,13 @@ def test_links_and_files_are_found() -> None:
     assert ("docs/index.md", "") in links(ROOT / "README.md")
     assert ("experiments.md", "reading-the-tables") in links(ROOT / "docs" / "results.md")
     assert {"benchmarks/city.py", "benchmarks/gpu.sh"} <= cited((ROOT / "docs" / "performance.md").read_text(encoding="utf-8"))
+
+
+def test_every_page_is_in_a_chapter_of_the_site() -> None:
+    """Without Sphinx, which says the same when the site is built."""
+    tree = ast.parse((ROOT / "docs" / "conf.py").read_text(encoding="utf-8"))
+    named = (node for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CHAPTERS")
+    chapters: dict[str, list[str]] = ast.literal_eval(next(named).value)
+    listed = {page for pages in chapters.values() for page in pages}
+    pages = {file.stem for file in (ROOT / "docs").glob("*.md")} - {"index"}
+    assert pages - listed == set()
