@@ -12,12 +12,6 @@ from iccld import progress as module
 from iccld.progress import duration, progress, say, set_quiet
 
 
-@pytest.fixture(autouse=True)
-def loud():
-    yield
-    set_quiet(False)
-
-
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that the test moves."""

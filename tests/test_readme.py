@@ -21,7 +21,6 @@ from PIL import Image
 from iccld.city import render_scene
 from iccld.cli.parser import parse
 from iccld.config import load_config
-from iccld.progress import set_quiet
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -56,13 +55,6 @@ def commands(page: Path, languages: tuple[str, ...]) -> list[str]:
 
 DOCUMENTED = [(page.name, command) for page in PAGES for command in commands(page, ("", "sh")) if command.startswith("iccld ")]
 RUN = [(page.name, command) for page in PAGES for command in commands(page, ("sh",))]
-
-
-@pytest.fixture(autouse=True)
-def talkative() -> Iterator[None]:
-    """Parsing a command sets whether progress is shown."""
-    yield
-    set_quiet(False)
 
 
 def test_commands_are_found() -> None:

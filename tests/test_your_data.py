@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from iccld.cli import main
-from iccld.progress import set_quiet
 
 PAGE = (Path(__file__).parents[1] / "docs" / "your-data.md").read_text(encoding="utf-8")
 STEPS = {"stages.source.iterations": 3, "stages.step1.iterations": 2, "stages.step2.iterations": 2}
@@ -20,12 +19,6 @@ SHORT = [
     *("--runtime.threads", "1", "--evaluation.estimate_pictures", "2"),
 ]
 IDS = (0, 1, 3, 5, 8)
-
-
-@pytest.fixture(autouse=True)
-def loud() -> object:
-    yield
-    set_quiet(False)
 
 
 def test_two_folders_become_masks_with_two_commands(

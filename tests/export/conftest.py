@@ -14,7 +14,6 @@ from iccld.losses import cross_entropy
 from iccld.methods.common.parts import MEAN, STD, normalise
 from iccld.models import CompactEncoder, InterCoderDecoder, Segmenter
 from iccld.predictor import Predictor
-from iccld.progress import set_quiet
 from iccld.runs import Standing
 
 from ..workshop import cache, finished, no_estimate, one_thread, workshop
@@ -30,12 +29,6 @@ class Drawn(NamedTuple):
 
     images: list[np.ndarray]
     labels: list[np.ndarray]
-
-
-@pytest.fixture(autouse=True)
-def loud() -> object:
-    yield
-    set_quiet(False)
 
 
 @pytest.fixture(scope="session")

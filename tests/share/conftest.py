@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 import iccld
-from iccld.progress import set_quiet
 
 from ..workshop import cache, finished, no_estimate, one_thread, workshop
 
@@ -18,9 +17,3 @@ __all__ = ["cache", "finished", "no_estimate", "one_thread", "workshop"]
 def shared(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The finished run's model as a folder; nothing may be changed in it."""
     return iccld.load(finished).save_pretrained(tmp_path_factory.mktemp("shared") / "street")
-
-
-@pytest.fixture(autouse=True)
-def loud() -> object:
-    yield
-    set_quiet(False)
