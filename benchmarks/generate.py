@@ -291,13 +291,12 @@ class Batches:
         return torch.cat([part[0] for part in parts]), condition_of(torch.cat([part[1] for part in parts]), domain, self.num_classes)
 
 
-def trained(network: nn.Module, loss_of: Callable[[int], Tensor], given: argparse.Namespace, title: str) -> nn.Module:
-    """The averaged network after `given.iterations` steps of AdamW on `loss_of(iteration)`."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=given.learning_rate, weight_decay=0.01)
-    schedule = warmup_poly(optimizer, given.iterations, given.iterations // 20)
-    average = Ema(network, 0.99)
-    losses, start = [], time.process_time()
-    for iteration in range(given.iterations):
+def fitted(network: nn.Module, loss_of: Callable[[int], Tensor], iterations: int, learning_rate: float) -> tuple[nn.Module, list[float]]:
+    """The averaged network after steps of AdamW on `loss_of(iteration)`, and the losses."""
+    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=0.01)
+    schedule = warmup_poly(optimizer, iterations, iterations // 20)
+    average, losses = Ema(network, 0.99), []
+    for iteration in range(iterations):
         loss = loss_of(iteration)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -306,10 +305,17 @@ def trained(network: nn.Module, loss_of: Callable[[int], Tensor], given: argpars
         schedule.step()
         average.update(network, iteration)
         losses.append(float(loss.detach()))
+    return average.module, losses
+
+
+def trained(network: nn.Module, loss_of: Callable[[int], Tensor], given: argparse.Namespace, title: str) -> nn.Module:
+    """`fitted` for the generator's networks, and told."""
+    start = time.process_time()
+    average, losses = fitted(network, loss_of, given.iterations, given.learning_rate)
     tenth = max(given.iterations // 10, 1)
     told = {"error_first_tenth": sum(losses[:tenth]) / tenth, "error_last_tenth": sum(losses[-tenth:]) / tenth}
     tell("trained", network=title, **told, parameters=sum(p.numel() for p in network.parameters()), seconds=time.process_time() - start)
-    return average.module
+    return average
 
 
 def generator_of(
@@ -425,24 +431,17 @@ def decoder_of(
     """A decoder from scratch.  stack_at: rows of a (possibly generated) set -> (B, D, h, w)."""
     torch.manual_seed(seed)
     decoder = material.parts.make_segmenter().decoder.train()
-    optimizer = torch.optim.AdamW(decoder.parameters(), lr=given.decoder_learning_rate, weight_decay=0.01)
-    schedule = warmup_poly(optimizer, given.decoder_iterations, given.decoder_iterations // 20)
-    average = Ema(decoder, 0.99)
     generator = torch.Generator().manual_seed(seed)
     engine = Engine(accelerator="cpu", precision="auto", num_threads=1)
-    for iteration in range(given.decoder_iterations):
+
+    def loss_of(iteration: int) -> Tensor:
         rows = torch.randint(num, (given.decoder_batch,), generator=generator)
         stack, seen = windows(stack_at(rows), label[rows], torch.arange(len(rows)), given.window, generator)
         with engine.autocast():
             features = unstacked(stack, material.channels)
-            loss = cross_entropy(decoder(features.latent, features.pyramid), seen.long(), class_weight=material.parts.class_weight)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        average.update(decoder, iteration)
-    return average.module
+            return cross_entropy(decoder(features.latent, features.pyramid), seen.long(), class_weight=material.parts.class_weight)
+
+    return fitted(decoder, loss_of, given.decoder_iterations, given.decoder_learning_rate)[0]
 
 
 def learnt(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -16,16 +14,6 @@ from iccld.models import Features
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "generate.py"
 QUICK = ["--iterations", "2", "--batch", "2", "--window", "4", "--widths", "32", "32", "--steps", "1", "2"]
 QUICK += ["--decoder_iterations", "2", "--decoder_seeds", "1", "--control_iterations", "1", "--num", "4"]
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate_benchmark", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_stack_and_code_are_undone(script):

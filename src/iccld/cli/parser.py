@@ -8,12 +8,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from iccld.config import parse_size
+from iccld.cli import values
 from iccld.config.domains import FORMATS
 from iccld.errors import ConfigError, nearest
 from iccld.export.names import FORMATS as FILE_FORMATS
 from iccld.export.names import RUNTIMES
-from iccld.geometry import check_scales
 from iccld.progress import set_quiet
 
 Command = Callable[[argparse.Namespace, list[str]], int]
@@ -153,7 +152,9 @@ def _add_runs(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     leaf = leaves["report"] = command(commands, "report", "runs:report", "write a run's report.html")
     leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
     leaf.add_argument("--watch", action="store_true", help="write it again and again while the run is trained, with the time left")
-    leaf.add_argument("--every", type=_count, default=10, metavar="S", help="seconds between two pages of --watch (default: %(default)s)")
+    leaf.add_argument(
+        "--every", type=values.count, default=10, metavar="S", help="seconds between two pages of --watch (default: %(default)s)"
+    )
 
 
 def _add_experiments(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
@@ -167,14 +168,18 @@ def _add_experiments(command: Any, commands: Any, leaves: dict[str, Parser]) -> 
         origin = leaf.add_mutually_exclusive_group(required=True)
         origin.add_argument("--recipe", metavar="NAME", help="a shipped recipe")
         origin.add_argument("--config", type=Path, metavar="FILE", help="a YAML file of settings")
-        leaf.add_argument("--seeds", type=_naturals, default=(0, 1, 2), metavar="S,S", help="training seeds (default: 0,1,2)")
+        leaf.add_argument("--seeds", type=values.naturals, default=(0, 1, 2), metavar="S,S", help="training seeds (default: 0,1,2)")
         leaf.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for runs and tables; the same one goes on")
         leaf.add_argument(
-            "--block", type=_count, default=1, metavar="N", help="neighbouring frames that intervals keep together (default: %(default)s)"
+            "--block",
+            type=values.count,
+            default=1,
+            metavar="N",
+            help="neighbouring frames that intervals keep together (default: %(default)s)",
         )
         leaf.add_argument("--no_estimate", action="store_true", help="start at once, without timing a few steps of each run first")
         leaf.add_argument(
-            "--jobs", type=_count, metavar="N", help="runs at a time (default: compact networks on a CPU one a core, otherwise 1)"
+            "--jobs", type=values.count, metavar="N", help="runs at a time (default: compact networks on a CPU one a core, otherwise 1)"
         )
         leaf.add_argument("--plan", action="store_true", help="print the runs, with the time they will take, and stop")
         leaf.epilog = (
@@ -187,32 +192,34 @@ def _add_experiments(command: Any, commands: Any, leaves: dict[str, Parser]) -> 
     )
     grid = ablate.add_argument_group("grid", "what may follow step 1: formulations, controls, ceilings (docs/experiments.md)")
     grid.add_argument("--grid", choices=("step2",), help="every row from the same step 1, on the same batches, instead of Table 1")
-    grid.add_argument("--rows", type=_words, metavar="R,R", help="rows to train (default: all)")
+    grid.add_argument("--rows", type=values.words, metavar="R,R", help="rows to train (default: all)")
     grid.add_argument("--row", action="append", metavar="NAME=FILE", help="a row more: a YAML file of its settings (may be given again)")
-    grid.add_argument("--iterations", type=_count, metavar="N", help="of every row (default: 400)")
-    grid.add_argument("--from", type=_words, metavar="RUN,RUN", help="finished runs whose step 1 is the start of their seed")
+    grid.add_argument("--iterations", type=values.count, metavar="N", help="of every row (default: 400)")
+    grid.add_argument("--from", type=values.words, metavar="RUN,RUN", help="finished runs whose step 1 is the start of their seed")
     compare.add_argument("--methods", default="all", metavar="M,M", help="methods to train (default: %(default)s)")
     compare.add_argument(
         "--lend", choices=("style",), help="style: every method sees its source pictures in their target's colours, as iccld does"
     )
     budget = compare.add_mutually_exclusive_group()
-    budget.add_argument("--budget", type=_count, metavar="N", help="iterations after the source stage (default: the recipe's)")
-    budget.add_argument("--budget_seconds", type=_count, metavar="S", help="seconds instead; 20 timed steps fix the iterations")
+    budget.add_argument("--budget", type=values.count, metavar="N", help="iterations after the source stage (default: the recipe's)")
+    budget.add_argument("--budget_seconds", type=values.count, metavar="S", help="seconds instead; 20 timed steps fix the iterations")
 
 
 def _add_model(leaf: Parser) -> None:
     leaf.add_argument("--stage", metavar="NAME", help="stage whose weights are used (default: the last one)")
     leaf.add_argument("--adapter", metavar="NAME", help="the run's adapter to another target (iccld adapters RUN lists them)")
-    leaf.add_argument("--iteration", type=_count, metavar="N", help="checkpoint of the stage (default: the newest)")
+    leaf.add_argument("--iteration", type=values.count, metavar="N", help="checkpoint of the stage (default: the newest)")
     leaf.add_argument("--weights", choices=("ema", "model"), help="the average or the trained weights (default: the method's own choice)")
-    leaf.add_argument("--sampler_steps", type=_count, metavar="N", help="denoising steps of step 2 (default: the run's)")
-    leaf.add_argument("--size", type=_size, metavar="HxW", help="area to which pictures are resized for the network (default: the run's)")
+    leaf.add_argument("--sampler_steps", type=values.count, metavar="N", help="denoising steps of step 2 (default: the run's)")
     leaf.add_argument(
-        "--window", type=_window, metavar="HxW", help="sliding windows of the resized picture, or whole for none (default: the run's)"
+        "--size", type=values.size, metavar="HxW", help="area to which pictures are resized for the network (default: the run's)"
     )
-    leaf.add_argument("--stride", type=_count, metavar="N", help="step of the sliding window in pixels (default: half of a --window)")
     leaf.add_argument(
-        "--scales", type=_scales, metavar="S,S", help="views of each picture, scales of its size for the network (default: the run's)"
+        "--window", type=values.window, metavar="HxW", help="sliding windows of the resized picture, or whole for none (default: the run's)"
+    )
+    leaf.add_argument("--stride", type=values.count, metavar="N", help="step of the sliding window in pixels (default: half of a --window)")
+    leaf.add_argument(
+        "--scales", type=values.scales, metavar="S,S", help="views of each picture, scales of its size for the network (default: the run's)"
     )
     leaf.add_argument("--flip", action=argparse.BooleanOptionalAction, help="predict each view mirrored too (default: the run's)")
     leaf.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="auto: the fastest, measured once (default: the run's)")
@@ -249,14 +256,14 @@ def _add_scores(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     leaf.add_argument("pictures", type=Path, metavar="PICTURES", help="folder of pictures; masks beside them are not read")
     leaf.add_argument("--format", choices=FORMATS, default="auto", help="its layout (default: found by looking)")
     leaf.add_argument("--split", metavar="S", help="its part, e.g. val")
-    leaf.add_argument("--num", type=_count, default=64, metavar="N", help="pictures looked at, evenly spread (default: %(default)s)")
+    leaf.add_argument("--num", type=values.count, default=64, metavar="N", help="pictures looked at, evenly spread (default: %(default)s)")
     leaf.add_argument("--checkpoints", action="store_true", help="compare the checkpoints that the last stage has kept instead")
     leaf.add_argument("--json", type=Path, metavar="FILE", help="write the estimates, agreements and class shares there")
 
     leaf = leaves["worst"] = command(commands, "worst", "trust:worst", "choose the pictures to label first, as an import with predictions")
     leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
     leaf.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="pictures, or folders of pictures")
-    leaf.add_argument("--num", type=_count, default=50, metavar="N", help="pictures to choose (default: %(default)s)")
+    leaf.add_argument("--num", type=values.count, default=50, metavar="N", help="pictures to choose (default: %(default)s)")
     leaf.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the list, the masks and the imports")
     _add_model(leaf)
 
@@ -272,17 +279,19 @@ def _add_scores(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     )
     leaf.add_argument(
         "--write",
-        type=_words,
+        type=values.words,
         metavar="K,K",
         help="of train_ids,color,raw_ids,overlay,confidence,logits; all is all but logits (default: train_ids)",
     )
-    leaf.add_argument("--batch", type=_count, default=1, metavar="N", help="pictures of one size predicted together (default: %(default)s)")
+    leaf.add_argument(
+        "--batch", type=values.count, default=1, metavar="N", help="pictures of one size predicted together (default: %(default)s)"
+    )
     leaf.add_argument(
         "--shard", metavar="I/N", help="this process's part, 0/16 to 15/16; auto asks Slurm, Kubernetes (auto/16) or torchrun"
     )
     leaf.add_argument("--merge", type=Path, action=_Alone, metavar="DIR", help="join what shards noted in DIR, alone: predictions.jsonl")
     leaf.add_argument("--video", action="store_true", help="write the overlays of each film as a film too")
-    leaf.add_argument("--expect", type=_count, metavar="N", help="pictures of the submission (default: 1525, the test split)")
+    leaf.add_argument("--expect", type=values.count, metavar="N", help="pictures of the submission (default: 1525, the test split)")
     _add_runtime(leaf)
     _add_model(leaf)
 
@@ -323,15 +332,17 @@ def _add_sharing(command: Any, commands: Any, leaves: dict[str, Parser]) -> None
 def _add_serve(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     leaf = leaves["serve"] = command(commands, "serve", "serve:serve", "segment pictures over HTTP, with a page for people")
     leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
-    leaf.add_argument("--port", type=_natural, default=8000, metavar="N", help="port; 0 takes a free one (default: %(default)s)")
+    leaf.add_argument("--port", type=values.natural, default=8000, metavar="N", help="port; 0 takes a free one (default: %(default)s)")
     leaf.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on; 0.0.0.0 is every one (default: this machine alone)"
     )
-    leaf.add_argument("--allow_hosts", type=_words, default=(), metavar="N,N", help="names by which clients may call this server")
-    leaf.add_argument("--queue", type=_count, default=64, metavar="N", help="uploads at a time; one more gets 503 (default: %(default)s)")
-    leaf.add_argument("--max_megabytes", type=_count, default=20, metavar="N", help="largest upload in MiB (default: %(default)s)")
-    leaf.add_argument("--max_megapixels", type=_count, default=32, metavar="N", help="largest picture (default: %(default)s)")
-    leaf.add_argument("--timeout", type=_count, default=30, metavar="S", help="seconds an upload may take (default: %(default)s)")
+    leaf.add_argument("--allow_hosts", type=values.words, default=(), metavar="N,N", help="names by which clients may call this server")
+    leaf.add_argument(
+        "--queue", type=values.count, default=64, metavar="N", help="uploads at a time; one more gets 503 (default: %(default)s)"
+    )
+    leaf.add_argument("--max_megabytes", type=values.count, default=20, metavar="N", help="largest upload in MiB (default: %(default)s)")
+    leaf.add_argument("--max_megapixels", type=values.count, default=32, metavar="N", help="largest picture (default: %(default)s)")
+    leaf.add_argument("--timeout", type=values.count, default=30, metavar="S", help="seconds an upload may take (default: %(default)s)")
     _add_model(leaf)
 
 
@@ -339,18 +350,18 @@ def _add_data(command: Any, group: Any, leaves: dict[str, Parser]) -> None:
     leaf = leaves["data generate"] = command(group, "generate", "data:generate", "draw labelled street scenes")
     leaf.add_argument("--world", choices=WORLDS, required=True, help="sim looks rendered, camera looks photographed")
     leaf.add_argument("--layout", choices=LAYOUTS, required=True, help="on-disk format")
-    leaf.add_argument("--num", type=_count, required=True, metavar="N", help="number of scenes")
-    leaf.add_argument("--size", type=_size, default="256x512", metavar="HxW", help="height x width in pixels (default: %(default)s)")
-    leaf.add_argument("--seed", type=_natural, default=0, metavar="S", help="another seed, other scenes (default: %(default)s)")
+    leaf.add_argument("--num", type=values.count, required=True, metavar="N", help="number of scenes")
+    leaf.add_argument("--size", type=values.size, default="256x512", metavar="HxW", help="height x width in pixels (default: %(default)s)")
+    leaf.add_argument("--seed", type=values.natural, default=0, metavar="S", help="another seed, other scenes (default: %(default)s)")
     leaf.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write; refused when it holds something else")
-    leaf.add_argument("--workers", type=_count, metavar="N", help="processes (default: one for each core)")
+    leaf.add_argument("--workers", type=values.count, metavar="N", help="processes (default: one for each core)")
     leaf.add_argument("--split", default="train", metavar="S", help="part to write, where the layout has parts (default: %(default)s)")
 
     leaf = leaves["data check"] = command(
         group, "check", "data:check", "read every file once and tell counts, sizes, class shares and problems"
     )
     _add_dataset(leaf, required=True)
-    leaf.add_argument("--workers", type=_count, metavar="N", help="processes (default: one for each core)")
+    leaf.add_argument("--workers", type=values.count, metavar="N", help="processes (default: one for each core)")
     leaf.add_argument("--json", type=Path, metavar="FILE", help="write the findings there")
 
 
@@ -364,50 +375,5 @@ def _add_checkpoint(command: Any, group: Any, leaves: dict[str, Parser]) -> None
         leaf = leaves[f"checkpoint {name}"] = command(group, name, f"checkpoint:{function}", summary)
         leaf.add_argument("run", type=Path, metavar="RUN", help="run directory")
     leaves["checkpoint prune"].add_argument(
-        "--keep_last", type=_count, default=1, metavar="N", help="newest checkpoints kept for each stage (default: %(default)s)"
+        "--keep_last", type=values.count, default=1, metavar="N", help="newest checkpoints kept for each stage (default: %(default)s)"
     )
-
-
-def _size(text: str) -> tuple[int, int]:
-    try:
-        return parse_size(text)
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _window(text: str) -> str:
-    return text if text == "whole" else "x".join(str(side) for side in _size(text))
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _scales(text: str) -> tuple[float, ...]:
-    try:
-        scales = tuple(float(word) for word in text.split(","))
-        check_scales(scales)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of scales; write for example 0.75,1") from None
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return scales
-
-
-def _natural(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 0")
-    return int(text)
-
-
-def _naturals(text: str) -> tuple[int, ...]:
-    numbers = tuple(_natural(word) for word in text.split(","))
-    if len(set(numbers)) != len(numbers):
-        raise argparse.ArgumentTypeError(f"{text!r} names a number twice")
-    return numbers
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
-    return int(text)
