@@ -193,8 +193,8 @@ class _Training:
             "weights": method.headline_weights,
             "scoring": scoring.told(),
             "iterations": result.iterations,
-            "seconds": round(result.seconds, 1),
-            "processor_seconds": None if result.processor_seconds is None else round(result.processor_seconds, 1),
+            "seconds": round(result.seconds, 3),
+            "processor_seconds": None if result.processor_seconds is None else round(result.processor_seconds, 3),
             "peak_memory_gib": round(result.peak_memory_gib, 3),
             "parameters": num_parameters(predictor),
         }

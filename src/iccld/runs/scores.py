@@ -103,8 +103,8 @@ class StageScorer:
             "miou_model": trained and trained["miou"],
             "best": result.best if val else None,
             "iterations": result.iterations,
-            "seconds": round(result.seconds, 1),
-            "processor_seconds": result.processor_seconds and round(result.processor_seconds, 1),
+            "seconds": round(result.seconds, 3),
+            "processor_seconds": result.processor_seconds and round(result.processor_seconds, 3),
             "peak_memory_gib": round(result.peak_memory_gib, 3),
         }
         if val and "domains" in val:
