@@ -47,13 +47,12 @@ SHORT = [
 ]
 
 
-def make_run(folder: Path, steps: int) -> Path:
-    """A run of the recipe's networks, after a few steps."""
-    from iccld.cli import main
-
-    os.environ["ICCLD_CACHE"] = str(folder / "cache")
+def make_run(folder: Path, steps: int, root: Path) -> Path:
+    """A run of the recipe's networks after a few steps of the tree at root: an earlier tree does not read what a later one writes."""
     words = ["adapt", "--recipe", "city_to_camvid", "--no_estimate", "--quiet", "--name", "short", "--runtime.out", str(folder), *SHORT]
-    if main([*words, f"--stages.source.iterations={steps}"]):
+    environment = {**os.environ, "PYTHONPATH": str(root / "src"), "ICCLD_CACHE": str(folder / "cache")}
+    words = [sys.executable, "-m", "iccld", *words, f"--stages.source.iterations={steps}"]
+    if subprocess.run(words, env=environment, check=False).returncode:
         raise SystemExit("the run could not be made")
     return folder / "short"
 
@@ -275,7 +274,7 @@ def main() -> None:
     titles = [title for title in titles if arguments.openvino or not title.startswith("SegFormer")]
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        run = arguments.run or make_run(folder, arguments.steps)
+        run = arguments.run or make_run(folder, arguments.steps, arguments.before or Path(__file__).parents[1])
         make_pictures(folder, arguments.num, arguments.pictures)
         print(
             f"{torch.get_num_threads()} threads, torch {torch.__version__}, {arguments.num} pictures, median of {arguments.rounds}",

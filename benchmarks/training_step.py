@@ -1,11 +1,12 @@
 """A training step of each stage, before and after a change: time, the share of convolutions in it, and its loss.
 
-    python benchmarks/training_step.py --before SRC [--recipe city_to_camvid] [--rounds 15] [--threads 1]
+    python benchmarks/training_step.py [--before SRC] [--plain] [--recipe city_to_camvid] [--rounds 15] [--threads 1]
 
-SRC is `src` of another commit, for example of `git worktree add ../before 23ecd24`.  Both trees take the very same steps on random
-pictures, each in a process of its own, step by step in turns, so that other work on the machine burdens both alike.  Seconds are the
-processor's over threads; medians are compared.  The share is that of convolutions and products of matrices in a step, counted operation
-by operation.  The losses are those of the first step and of the last; both trees begin with the same weights and draws.
+SRC is `src` of another commit, for example of `git worktree add ../before 23ecd24`.  `--plain` adds this tree with the encoder's layers
+left to PyTorch's own convolution and gradients.  All take the very same steps on random pictures, each in a process of its own, step by
+step in turns, so that other work on the machine burdens all alike.  Seconds are the processor's over threads; medians are compared, with
+the first row's.  The share is that of convolutions and products of matrices in a step, counted operation by operation.  The losses are
+those of the first step and of the last; all begin with the same weights and draws.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ STAGES = ("source", "step1")
 PRODUCTS = ("convolution", "mm", "linear_pointwise", "gemm")
 """Parts of the names of the operations that count as convolutions and products."""
 WARM_UP = 2
+PLAIN = "plain"
 
 
 def prepared(recipe: str, stage: str, threads: int) -> tuple[Any, Any, Any]:
@@ -86,8 +88,14 @@ def products(method: Any, batch: Any, engine: Any, stage: str, number: int) -> f
     return sum(spent)
 
 
-def serve(recipe: str, stage: str, threads: int) -> None:
+def serve(recipe: str, stage: str, threads: int, is_plain: bool) -> None:
     """Answer each line "step N" or "products N" of the standard input with one line of JSON."""
+    if is_plain:
+        from encoder_step import autograd  # beside this file
+
+        from iccld.models import efficientnet
+
+        efficientnet.convolution = autograd
     method, batch, engine = prepared(recipe, stage, threads)
     for line in sys.stdin:
         what, number = line.split()
@@ -98,8 +106,9 @@ def serve(recipe: str, stage: str, threads: int) -> None:
 class Tree:
     """A process that takes one stage's steps with the package of one tree."""
 
-    def __init__(self, source: str, given: argparse.Namespace, stage: str) -> None:
+    def __init__(self, source: str, given: argparse.Namespace, stage: str, is_plain: bool) -> None:
         command = [sys.executable, __file__, "--serve", stage, "--recipe", given.recipe, "--threads", str(given.threads)]
+        command += ["--plain"] if is_plain else []
         environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": str(given.threads)}
         self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -121,7 +130,7 @@ class Tree:
 
 def compared(stage: str, trees: dict[str, str], given: argparse.Namespace) -> None:
     """Print one stage's rows."""
-    running = {name: Tree(source, given, stage) for name, source in trees.items()}
+    running = {name: Tree(source, given, stage, name == PLAIN) for name, source in trees.items()}
     steps: dict[str, list[dict[str, float]]] = {name: [] for name in trees}
     for number in range(WARM_UP + given.rounds):
         for name, tree in running.items():
@@ -145,6 +154,7 @@ def compared(stage: str, trees: dict[str, str], given: argparse.Namespace) -> No
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--before", metavar="SRC", help="`src` of another commit")
+    parser.add_argument("--plain", action="store_true", help="this tree, with PyTorch's own convolution in the encoder's layers")
     parser.add_argument("--recipe", default="city_to_camvid")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
@@ -152,10 +162,12 @@ def main() -> None:
     parser.add_argument("--serve", metavar="STAGE", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
-        serve(given.recipe, given.serve, given.threads)
+        serve(given.recipe, given.serve, given.threads, given.plain)
         return
     own = str(Path(__file__).resolve().parents[1] / "src")
-    trees = {"before": given.before, "now": own} if given.before else {"now": own}
+    trees = {PLAIN: own} if given.plain else {}
+    trees |= {"before": given.before} if given.before else {}
+    trees |= {"now": own}
     print(f"{given.recipe}, {given.threads} thread(s), medians of {given.rounds} steps taken in turns")
     for stage in given.stages:
         compared(stage, trees, given)
