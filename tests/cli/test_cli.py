@@ -87,6 +87,7 @@ def test_version(capsys):
         ("adapt --recipe demo --config x.yaml", "not allowed"),
         ("evaluate --data x", "--predictions"),
         ("evaluate run --predictions masks --data x", "not both"),
+        ("evaluate --predictions masks", "with --data PATH"),
         ("evaluate --predictions masks --data x --stage step1", "--stage"),
     ],
 )

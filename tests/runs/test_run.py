@@ -396,6 +396,45 @@ def test_fault_56_evaluate_repeats_the_score_of_a_run_in_fp32(finished: Path, wo
         assert (told["stage"], told["weights"], told["protocol"]["num_images"]) == (stage, "ema", 2)
 
 
+def test_evaluate_without_data_scores_the_runs_own_validation_pictures(finished: Path, workshop: Any, tmp_path: Path) -> None:
+    named, own = tmp_path / "named.json", tmp_path / "own.json"
+    data = ["--data", str(workshop.data.val), "--format", "cityscapes", "--split", "val"]
+    assert main(["evaluate", str(finished), *data, "--json", str(named)]) == 0
+    assert main(["evaluate", str(finished), "--json", str(own)]) == 0
+    assert own.read_bytes() == named.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--split", "val"), "--split says how --data is read"),
+        (("--format", "folder"), "--format says how --data is read"),
+        (("--classes", "own.yaml"), "a YAML of --classes says how --data is read"),
+    ],
+)
+def test_how_data_is_read_is_refused_without_data(
+    finished: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str
+) -> None:
+    assert main(["evaluate", str(finished), *arguments]) == 2
+    assert says in error_of(capsys)
+
+
+@pytest.mark.parametrize(
+    ("val", "says"),
+    [("{}", "names no labelled pictures of its own"), ('{path: "a,b", format: folder}', "has 2 folders of validation pictures")],
+)
+def test_evaluate_without_data_asks_for_it_where_a_run_has_not_one_folder(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], val: str, says: str
+) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(finished, copied)
+    told = yaml.safe_load((copied / "config.yaml").read_text())
+    told["val"] = yaml.safe_load(val)
+    (copied / "config.yaml").write_text(yaml.safe_dump(told))
+    assert main(["evaluate", str(copied)]) == 2
+    assert f"{copied} {says}" in error_of(capsys)
+
+
 @pytest.fixture(scope="module")
 def sampling(workshop: Any) -> Path:
     """A run whose step 2 predicts through its denoiser."""

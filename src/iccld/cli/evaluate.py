@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iccld.cli.run_folder import local_folder, open_predictor, origin_of, refuse_other_than_run, sampler_steps_of
+from iccld.config import read_config
 from iccld.errors import ConfigError, DataError, nearest
 from iccld.files import write_json
 from iccld.labels import LabelSpace, alike, get_label_space
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
 def evaluate(arguments: Namespace, _: list[str]) -> int:
     """Print a table of class IoUs, and write the scores with their protocol to `--json`."""
     if (arguments.run is None) == (arguments.predictions is None):
-        raise ConfigError(
-            "name either a run (iccld evaluate RUN --data PATH) or a folder of masks (--predictions DIR), not both or neither"
-        )
+        raise ConfigError("name either a run (iccld evaluate RUN) or a folder of masks (--predictions DIR), not both or neither")
     result = _score_run(arguments) if arguments.predictions is None else _score_masks(arguments)
     if arguments.json is not None:
         write_json(arguments.json, result)
@@ -37,6 +36,8 @@ def _score_run(arguments: Namespace) -> dict[str, Any]:
     arguments.run = run
     refuse_other_than_run(run, arguments.stage, arguments.adapter)
     origin = origin_of(run)
+    if arguments.data is None:
+        _take_validation(arguments)
     _refuse_missing(arguments.data)
     if arguments.label_space is not None:
         get_label_space(arguments.label_space)
@@ -54,6 +55,27 @@ def _score_run(arguments: Namespace) -> dict[str, Any]:
         **standing.as_dict(),
         **told,
     }
+
+
+def _take_validation(arguments: Namespace) -> None:
+    """Without `--data` a run is scored on the validation pictures that it was trained beside."""
+    if arguments.adapter is not None:
+        raise ConfigError(f"--adapter {arguments.adapter} is of another target than the run; name labelled pictures of it with --data PATH")
+    named = [flag for flag, value in (("--split", arguments.split), ("--format", arguments.format)) if value not in (None, "auto")]
+    file, _ = _split_classes(arguments)
+    if named or file is not None:
+        raise ConfigError(f"{(named or ['a YAML of --classes'])[0]} says how --data is read; name the folder with --data PATH too")
+    path = arguments.run / "config.yaml"
+    domain = read_config(path).val if path.is_file() else None
+    if domain is None or not (domain.paths or domain.generate.num):
+        raise ConfigError(f"{arguments.run} names no labelled pictures of its own; name some with --data PATH")
+    if len(domain.paths) > 1:
+        raise ConfigError(f"{arguments.run} has {len(domain.paths)} folders of validation pictures; name one with --data PATH")
+    from iccld.assembly.domains import domain_path
+
+    arguments.data, arguments.format, arguments.split = domain_path(domain), domain.format, domain.split
+    arguments.classes = [*(arguments.classes or ()), *([domain.classes] if domain.classes else [])]
+    say(f"scored on the run's own validation pictures: {arguments.data}")
 
 
 def _confusion_in(arguments: Namespace, predictor: Predictor, wide: tuple[int, int]) -> tuple[Confusion, LabelSpace, list[str]]:
@@ -94,6 +116,8 @@ def _score_masks(arguments: Namespace) -> dict[str, Any]:
     refused = [name for name in belonging if getattr(arguments, name) is not None]
     if refused:
         raise ConfigError(f"--{refused[0]} belongs to a run, and --predictions are already predicted; leave it out")
+    if arguments.data is None:
+        raise ConfigError("--predictions are scored on labelled pictures; name their folder with --data PATH")
     if not arguments.predictions.is_dir():
         raise DataError(f"{arguments.predictions} is no folder; --predictions takes a folder of masks")
     _refuse_missing(arguments.data)

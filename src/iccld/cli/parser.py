@@ -226,7 +226,8 @@ def _add_model(leaf: Parser) -> None:
 
 
 def _add_dataset(leaf: Parser, required: bool) -> None:
-    leaf.add_argument("--data", type=Path, required=required, metavar="PATH", help="folder of the dataset")
+    words = "folder of the dataset" if required else "folder of the dataset (default: the run's own validation pictures)"
+    leaf.add_argument("--data", type=Path, required=required, metavar="PATH", help=words)
     leaf.add_argument("--format", choices=FORMATS, default="auto", help="its layout (default: found by looking)")
     leaf.add_argument("--split", metavar="S", help="its part, e.g. val")
     if leaf.prog.endswith(" evaluate"):
@@ -246,7 +247,7 @@ def _add_scores(command: Any, commands: Any, leaves: dict[str, Parser]) -> None:
     leaf.add_argument(
         "--ids", choices=("auto", "train", "raw", "color"), default="auto", help="what the masks hold (default: found by looking)"
     )
-    _add_dataset(leaf, required=True)
+    _add_dataset(leaf, required=False)
     _add_model(leaf)
     _add_runtime(leaf)
     leaf.add_argument("--json", type=Path, metavar="FILE", help="write the scores there")
