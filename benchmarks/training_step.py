@@ -92,7 +92,6 @@ def serve(recipe: str, stage: str, threads: int, is_plain: bool) -> None:
     """Answer each line "step N" or "products N" of the standard input with one line of JSON."""
     if is_plain:
         from encoder_step import autograd  # beside this file
-
         from iccld.models import efficientnet
 
         efficientnet.convolution = autograd
