@@ -53,6 +53,12 @@ BUSY = {
 }  # fmt: skip
 """People on one pavement."""
 
+STRAYING = {
+    "highstreet": 1.5, "downtown": 1.0, "old_town": 2.0, "residential": 0.8, "avenue": 0.5, "arterial": 0.3, "car_park": 5.0, "bazaar": 5.0,
+    "village": 1.2,
+}  # fmt: skip
+"""Groups of people on the carriageway: to their cars, around parked ones, across; who stands there is no rider for that."""
+
 
 class Traffic:
     """Places everything that moves or stands in the street of `plan`; spots already taken are left free."""
@@ -74,6 +80,7 @@ class Traffic:
             self._people(side)
         self._junction_signals()
         self._crossing_people()
+        self._straying_people()
         self._oddities()
         self._wires()
 
@@ -224,6 +231,16 @@ class Traffic:
                 self._person(float(rng.uniform(-street.half, street.half)), z, float(rng.choice([-1, 1])) * math.pi / 2)
         if rng.random() < 0.2:
             self._person(float(rng.uniform(-street.half, street.half)), float(rng.uniform(8, 40)), math.pi / 2)
+
+    def _straying_people(self) -> None:
+        rng, street = self.rng, self.street
+        for _ in range(int(rng.poisson(STRAYING[street.kind] * self.density))):
+            u, z = float(rng.uniform(-street.half, street.half)), 3.5 + float(rng.gamma(1.8, 8.0))
+            heading = float(rng.uniform(0, 2 * math.pi))
+            if z > street.end:
+                continue
+            for k in range(int(rng.choice([1, 2, 3], p=[0.7, 0.24, 0.06]))):
+                self._person(u + 0.6 * k, z + float(rng.normal(0, 0.2)), heading)
 
     def _verge_trees(self, side: Side) -> None:
         rng = self.rng

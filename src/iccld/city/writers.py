@@ -26,7 +26,7 @@ from iccld.labels import CITYSCAPES19, CITYSCAPES_IDS, IGNORE, SYNTHIA_IDS
 from iccld.machine import available_cores
 from iccld.progress import progress
 
-VERSION = 10
+VERSION = 11
 """Version of what is written: raise it when that changes, so that finished data sets of older code are not taken for new ones."""
 
 LAYOUTS = ("gta5", "synthia", "cityscapes", "folder")
