@@ -271,3 +271,17 @@ def test_sparse_grid_of_every_world_equals_what_this_version_drew() -> None:
         np.testing.assert_allclose(found, golden["grids"][world], atol=2.0)  # codecs and vector units round differently
         shares = np.bincount(scene.label.ravel(), minlength=256)[:19] / scene.label.size
         np.testing.assert_allclose(shares, golden["shares"][world], atol=0.004)
+
+
+def test_more_than_a_third_of_the_people_have_the_carriageway_below_them() -> None:
+    """A network that knows people on pavements alone calls whoever stands on the road a rider."""
+    on_road = []
+    for seed in range(60):
+        label = render_scene("sim", seed, (180, 320)).label
+        _, _, boxes, _ = cv2.connectedComponentsWithStats((label == PERSON).astype(np.uint8))
+        for x, y, width, height, _ in boxes[1:]:
+            if height >= 10 and y + height + 2 < len(label):
+                below = label[y + height : y + height + 2, x : x + width]
+                on_road.append(bool((below == ROAD).mean() > 0.5))
+    assert len(on_road) > 100
+    assert np.mean(on_road) > 0.36
