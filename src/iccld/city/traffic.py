@@ -57,7 +57,7 @@ STRAYING = {
     "highstreet": 1.5, "downtown": 1.0, "old_town": 2.0, "residential": 0.8, "avenue": 0.5, "arterial": 0.3, "car_park": 5.0, "bazaar": 5.0,
     "village": 1.2,
 }  # fmt: skip
-"""Groups of people on the carriageway: to their cars, around parked ones, across; who stands there is no rider for that."""
+"""Groups of people on the carriageway, on their way to a car or across; without them a network takes whoever stands there for a rider."""
 
 
 class Traffic:
@@ -207,8 +207,12 @@ class Traffic:
             if z > self.street.end:
                 continue
             heading = float(rng.choice([0, math.pi])) if rng.random() < 0.8 else float(rng.uniform(0, 2 * math.pi))
-            for k in range(int(rng.choice([1, 2, 3], p=[0.72, 0.22, 0.06]))):
-                self._person(u + 0.6 * k, z + float(rng.normal(0, 0.2)), heading)
+            self._group(u, z, heading, (0.72, 0.22, 0.06))
+
+    def _group(self, u: float, z: float, heading: float, shares: tuple[float, float, float]) -> None:
+        """One to three people beside each other; shares: how often each number comes."""
+        for k in range(int(self.rng.choice([1, 2, 3], p=shares))):
+            self._person(u + 0.6 * k, z + float(self.rng.normal(0, 0.2)), heading)
 
     def _person(self, u: float, z: float, heading: float) -> None:
         at = self.street.at(u, z)
@@ -239,8 +243,7 @@ class Traffic:
             heading = float(rng.uniform(0, 2 * math.pi))
             if z > street.end:
                 continue
-            for k in range(int(rng.choice([1, 2, 3], p=[0.7, 0.24, 0.06]))):
-                self._person(u + 0.6 * k, z + float(rng.normal(0, 0.2)), heading)
+            self._group(u, z, heading, (0.7, 0.24, 0.06))
 
     def _verge_trees(self, side: Side) -> None:
         rng = self.rng

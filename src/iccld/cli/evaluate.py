@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iccld.cli.run_folder import local_folder, open_predictor, origin_of, refuse_other_than_run, sampler_steps_of
-from iccld.config import read_config
+from iccld.config import DomainConfig, read_config
 from iccld.errors import ConfigError, DataError, nearest
 from iccld.files import write_json
 from iccld.labels import LabelSpace, alike, get_label_space
@@ -36,13 +36,12 @@ def _score_run(arguments: Namespace) -> dict[str, Any]:
     arguments.run = run
     refuse_other_than_run(run, arguments.stage, arguments.adapter)
     origin = origin_of(run)
-    if arguments.data is None:
-        _take_validation(arguments)
+    validation = _own_validation(arguments) if arguments.data is None else None
     _refuse_missing(arguments.data)
     if arguments.label_space is not None:
         get_label_space(arguments.label_space)
     predictor, standing = open_predictor(arguments)
-    confusion, label_space, ignored = _confusion_in(arguments, predictor, standing.wide)
+    confusion, label_space, ignored = _confusion_in(arguments, predictor, standing.wide, validation)
     told = _result(arguments, confusion, label_space, _window_text(predictor), ignored)
     told["protocol"]["precision"] = predictor.precision
     told["protocol"] |= {"scales": list(predictor.scales), "flip": predictor.flip}
@@ -57,8 +56,8 @@ def _score_run(arguments: Namespace) -> dict[str, Any]:
     }
 
 
-def _take_validation(arguments: Namespace) -> None:
-    """Without `--data` a run is scored on the validation pictures that it was trained beside."""
+def _own_validation(arguments: Namespace) -> DomainConfig:
+    """The validation pictures that the run was trained beside, for an `evaluate` without `--data`; the arguments tell them then."""
     if arguments.adapter is not None:
         raise ConfigError(f"--adapter {arguments.adapter} is of another target than the run; name labelled pictures of it with --data PATH")
     named = [flag for flag, value in (("--split", arguments.split), ("--format", arguments.format)) if value not in (None, "auto")]
@@ -73,12 +72,15 @@ def _take_validation(arguments: Namespace) -> None:
         raise ConfigError(f"{arguments.run} has {len(domain.paths)} folders of validation pictures; name one with --data PATH")
     from iccld.assembly.domains import domain_path
 
-    arguments.data, arguments.format, arguments.split = domain_path(domain), domain.format, domain.split
-    arguments.classes = [*(arguments.classes or ()), *([domain.classes] if domain.classes else [])]
+    arguments.data, arguments.split = domain_path(domain), domain.split
+    arguments.format = domain.format if domain.paths else domain.generate.layout
     say(f"scored on the run's own validation pictures: {arguments.data}")
+    return domain
 
 
-def _confusion_in(arguments: Namespace, predictor: Predictor, wide: tuple[int, int]) -> tuple[Confusion, LabelSpace, list[str]]:
+def _confusion_in(
+    arguments: Namespace, predictor: Predictor, wide: tuple[int, int], validation: DomainConfig | None
+) -> tuple[Confusion, LabelSpace, list[str]]:
     """The split's confusion in the run's label space, or in `--label_space`: there the run's classes are absorbed by name.
 
     The one confusion matrix is folded, which is exact; predictions of a class that nobody absorbs count as errors.  The third are the
@@ -90,7 +92,7 @@ def _confusion_in(arguments: Namespace, predictor: Predictor, wide: tuple[int, i
     own = predictor.label_space
     asked = own if arguments.label_space is None else get_label_space(arguments.label_space)
     _, ignored = asked.absorption(own.names)
-    dataset = replace(_open(arguments, own), wide=wide)
+    dataset = replace(_open(arguments, own, validation), wide=wide)
     whole = Confusion(own.num_classes)
     score(predictor, dataset, own, observe=lambda name, single, labels: whole.merge(single))
     return (whole, own, []) if asked == own else (fold(whole, own, asked), asked, ignored)
@@ -153,13 +155,17 @@ def _named_classes(names: list[str], label_space: LabelSpace) -> list[str]:
     return [spelt[alike(name)] for name in names]
 
 
-def _open(arguments: Namespace, label_space: LabelSpace) -> FileDataset:
+def _open(arguments: Namespace, label_space: LabelSpace, validation: DomainConfig | None = None) -> FileDataset:
+    """`--data`, or the run's own validation pictures as its training opened them."""
+    from iccld.assembly.domains import open_domain
     from iccld.data import open_dataset
 
     split = arguments.split or "val"
     file, names = _split_classes(arguments)
     _named_classes(names, label_space)  # refused before anything is predicted
-    dataset = open_dataset(arguments.data, arguments.format, split, label_space, file, is_asked=arguments.split is not None)
+    dataset = None if validation is None else open_domain(validation, label_space, True, "val")
+    if dataset is None:
+        dataset = open_dataset(arguments.data, arguments.format, split, label_space, file, is_asked=arguments.split is not None)
     for note in dataset.notes:
         say(note)
     return dataset
