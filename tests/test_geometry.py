@@ -178,7 +178,9 @@ def assert_same_pictures(batch: DomainBatch, reference: DomainBatch, rows: range
         for name in ("image", "label", "depth", "valid"):
             ours, theirs = (getattr(one, f"{kind}_{name}", None) for one in (batch, reference))
             assert (ours is None) == (theirs is None)
-            for own, row in zip(ours if ours is not None else (), rows, strict=False):
+            if ours is None:
+                continue
+            for own, row in zip(ours, rows, strict=True):
                 true = getattr(reference, f"{kind}_size")
                 height, width = theirs.shape[-2:] if true is None else true[row].tolist()
                 assert torch.equal(own[..., :height, :width], theirs[row][..., :height, :width]), (kind, name)

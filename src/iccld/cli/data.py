@@ -53,7 +53,7 @@ def check(arguments: Namespace, _: list[str]) -> int:
         arguments.format,
         arguments.split or "train",
         classes=arguments.classes,
-        strict=False,
+        strict=False,  # files without a partner are findings to tell, not an error to stop at
         is_asked=arguments.split is not None,
     )
     try:
