@@ -155,6 +155,28 @@ def test_every_new_layer_and_every_kernel_learns_and_no_norm_does() -> None:
     assert all(torch.equal(buffer, before[name]) for name, buffer in made.named_buffers())
 
 
+@pytest.mark.parametrize(("training", "num_learning"), [("full", 17), ("last:16", 16), ("last:13", 13), ("frozen", 0)])
+def test_only_the_last_blocks_learn_and_all_the_rest_gets_the_same_gradient(training: str, num_learning: int) -> None:
+    """Of the stem and sixteen blocks; whatever a stage makes trainable before it begins."""
+    image, found = torch.randn(1, 3, 64, 64), []
+    for each in ("full", training):
+        torch.manual_seed(0)
+        made = build_networks(network(encoder_training=each, train_norm=True), 5).make_segmenter().requires_grad_(True).train()
+        made(image).square().mean().backward()
+        found.append({name: p.grad for name, p in made.named_parameters() if p.grad is not None})
+    full, own = found
+    torch.testing.assert_close(own, {name: full[name] for name in own}, rtol=0, atol=0)
+    trunk = [name.removeprefix("encoder.trunk.").removeprefix("blocks.") for name in own if name.startswith("encoder.trunk.")]
+    parts = ["stem", *map(str, range(16))]
+    assert {name.partition(".")[0] for name in trunk} == set(parts[17 - num_learning :])
+    assert {name for name in full if not name.startswith("encoder.trunk.")} <= set(own)
+
+
+def test_more_blocks_than_there_are_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="efficientnet-lite0 has 16 blocks"):
+        build_networks(network(encoder_training="last:17"), 5, run=tmp_path).make_segmenter()
+
+
 def test_norms_learn_where_asked_and_their_statistics_stand_still() -> None:
     made = build_networks(network(train_norm=True), 5).make_segmenter().train()
     made(torch.randn(1, 3, 64, 64)).square().mean().backward()

@@ -200,8 +200,10 @@ def test_rates_fall_with_depth_and_the_head_learns_fastest(family: str, folders:
         ({"encoder_training": "lora:0"}, "use full, frozen, last:N or lora:R"),
         ({"encoder_training": "frozen:3"}, "use full, frozen, last:N or lora:R"),
         ({"drop_path": 1.0}, "use a chance of at least 0 and below 1"),
-        ({"encoder": "", "encoder_training": "frozen"}, "go with a transformers backbone"),
-        ({"encoder": "efficientnet-lite0", "drop_path": 0.1}, "go with a transformers backbone"),
+        ({"encoder": "", "encoder_training": "frozen"}, "encoder_training goes with a pre-trained network"),
+        ({"encoder": "", "drop_path": 0.1}, "drop_path goes with a transformers backbone"),
+        ({"encoder": "efficientnet-lite0", "drop_path": 0.1}, "drop_path goes with a transformers backbone"),
+        ({"encoder": "efficientnet-lite0", "encoder_training": "lora:2"}, "but efficientnet-lite0 has no linear layers; use last:N"),
     ],
 )
 def test_settings_that_say_nothing_are_refused(settings: dict[str, Any], says: str) -> None:

@@ -257,7 +257,7 @@ def _backbone_encoder(network: NetworkConfig, origins: Origins, strides: Sequenc
 
 
 def _efficientnet_encoder(network: NetworkConfig, origins: Origins) -> EfficientNetEncoder:
-    trunk = EfficientNetLite(network.encoder, network.train_norm, network.gradient_checkpointing)
+    trunk = EfficientNetLite(network.encoder, network.train_norm, network.gradient_checkpointing, network.encoder_training)
     if origins.efficientnet is not None:
         efficientnet.load_weights(trunk, origins.efficientnet)
     return EfficientNetEncoder(trunk, network.widths[2], network.latent_channels, MEAN, STD)

@@ -103,8 +103,9 @@ class NetworkConfig:
     """Whether scale and shift of an EfficientNet's normalisation layers learn; their statistics stand still either way."""
 
     encoder_training: str = "full"
-    """What of a transformers backbone learns: `full`; `frozen`, nothing; `last:N`, the last N blocks of a plain ViT and its last norm;
-    `lora:R`, adapters of rank R beside its linear layers (needs the package peft).  Layers that come without weights learn always."""
+    """What of a pre-trained encoder learns: `full`; `frozen`, nothing; `last:N`, the last N blocks of an EfficientNet (of 16, 20 or 21), or
+    of a plain ViT with its last norm; `lora:R`, adapters of rank R beside a backbone's linear layers (needs the package peft).  Layers that
+    come without weights learn always."""
 
     drop_path: float = 0.0
     """Chance that the last block of a transformers backbone is left out in training, falling linearly to 0 at the first; 0 = as the
@@ -178,11 +179,13 @@ class NetworkConfig:
         known = counted or (kind in ("full", "frozen") and not colon)
         require(known, f"encoder_training is {self.encoder_training!r}; use full, frozen, last:N or lora:R, such as last:4")
         require(0 <= self.drop_path < 1, f"drop_path is {self.drop_path}; use a chance of at least 0 and below 1")
-        has_backbone = bool(self.encoder) and self.encoder not in EFFICIENTNETS
-        changed = self.encoder_training != "full" or self.drop_path > 0
-        require(has_backbone or not changed, "encoder_training and drop_path go with a transformers backbone; name one as encoder")
-        has_norm = self.encoder in EFFICIENTNETS
-        require(has_norm or not self.train_norm, f"train_norm goes with encoder {EFFICIENTNETS[0]} and its relatives; drop it")
+        has_encoder, is_lite = bool(self.encoder), self.encoder in EFFICIENTNETS
+        require(has_encoder or self.encoder_training == "full", "encoder_training goes with a pre-trained network; name one as encoder")
+        has_linear = not is_lite or kind != "lora"
+        require(has_linear, f"encoder_training is {self.encoder_training}, but {self.encoder} has no linear layers; use last:N")
+        has_backbone = has_encoder and not is_lite
+        require(has_backbone or self.drop_path == 0, "drop_path goes with a transformers backbone; name one as encoder")
+        require(is_lite or not self.train_norm, f"train_norm goes with encoder {EFFICIENTNETS[0]} and its relatives; drop it")
 
     def _check_daformer(self) -> None:
         require(bool(self.encoder), "encoder is missing; the daformer preset needs a backbone, e.g. nvidia/mit-b5 or a folder")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -139,8 +139,12 @@ class EfficientNetLite(nn.Module):
 
     strides = (2, 4, 8, 16, 32)
 
-    def __init__(self, name: str, train_norm: bool = False, recompute: bool = False) -> None:
-        """name: one of `KINDS`.  Weights are random; see `load_weights`.  recompute: blocks keep no activations for the backward pass."""
+    def __init__(self, name: str, train_norm: bool = False, recompute: bool = False, training: str = "full") -> None:
+        """name: one of `KINDS`.  Weights are random; see `load_weights`.  recompute: blocks keep no activations for the backward pass.
+
+        training: what learns, "full", "frozen" or the "last:N" blocks, whatever is made trainable from outside; ConfigError for an N
+        that is no number of blocks.  Blocks that do not learn need no backward pass: the first three take a quarter of a step.
+        """
         super().__init__()
         self.recompute = recompute
         scaling = KINDS[name]
@@ -161,6 +165,19 @@ class EfficientNetLite(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.levels = tuple(last[stride][0] for stride in self.strides)
         self.channels = tuple(last[stride][1] for stride in self.strides)
+        self.mode, _, count = training.partition(":")
+        self.count = int(count or 0)
+        if self.count > len(blocks):
+            raise ConfigError(f"network.encoder_training is {training}; {name} has {len(blocks)} blocks")
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """Freezes again what does not learn: a stage that takes a network over makes all of it trainable first."""
+        super().train(mode)
+        if self.mode != "full":
+            for module in (self.stem, *self.blocks[: len(self.blocks) - self.count]):
+                module.requires_grad_(False)
+        return self
 
     def forward(self, image: Tensor) -> list[Tensor]:
         x = self.stem(image)
