@@ -1,12 +1,13 @@
 """A training step of each stage, before and after a change: time, the share of convolutions in it, and its loss.
 
-    python benchmarks/training_step.py [--before SRC] [--plain] [--recipe city_to_camvid] [--rounds 15] [--threads 1]
+    python benchmarks/training_step.py [--before SRC] [--plain] [--other FLAGS] [--recipe city_to_camvid] [--rounds 15] [--threads 1]
 
 SRC is `src` of another commit, for example of `git worktree add ../before 23ecd24`.  `--plain` adds this tree with the encoder's layers
-left to PyTorch's own convolution and gradients.  All take the very same steps on random pictures, each in a process of its own, step by
-step in turns, so that other work on the machine burdens all alike.  Seconds are the processor's over threads; medians are compared, with
-the first row's.  The share is that of convolutions and products of matrices in a step, counted operation by operation.  The losses are
-those of the first step and of the last; all begin with the same weights and draws.
+left to PyTorch's own convolution and gradients, `--other "--network.encoder_training full"` this tree with other settings.  All take the
+very same steps on random pictures, each in a process of its own, step by step in turns, so that other work on the machine burdens all
+alike.  Seconds are the processor's over threads; medians are compared, with the first row's.  The share is that of convolutions and
+products of matrices in a step, counted operation by operation.  The losses are those of the first step and of the last; all begin with
+the same weights and draws.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,13 @@ STAGES = ("source", "step1")
 PRODUCTS = ("convolution", "mm", "linear_pointwise", "gemm")
 """Parts of the names of the operations that count as convolutions and products."""
 WARM_UP = 2
-PLAIN = "plain"
+PLAIN, OTHER = "plain", "other"
 SIZES = ("--size.source", "352x480", "--size.target", "352x480", "--size.crop", "192x256")
 """Of every tree alike, whatever its recipe says: `city_to_camvid`'s until scenes of version 11."""
 
 
-def prepared(recipe: str, stage: str, threads: int) -> tuple[Any, Any, Any]:
-    """The stage's method on fresh weights, a batch, and an engine."""
+def prepared(recipe: str, stage: str, threads: int, flags: Sequence[str] = ()) -> tuple[Any, Any, Any]:
+    """The stage's method on fresh weights, a batch, and an engine; flags: settings beside the recipe's."""
     import torch
 
     from iccld.assembly.chosen import method_settings, registered_method
@@ -42,7 +44,7 @@ def prepared(recipe: str, stage: str, threads: int) -> tuple[Any, Any, Any]:
     from iccld.training.allocator import keep_freed_memory
 
     keep_freed_memory()
-    config = load_config(recipe, ["--runtime.device", "cpu", "--runtime.threads", str(threads), *SIZES])
+    config = load_config(recipe, ["--runtime.device", "cpu", "--runtime.threads", str(threads), *SIZES, *flags])
     engine = make_engine(config, max_norm=config.runtime.clip_norm)
     space = get_label_space(config.label_space)
     torch.manual_seed(0)
@@ -90,14 +92,14 @@ def products(method: Any, batch: Any, engine: Any, stage: str, number: int) -> f
     return sum(spent)
 
 
-def serve(recipe: str, stage: str, threads: int, is_plain: bool) -> None:
+def serve(recipe: str, stage: str, threads: int, is_plain: bool, flags: Sequence[str]) -> None:
     """Answer each line "step N" or "products N" of the standard input with one line of JSON."""
     if is_plain:
         from encoder_step import autograd  # beside this file
         from iccld.models import efficientnet
 
         efficientnet.convolution = autograd
-    method, batch, engine = prepared(recipe, stage, threads)
+    method, batch, engine = prepared(recipe, stage, threads, flags)
     for line in sys.stdin:
         what, number = line.split()
         work = take if what == "step" else products
@@ -107,9 +109,10 @@ def serve(recipe: str, stage: str, threads: int, is_plain: bool) -> None:
 class Tree:
     """A process that takes one stage's steps with the package of one tree."""
 
-    def __init__(self, source: str, given: argparse.Namespace, stage: str, is_plain: bool) -> None:
+    def __init__(self, source: str, given: argparse.Namespace, stage: str, name: str) -> None:
         command = [sys.executable, __file__, "--serve", stage, "--recipe", given.recipe, "--threads", str(given.threads)]
-        command += ["--plain"] if is_plain else []
+        command += ["--plain"] if name == PLAIN else []
+        command += [f"--other={given.other}"] if name == OTHER else []
         environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": str(given.threads)}
         self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -131,7 +134,7 @@ class Tree:
 
 def compared(stage: str, trees: dict[str, str], given: argparse.Namespace) -> None:
     """Print one stage's rows."""
-    running = {name: Tree(source, given, stage, name == PLAIN) for name, source in trees.items()}
+    running = {name: Tree(source, given, stage, name) for name, source in trees.items()}
     steps: dict[str, list[dict[str, float]]] = {name: [] for name in trees}
     for number in range(WARM_UP + given.rounds):
         for name, tree in running.items():
@@ -156,6 +159,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--before", metavar="SRC", help="`src` of another commit")
     parser.add_argument("--plain", action="store_true", help="this tree, with PyTorch's own convolution in the encoder's layers")
+    parser.add_argument("--other", metavar="FLAGS", default="", help="this tree, with these settings beside the recipe's")
     parser.add_argument("--recipe", default="city_to_camvid")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
@@ -163,11 +167,12 @@ def main() -> None:
     parser.add_argument("--serve", metavar="STAGE", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
-        serve(given.recipe, given.serve, given.threads, given.plain)
+        serve(given.recipe, given.serve, given.threads, given.plain, given.other.split())
         return
     own = str(Path(__file__).resolve().parents[1] / "src")
     trees = {PLAIN: own} if given.plain else {}
     trees |= {"before": given.before} if given.before else {}
+    trees |= {OTHER: own} if given.other else {}
     trees |= {"now": own}
     print(f"{given.recipe}, {given.threads} thread(s), medians of {given.rounds} steps taken in turns")
     for stage in given.stages:
