@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from iccld.batch import DomainBatch
 from iccld.config.views import Views
@@ -84,6 +85,35 @@ def test_lent_sources_have_their_targets_colours() -> None:
     torch.testing.assert_close(source.image.mean((2, 3)), target.image.mean((2, 3)), atol=0.02, rtol=0)
     torch.testing.assert_close(source.image.std((2, 3)), target.image.std((2, 3)), atol=0.02, rtol=0)
     assert source.image.min() >= 0
+
+
+def a_street(bright: float, dark: float, height: int = 24, width: int = 32) -> torch.Tensor:
+    """(4, 3, height, width): a bright sky over a dark road, with some grain."""
+    image = torch.full((4, 3, height, width), dark)
+    image[:, :, : height // 2] = bright
+    return image + 0.02 * torch.rand(4, 3, height, width, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_colours_are_those_of_whole_pictures_so_that_a_window_of_sky_stays_bright(is_cut: bool) -> None:
+    label = torch.zeros(4, 24, 32, dtype=torch.int64)
+    label[:, 12:] = 1
+    images = {"source_image": a_street(0.7, 0.5), "target_image": a_street(0.9, 0.1, 36, 40)}
+    batch = a_batch()._replace(source_label=label, **images)
+    if is_cut:  # the same pictures in the corner of a larger batch, and black beside them
+        sizes = {"source_size": torch.tensor([[24, 32]] * 4), "target_size": torch.tensor([[36, 40]] * 4)}
+        wider = {name: nn.functional.pad(image, (0, 20, 0, 30)) for name, image in images.items()}
+        batch = batch._replace(source_label=nn.functional.pad(label, (0, 20, 0, 30), value=255), **wider, **sizes)
+    views, draw = Views(style_probability=1.0, scale_min=1.0, scale_max=1.0), Draw(torch.Generator().manual_seed(0))
+    seen: dict[int, list[float]] = {0: [], 1: []}
+    for _ in range(20):
+        source, _ = crop_pair(batch, (8, 8), views, draw)
+        for image, classes in zip(source.image, source.label, strict=True):
+            if classes.min() == classes.max():  # a window of sky alone, or of road alone
+                seen[int(classes[0, 0])].append(float(image.mean()))
+    assert min(map(len, seen.values())) > 5
+    assert seen[0] == pytest.approx([0.91] * len(seen[0]), abs=0.1)
+    assert seen[1] == pytest.approx([0.11] * len(seen[1]), abs=0.1)
 
 
 def test_colours_are_lent_with_their_probability() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from iccld.batch import DomainBatch
 from iccld.labels import IGNORE
 from iccld.methods.common.iccld_settings import Settings
-from iccld.methods.common.mixing import crop_source, crop_target, in_style, mixed_view, strong_view
+from iccld.methods.common.mixing import crop_source, crop_target, in_target_style, in_unit, mixed_view, strong_view
 from iccld.methods.common.parts import Parts
 from iccld.models import Features
 from iccld.transforms import Crop, Draw, LabelledCrop, blur, choose_classes, jitter, sensor_noise
@@ -22,10 +22,12 @@ def styled_pair(
     """A random window of each picture, and the source's in random light and its target's colours: -> source, target, (B, 3, H, W)."""
     views = parts.views
     probability = settings.style_probability if views.style_probability is None else views.style_probability
+    light = jitter(
+        in_unit(batch.source_image), draw, probability=views.jitter, strength=views.jitter_strength, white_balance=views.white_balance
+    )
+    batch = in_target_style(batch._replace(source_image=light), draw, probability=probability, share=settings.style_share)
     source = crop_source(batch, parts.crop, views, draw)
-    target = crop_target(batch, parts.crop, views, draw, target_label)
-    image = jitter(source.image, draw, probability=views.jitter, strength=views.jitter_strength, white_balance=views.white_balance)
-    return source, target, in_style(image, target.image, draw, probability=probability, share=settings.style_share)
+    return source, crop_target(batch, parts.crop, views, draw, target_label), source.image
 
 
 class ThreeViews(NamedTuple):

@@ -62,12 +62,13 @@ def crop_target(batch: DomainBatch, crop: tuple[int, int], views: Views, draw: D
 
 def crop_pair(batch: DomainBatch, crop: tuple[int, int], views: Views, draw: Draw) -> tuple[LabelledCrop, Crop]:
     """A random window of each picture with its maps: -> (source, target).  Sources in their target's colours where `views` lends them."""
-    source, target = crop_source(batch, crop, views, draw), crop_target(batch, crop, views, draw)
-    return lent_style(source, target, views, draw), target
+    batch = lent_style(batch, views, draw)
+    return crop_source(batch, crop, views, draw), crop_target(batch, crop, views, draw)
 
 
 def crop_rare_pair(batch: DomainBatch, crop: tuple[int, int], views: Views, draw: Draw, rule: WindowRule) -> tuple[LabelledCrop, Crop]:
     """`crop_pair` whose source windows show the class each picture was drawn for, and no class too much (`choosy_crop`)."""
+    batch = lent_style(batch, views, draw)
     source = choosy_crop(
         batch.source_image,
         draw,
@@ -80,15 +81,45 @@ def crop_rare_pair(batch: DomainBatch, crop: tuple[int, int], views: Views, draw
         stretch=views.stretch,
         flip=views.flip,
     )
-    target = crop_target(batch, crop, views, draw)
-    return lent_style(source, target, views, draw), target
+    return source, crop_target(batch, crop, views, draw)
 
 
-def lent_style(source: LabelledCrop, target: Crop, views: Views, draw: Draw) -> LabelledCrop:
-    """The source in its target's colours with `views.style_probability`; as it is, and without a draw, where that is None or 0."""
-    if not views.style_probability:
-        return source
-    return source._replace(image=in_style(source.image, target.image, draw, probability=views.style_probability))
+def lent_style(batch: DomainBatch, views: Views, draw: Draw) -> DomainBatch:
+    """The sources in their target's colours with `views.style_probability`; as they are, and without a draw, where that is None or 0."""
+    return in_target_style(batch, draw, probability=views.style_probability) if views.style_probability else batch
+
+
+def in_target_style(batch: DomainBatch, draw: Draw, *, probability: float, share: tuple[float, float] = STYLE_SHARE) -> DomainBatch:
+    """The batch with each source picture in the colours of its target picture, see `in_style`; its sources are float32 in 0..1 then.
+
+    Of whole pictures, before windows are cut: two windows show other parts of a street, and a sky that takes the colours of a road
+    is no picture of the target.
+    """
+    source, target = in_unit(batch.source_image), in_unit(batch.target_image)
+    if batch.source_size is None and batch.target_size is None:
+        return batch._replace(source_image=in_style(source, _of_size(target, source), draw, probability=probability, share=share))
+    styled = source.clone()
+    for row, (image, style) in enumerate(zip(_rows(source, batch.source_size), _rows(target, batch.target_size), strict=True)):
+        height, width = image.shape[2:]
+        styled[row, :, :height, :width] = in_style(image, _of_size(style, image), draw, probability=probability, share=share)[0]
+    return batch._replace(source_image=styled)
+
+
+def in_unit(image: Tensor) -> Tensor:
+    """(B, 3, H, W) uint8, or float32 in 0..1 -> float32 in 0..1."""
+    return image.float().div_(255) if image.dtype == torch.uint8 else image
+
+
+def _rows(images: Tensor, sizes: Tensor | None) -> list[Tensor]:
+    """The pictures of a batch one by one, each (1, 3, h, w) without what fills its row up."""
+    whole = [tuple(images.shape[2:])] * len(images) if sizes is None else sizes.tolist()
+    return [image[None, :, :height, :width] for image, (height, width) in zip(images, whole, strict=True)]
+
+
+def _of_size(style: Tensor, image: Tensor) -> Tensor:
+    """`style` at the size of `image`, so that frequencies of both mean the same waves in a picture."""
+    size = image.shape[2:]
+    return style if style.shape[2:] == size else nn.functional.interpolate(style, size=size, mode="bilinear", align_corners=False)
 
 
 def in_style(image: Tensor, style: Tensor, draw: Draw, *, probability: float, share: tuple[float, float] = STYLE_SHARE) -> Tensor:
