@@ -362,13 +362,16 @@ def test_two_processes_give_the_parameters_of_one_at_twice_the_batch(tmp_path: P
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("step1", {"source": 1.416721, "mixed": 1.099367}),
-        ("step2", {"source": 1.411653, "mixed": 1.360183, "target": 1.335057, "denoise": 0.184223}),
+        ("step1", {"source": 1.402791, "mixed": 1.205980}),
+        ("step2", {"source": 1.410044, "mixed": 1.392922, "target": 1.342635, "denoise": 0.090470}),
     ],
 )
 def test_the_first_losses_are_what_they_were(tiny: ModuleType, kind: str, expected: dict[str, float]) -> None:
-    """Pinned at the commit that lent the colours of whole pictures: what is tuned here moves on purpose only."""
-    losses = tiny.step(getattr(tiny, kind)(), 0)
+    """Pinned at the commit that lent the colours of whole pictures: what is tuned here moves on purpose only.
+
+    Of data none of whose pseudo-labels lies within rounding of another class, which CPUs decide differently.
+    """
+    losses = tiny.step(getattr(tiny, kind)(), 0, tiny.batch(seed=20))
     assert {name: float(losses[name]) for name in expected} == pytest.approx(expected, rel=1e-4)
 
 
