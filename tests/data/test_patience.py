@@ -8,10 +8,12 @@ import threading
 import time
 from collections import namedtuple
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from iccld.batch import DomainBatch
@@ -120,3 +122,17 @@ def test_fault_23_too_little_shared_memory_is_foretold(tmp_path: Path, monkeypat
     assert shared_memory_shortage(2**24, 0) is None
     monkeypatch.setattr(patience, "SHARED_MEMORY", tmp_path / "absent")
     assert shared_memory_shortage(2**24, 8) is None
+
+
+def test_a_read_takes_no_threads_of_its_own_from_the_computation() -> None:
+    """More threads than cores let OpenMP put all of them to sleep between operations."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        reads = patiently((torch.get_num_threads() for _ in range(4)), 10.0)
+        assert list(reads) == [1] * 4
+        assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 3  # a thread that begins later
+    finally:
+        torch.set_num_threads(before)

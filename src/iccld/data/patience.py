@@ -9,6 +9,8 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
+import torch
+
 from iccld.errors import DataError
 
 Item = TypeVar("Item")
@@ -25,6 +27,16 @@ AHEAD = 2
 _END = object()
 
 
+def _alone() -> None:
+    """This thread computes without helpers, whatever others have.
+
+    With helpers of its own there are more threads than cores, and OpenMP lets those of training sleep between any two operations instead
+    of waiting awake: two threads then took longer than one.
+    """
+    torch.get_num_threads()  # what is asked for the first time is set for the thread; the next line must be the last word
+    torch.set_num_threads(1)
+
+
 def patiently(items: Iterator[Item], seconds: float) -> Generator[Item, None, None]:
     """The items, read in a thread beside the caller, one ahead of what is asked for; DataError when one takes longer than `seconds`.
 
@@ -34,7 +46,11 @@ def patiently(items: Iterator[Item], seconds: float) -> Generator[Item, None, No
     asked: SimpleQueue[bool] = SimpleQueue()
     answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
 
+    threads = torch.get_num_threads()
+
     def serve() -> None:
+        _alone()
+        answers.put((None, None))
         while asked.get():
             try:
                 answers.put((next(items, _END), None))
@@ -42,6 +58,8 @@ def patiently(items: Iterator[Item], seconds: float) -> Generator[Item, None, No
                 answers.put((_END, error))
 
     Thread(target=serve, daemon=True, name="read").start()
+    answers.get()
+    torch.set_num_threads(threads)  # of this thread, and of those that begin later
     for _ in range(AHEAD - 1):
         asked.put(True)
     try:
