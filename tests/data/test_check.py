@@ -42,7 +42,7 @@ def write_folder(root: Path, num: int = 4, size: tuple[int, int] = (16, 24)) -> 
 
 
 def opened(root: Path) -> FileDataset:
-    return open_dataset(root, label_space=THREE, strict=False)
+    return open_dataset(root, label_space=THREE, strict=False)  # faults are what is tested
 
 
 def test_sound_dataset_is_counted(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_fault_28_gta5_pairs_are_complete(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected 3 masks for 3 pictures, found 2; no mask .*00002\.png") as caught:
         open_dataset(root, format="gta5")
     assert "\n" not in str(caught.value)
-    lenient = open_dataset(root, strict=False)
+    lenient = open_dataset(root, strict=False)  # counts what strict refuses
     assert len(lenient.problems) == 1
     assert not lenient.has_labels
     (root / "images" / "00002.png").unlink()

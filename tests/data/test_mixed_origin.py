@@ -214,7 +214,7 @@ def test_fault_28_mixed_origin_is_counted_as_planted(tmp_path: Path, monkeypatch
     start = time.process_time()
     progress.set_quiet(True)
     try:
-        report = check_dataset(open_dataset(tmp_path / "data", label_space=SPACE, strict=False))
+        report = check_dataset(open_dataset(tmp_path / "data", label_space=SPACE, strict=False))  # as `data check` opens it
     finally:
         progress.set_quiet(False)
     seconds = time.process_time() - start

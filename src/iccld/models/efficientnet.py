@@ -143,7 +143,7 @@ class EfficientNetLite(nn.Module):
         """name: one of `KINDS`.  Weights are random; see `load_weights`.  recompute: blocks keep no activations for the backward pass.
 
         training: what learns, "full", "frozen" or the "last:N" blocks, whatever is made trainable from outside; ConfigError for an N
-        that is no number of blocks.  Blocks that do not learn need no backward pass: the first three take a quarter of a step.
+        that is no number of blocks.  Blocks before those that learn need no backward pass.
         """
         super().__init__()
         self.recompute = recompute

@@ -4,7 +4,7 @@ from iccld.transforms.boundary import boundary_distance
 from iccld.transforms.classmix import choose_classes, classes_present, classmix
 from iccld.transforms.draw import Draw
 from iccld.transforms.fourier import exchange_amplitude
-from iccld.transforms.geometry import Crop, LabelledCrop, WindowRule, choosy_crop, halve, labelled_crop, random_crop
+from iccld.transforms.geometry import Crop, LabelledCrop, WindowRule, choosy_crop, halve, in_unit, labelled_crop, random_crop
 from iccld.transforms.masking import block_mask
 from iccld.transforms.moments import match_moments
 from iccld.transforms.photometric import blur, jitter, sensor_noise
@@ -23,6 +23,7 @@ __all__ = [
     "classmix",
     "exchange_amplitude",
     "halve",
+    "in_unit",
     "jitter",
     "labelled_crop",
     "match_moments",

@@ -189,7 +189,12 @@ def _labelled(image: Tensor, theta: Tensor, size: tuple[int, int], sizes: _Sizes
 
 def _sample_image(image: Tensor, grid: Tensor, sizes: _Sizes) -> Tensor:
     """(B, 3, H, W) uint8, or float32 in 0..1 -> (B, 3, h, w) float32 in 0..1, bilinear."""
-    return _sample(image.float().div_(255) if image.dtype == torch.uint8 else image, grid, sizes, "bilinear")
+    return _sample(in_unit(image), grid, sizes, "bilinear")
+
+
+def in_unit(image: Tensor) -> Tensor:
+    """(B, 3, H, W) uint8, or float32 in 0..1 -> float32 in 0..1."""
+    return image.float().div_(255) if image.dtype == torch.uint8 else image
 
 
 def halve(image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:

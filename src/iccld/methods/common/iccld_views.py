@@ -10,10 +10,10 @@ from torch import Tensor
 from iccld.batch import DomainBatch
 from iccld.labels import IGNORE
 from iccld.methods.common.iccld_settings import Settings
-from iccld.methods.common.mixing import crop_source, crop_target, in_target_style, in_unit, mixed_view, strong_view
+from iccld.methods.common.mixing import crop_source, crop_target, in_target_style, mixed_view, strong_view
 from iccld.methods.common.parts import Parts
 from iccld.models import Features
-from iccld.transforms import Crop, Draw, LabelledCrop, blur, choose_classes, jitter, sensor_noise
+from iccld.transforms import Crop, Draw, LabelledCrop, blur, choose_classes, in_unit, jitter, sensor_noise
 
 
 def styled_pair(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from iccld.batch import DomainBatch
 from iccld.config.views import Views
+from iccld.models.blocks import resize_like
 from iccld.transforms import (
     Crop,
     Draw,
@@ -19,6 +20,7 @@ from iccld.transforms import (
     choosy_crop,
     classmix,
     exchange_amplitude,
+    in_unit,
     jitter,
     labelled_crop,
     match_moments,
@@ -90,36 +92,26 @@ def lent_style(batch: DomainBatch, views: Views, draw: Draw) -> DomainBatch:
 
 
 def in_target_style(batch: DomainBatch, draw: Draw, *, probability: float, share: tuple[float, float] = STYLE_SHARE) -> DomainBatch:
-    """The batch with each source picture in the colours of its target picture, see `in_style`; its sources are float32 in 0..1 then.
+    """The batch with each source picture in the colours of its target picture, see `in_style`; its pictures are float32 in 0..1 then.
 
     Of whole pictures, before windows are cut: two windows show other parts of a street, and a sky that takes the colours of a road
     is no picture of the target.
     """
     source, target = in_unit(batch.source_image), in_unit(batch.target_image)
     if batch.source_size is None and batch.target_size is None:
-        return batch._replace(source_image=in_style(source, _of_size(target, source), draw, probability=probability, share=share))
+        styled = in_style(source, resize_like(target, source), draw, probability=probability, share=share)
+        return batch._replace(source_image=styled, target_image=target)
     styled = source.clone()
     for row, (image, style) in enumerate(zip(_rows(source, batch.source_size), _rows(target, batch.target_size), strict=True)):
         height, width = image.shape[2:]
-        styled[row, :, :height, :width] = in_style(image, _of_size(style, image), draw, probability=probability, share=share)[0]
-    return batch._replace(source_image=styled)
-
-
-def in_unit(image: Tensor) -> Tensor:
-    """(B, 3, H, W) uint8, or float32 in 0..1 -> float32 in 0..1."""
-    return image.float().div_(255) if image.dtype == torch.uint8 else image
+        styled[row, :, :height, :width] = in_style(image, resize_like(style, image), draw, probability=probability, share=share)[0]
+    return batch._replace(source_image=styled, target_image=target)
 
 
 def _rows(images: Tensor, sizes: Tensor | None) -> list[Tensor]:
     """The pictures of a batch one by one, each (1, 3, h, w) without what fills its row up."""
     whole = [tuple(images.shape[2:])] * len(images) if sizes is None else sizes.tolist()
     return [image[None, :, :height, :width] for image, (height, width) in zip(images, whole, strict=True)]
-
-
-def _of_size(style: Tensor, image: Tensor) -> Tensor:
-    """`style` at the size of `image`, so that frequencies of both mean the same waves in a picture."""
-    size = image.shape[2:]
-    return style if style.shape[2:] == size else nn.functional.interpolate(style, size=size, mode="bilinear", align_corners=False)
 
 
 def in_style(image: Tensor, style: Tensor, draw: Draw, *, probability: float, share: tuple[float, float] = STYLE_SHARE) -> Tensor:
@@ -137,10 +129,7 @@ def whole_targets(batch: DomainBatch, multiple: int) -> Iterator[Tensor]:
     Their sides are cut down to multiples of what the network takes, or padded up to one by replication.
     """
     images, sizes = batch.target_image, batch.target_size
-    rows = (
-        [images] if sizes is None else [row[None, :, :height, :width] for row, (height, width) in zip(images, sizes.tolist(), strict=True)]
-    )
-    for part in rows:
+    for part in [images] if sizes is None else _rows(images, sizes):
         height, width = (max(side // multiple, 1) * multiple for side in part.shape[2:])
         part = part[:, :, :height, :width].float() / 255
         missing = height - part.shape[2], width - part.shape[3]

@@ -21,6 +21,7 @@ from iccld.geometry import padded
 from iccld.labels import IGNORE
 from iccld.methods.common.mixing import at_size
 from iccld.methods.common.parts import Parts, normalise
+from iccld.transforms import in_unit
 
 REMEMBERED = 1 << 29
 """Bytes of labels kept in memory, at the network's resolution; a picture beyond them is labelled again whenever it comes."""
@@ -99,7 +100,7 @@ class ViewLabels:
     @torch.no_grad()
     def _predict(self, image: Tensor) -> Tensor:
         """(1, 3, H, W) uint8 or float32 in 0..1 -> (1, h, w) uint8."""
-        image = image.float() / 255 if image.dtype == torch.uint8 else image
+        image = in_unit(image)
         content = (int(image.shape[2]), int(image.shape[3]))
         size = padded(content, self.parts.size_multiple)
         shown = normalise(show_at(image, content, size))
