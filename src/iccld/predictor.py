@@ -149,7 +149,7 @@ class Predictor(nn.Module):
         values = show_at(values, content, padded(content, self.size_multiple))
         mean = values.new_tensor(self.mean)[:, None, None]
         std = values.new_tensor(self.std)[:, None, None]
-        return (values - mean) / std, content
+        return values.sub_(mean).div_(std), content  # in its own memory
 
     def _run(self, images: Tensor, noise: Tensor | None) -> Tensor:
         images = images.contiguous(memory_format=torch.channels_last)

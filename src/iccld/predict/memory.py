@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from iccld.errors import DataError, NumericError, is_out_of_memory
-from iccld.evaluation.decision import decide
+from iccld.evaluation.decision import are_finite, decide
 from iccld.predictor import Predictor
 from iccld.progress import say
 
@@ -63,7 +63,7 @@ def _label_with_less(predictor: Predictor, images: Tensor, confidence: bool) -> 
 
 def _label(predictor: Predictor, images: Tensor, confidence: bool) -> tuple[Tensor, Tensor | None]:
     views = predictor.views(images)  # each (B, K, h, w)
-    if not all(bool(torch.isfinite(view.logits).all()) for view in views):
+    if not all(are_finite(view.logits) for view in views):
         raise NumericError("the logits are not finite; the weights are damaged or the precision is too low")
     return decide(views, (images.shape[2], images.shape[3]), confidence=confidence)
 

@@ -12,6 +12,7 @@ from iccld.data.images import FULL_RANGE
 from iccld.data.wide import Range
 from iccld.errors import CheckpointError, ConfigError
 from iccld.methods.common.protocol import DiffusionMethod
+from iccld.models.efficientnet import keep_folded
 from iccld.predictor import Predictor
 from iccld.runs.adapted import load_adapted
 from iccld.runs.base import CONFIG, open_run, predictor_of
@@ -102,6 +103,7 @@ def settled(predictor: Predictor, asked: Asked, device: str) -> Predictor:
 
         predictor.precision, predictor.channels_last = predicting_format(predictor)
         place(predictor, device)
+    keep_folded(predictor)
     return predictor.eval()
 
 
