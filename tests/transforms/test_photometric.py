@@ -68,6 +68,27 @@ def test_jitter_of_no_strength_is_the_identity() -> None:
     torch.testing.assert_close(jitter(image, draw(), probability=1, strength=0.0), image, atol=1e-5, rtol=0)
 
 
+def test_jitter_is_its_steps_one_after_the_other() -> None:
+    """Saturation, hue, gains, contrast about the mean grey, brightness, gamma, each by itself, with the same draws."""
+    image, strength, white_balance = pictures(16, 9), 0.4, 0.3
+
+    def amount(spread: float) -> Tensor:
+        return 1 + spread * drawn.uniform(16, low=-1, high=1)[:, None, None, None]
+
+    drawn, luma = draw(5), torch.tensor(LUMA)
+    brightness, contrast, saturation = amount(strength), amount(strength), amount(2 * strength)
+    gamma = torch.exp2(2 * strength * drawn.uniform(16, low=-1, high=1))[:, None, None, None]
+    gains = torch.exp2(white_balance * drawn.uniform(16, (3,), low=-1, high=1))[:, :, None, None]
+    turn = _hue_matrix(0.5 * strength * drawn.uniform(16, low=-1, high=1), luma)
+    grey = (image * luma[:, None, None]).sum(1, keepdim=True)
+    x = grey + saturation.clamp(min=0) * (image - grey)
+    x = torch.einsum("bij,bjhw->bihw", turn, x) * gains
+    middle = grey.mean((2, 3), keepdim=True)
+    x = ((middle + contrast * (x - middle)) * brightness).clamp(1e-4, 1).pow(gamma)
+    found = jitter(image, draw(5), probability=1, strength=strength, white_balance=white_balance)
+    torch.testing.assert_close(found, x, atol=1e-5, rtol=1e-4)
+
+
 def test_jitter_turns_the_hue_of_colours() -> None:
     red = torch.tensor([0.6, 0.3, 0.3]).view(1, 3, 1, 1).expand(500, 3, 2, 2)
     changed = jitter(red, draw(), probability=1, strength=0.5)
@@ -134,6 +155,16 @@ def test_gaussian_blur_repeats_what_kornia_gave() -> None:
     image = (torch.arange(2 * 1 * 4 * 5).reshape(2, 1, 4, 5) * 7 % 11).float() / 10
     blurred = gaussian_blur(image, torch.tensor([0.5, 1.1]), 2)
     torch.testing.assert_close(blurred[:, 0, 1], torch.tensor([first, second]), rtol=0, atol=1e-6)
+
+
+def test_gaussian_blur_is_the_same_by_opencv_and_by_pytorch() -> None:
+    """PyTorch's serves other devices, and pictures whose gradient is asked for."""
+    image, sigma = pictures(4, 12), torch.tensor([0.0, 0.3, 1.1, 2.5])
+    by_pytorch = gaussian_blur(image.clone().requires_grad_(), sigma, 3)
+    assert by_pytorch.requires_grad
+    torch.testing.assert_close(gaussian_blur(image, sigma, 3), by_pytorch.detach(), atol=1e-6, rtol=0)
+    part = image[:, :, 1:, 2:]  # not in one piece
+    torch.testing.assert_close(gaussian_blur(part, sigma, 3), gaussian_blur(part.contiguous(), sigma, 3), atol=0, rtol=0)
 
 
 def test_gaussian_blur_of_no_width_changes_nothing() -> None:

@@ -95,11 +95,12 @@ class _Convolution(torch.autograd.Function):
                 is_turned = x.dtype == torch.bfloat16 and kernel.shape[0] > kernel.shape[1]
                 of_kernel = ((_as_rows(x).t() @ flat).t() if is_turned else flat.t() @ _as_rows(x)).view(kernel.shape)
         elif is_depthwise:
-            of_input = _input_gradient(gradient, x, kernel, stride, padding) if wants_input else None
+            of_input = _input_gradient(gradient, x, kernel, ctx.geometry) if wants_input else None
             of_kernel = _weight_gradient(gradient, x, kernel, stride, padding) if wants_weight or wants_scale else None
         else:
             of_input, of_kernel = _backward(gradient, x, kernel, stride, padding, (wants_input, wants_weight or wants_scale))[:2]
-        if of_input is not None and _padding(ctx.geometry) is None:  # a view: what comes next reads it as fast as a copy
+        is_whole = is_depthwise and _is_slow(stride, x)
+        if of_input is not None and _padding(ctx.geometry) is None and not is_whole:  # a view: what comes next reads it as fast as a copy
             height, width = of_input.shape[2:]
             of_input = of_input[:, :, rows[0] : height - rows[1], columns[0] : width - columns[1]]
         of_kernel = None if of_kernel is None else of_kernel.to(weight.dtype)
@@ -170,15 +171,27 @@ def _padding(geometry: Geometry) -> tuple[int, int] | None:
     return (rows[0], columns[0]) if rows[0] == rows[1] and columns[0] == columns[1] else None
 
 
-def _input_gradient(gradient: Tensor, x: Tensor, kernel: Tensor, stride: int, padding: tuple[int, int]) -> Tensor:
-    """Of a depthwise convolution: zeros between rows and columns of the gradient make stride s one of stride 1."""
-    if stride > 1 and x.dtype in SLOW_STRIDED:
-        height, width = (side + 2 * pad - kernel.shape[-1] + 1 for side, pad in zip(x.shape[2:], padding, strict=True))
-        spread = torch.empty(*x.shape[:2], height, width, dtype=x.dtype, memory_format=LAST).zero_()
-        spread[:, :, ::stride, ::stride] = gradient
-        gradient, stride = spread, 1
-    answer: Tensor = _backward(gradient, x, kernel, stride, padding, (True, False))[0]
-    return answer
+def _is_slow(stride: int, x: Tensor) -> bool:
+    """Whether PyTorch's input gradient of a depthwise convolution of x would take a slow path."""
+    return stride > 1 and x.dtype in SLOW_STRIDED
+
+
+def _input_gradient(gradient: Tensor, x: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+    """Of a depthwise convolution, of what it was given, padded where oneDNN could not pad; where that would be slow, of the picture in it.
+
+    Then it is a convolution itself: of the gradient with zeros between its rows and columns, with the kernel turned round.
+    """
+    padding = _padding(geometry)
+    if not _is_slow(geometry.stride, x):
+        answer: Tensor = _backward(gradient, x, kernel, geometry.stride, padding or (0, 0), (True, False))[0]
+        return answer
+    size, stride = kernel.shape[-1], geometry.stride
+    sides = [side - (0 if padding else sum(zeros)) for side, zeros in zip(x.shape[2:], (geometry.rows, geometry.columns), strict=True)]
+    half = size // 2  # of an odd kernel: what the convolution gives is as large as what it is given
+    spread = x.new_zeros((len(x), *sides, x.shape[1])).permute(0, 3, 1, 2)
+    first = [half - zeros[0] for zeros in (geometry.rows, geometry.columns)]
+    spread[:, :, first[0] :: stride, first[1] :: stride] = gradient
+    return F.conv2d(spread, kernel.flip((2, 3)), None, 1, half, groups=len(kernel))
 
 
 def _weight_gradient(gradient: Tensor, x: Tensor, kernel: Tensor, stride: int, padding: tuple[int, int]) -> Tensor:

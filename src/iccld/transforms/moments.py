@@ -16,7 +16,7 @@ def match_moments(image: Tensor, style: Tensor, draw: Draw, *, probability: floa
     A row is left untouched with probability 1 - `probability`.
     """
     (mean, std), (style_mean, style_std) = _moments(image), _moments(style)
-    matched = ((image - mean) * (style_std / std.clamp(min=1e-3)) + style_mean).clamp(0, 1)
+    matched = (image - mean).mul_(style_std / std.clamp(min=1e-3)).add_(style_mean).clamp_(0, 1)
     return torch.where(draw.chosen(image.shape[0], probability)[:, None, None, None], matched, image)
 
 
