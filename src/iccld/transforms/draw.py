@@ -48,3 +48,13 @@ class Draw:
     def chosen(self, batch: int, probability: float) -> Tensor:
         """(batch,) bool, each row True with the given probability: "applied with probability p"."""
         return self.uniform(batch) < probability
+
+
+def where_chosen(chosen: Tensor, changed: Tensor, image: Tensor) -> Tensor:
+    """Rows of `changed` where chosen (B,) and of `image` elsewhere; on a CPU in the memory of `changed`, which is then nobody else's."""
+    if changed.device.type != "cpu":
+        return torch.where(chosen[:, None, None, None], changed, image)
+    for row, is_chosen in enumerate(chosen.tolist()):
+        if not is_chosen:
+            changed[row] = image[row]
+    return changed

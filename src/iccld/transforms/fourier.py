@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from iccld.transforms.draw import Draw
+from iccld.transforms.draw import Draw, where_chosen
 from iccld.transforms.precision import full_precision
 
 
@@ -26,7 +26,7 @@ def exchange_amplitude(
     largest = math.floor(share[1] * min(height, width) + 1e-3)
     by = _among_few if 4 * largest < min(height, width) else _among_all
     restyled = by(image, style, radius, largest).clamp(0, 1)
-    return torch.where(draw.chosen(batch, probability)[:, None, None, None], restyled, image)
+    return where_chosen(draw.chosen(batch, probability), restyled, image)
 
 
 def _among_all(image: Tensor, style: Tensor, radius: Tensor, largest: int) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from iccld.transforms.draw import Draw
+from iccld.transforms.draw import Draw, where_chosen
 
 
 def match_moments(image: Tensor, style: Tensor, draw: Draw, *, probability: float = 1.0) -> Tensor:
@@ -17,7 +17,7 @@ def match_moments(image: Tensor, style: Tensor, draw: Draw, *, probability: floa
     """
     (mean, std), (style_mean, style_std) = _moments(image), _moments(style)
     matched = (image - mean).mul_(style_std / std.clamp(min=1e-3)).add_(style_mean).clamp_(0, 1)
-    return torch.where(draw.chosen(image.shape[0], probability)[:, None, None, None], matched, image)
+    return where_chosen(draw.chosen(image.shape[0], probability), matched, image)
 
 
 def _moments(image: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from iccld.transforms.draw import Draw
+from iccld.transforms.draw import Draw, where_chosen
 from iccld.transforms.precision import full_precision
 
 LUMA = (0.299, 0.587, 0.114)
@@ -40,7 +41,7 @@ def jitter(image: Tensor, draw: Draw, *, probability: float = 0.8, strength: flo
     offset = middle * ((1 - contrast) * brightness).flatten()  # (B,)
     x = torch.baddbmm(offset.view(batch, 1, 1), mixing, image.flatten(2)).view(image.shape)
     x = x.clamp_(1e-4, 1).log2_().mul_(gamma).exp2_()  # to the power of gamma, in half the time
-    return torch.where(draw.chosen(batch, probability)[:, None, None, None], x, image)
+    return where_chosen(draw.chosen(batch, probability), x, image)
 
 
 def _hue_matrix(angle: Tensor, luma: Tensor) -> Tensor:
@@ -60,8 +61,8 @@ def blur(image: Tensor, draw: Draw, *, probability: float = 0.5, sigma: tuple[fl
     """Gaussian blur with sigma drawn per sample in pixels (DACS: U(0.15, 1.15) with probability 0.5): (B, 3, H, W) -> the same."""
     batch = image.shape[0]
     width = draw.uniform(batch, low=sigma[0], high=sigma[1])
-    blurred = gaussian_blur(image, width, radius=int(2.5 * sigma[1] + 0.5))
-    return torch.where(draw.chosen(batch, probability)[:, None, None, None], blurred, image)
+    chosen = draw.chosen(batch, probability)
+    return gaussian_blur(image, width * chosen, radius=int(2.5 * sigma[1] + 0.5))  # a width of 0 changes nothing
 
 
 def gaussian_blur(image: Tensor, sigma: Tensor, radius: int) -> Tensor:
@@ -89,6 +90,9 @@ def _filtered(image: Tensor, weight: Tensor) -> Tensor:
 
     answer = torch.empty(image.shape)
     for planes, kernel, blurred in zip(image.numpy(), weight.numpy(), answer.numpy(), strict=True):
+        if kernel.max() == 1:  # of no width
+            np.copyto(blurred, planes)
+            continue
         for plane, out in zip(planes, blurred, strict=True):
             cv2.sepFilter2D(plane, -1, kernel, kernel, dst=out, borderType=cv2.BORDER_REFLECT_101)
     return answer
