@@ -236,7 +236,7 @@ def measure_step1(run: Path, words: list[str], iterations: int, file: Path) -> N
     told: dict[str, Any] = {"iterations": iterations, "seconds": round(result.seconds, 1), "command_seconds": round(wall, 1)}
     told["processor_seconds"] = None if result.processor_seconds is None else round(result.processor_seconds, 1)
     told["peak_memory_gib"] = round(result.peak_memory_gib, 3)
-    scoring = scoring_of(config, engine.precision)
+    scoring = scoring_of(config, engine.format)
     for name, predictor in (("before", base.predictor()), ("miou", trained.method.predictor("ema"))):
         engine.place(predictor)
         scores = evaluate(scoring.apply(predictor), data.val, data.label_space, title=f"Scoring {name}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +157,29 @@ def test_refusing_several_devices_prints_no_line_of_torch() -> None:
     logger = logging.getLogger("torch.multiprocessing.spawn")
     assert not logger.isEnabledFor(logging.WARNING)
     assert logger.isEnabledFor(logging.ERROR)
+
+
+def test_a_compiled_network_is_the_same_network() -> None:
+    """Parameters, names, answers and gradients, whole and part by part, and of a copy as a next stage makes it."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU()), nn.Conv2d(4, 2, 1))
+    plain, x = copy.deepcopy(network), torch.randn(2, 3, 8, 8)
+    calls: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> Callable[..., Any]:
+        calls.append(len(list(graph.graph.nodes)))
+        return graph.forward
+
+    Engine(accelerator="cpu", compiler=backend).place(network)  # type: ignore[arg-type]
+    assert not calls
+    assert list(network.state_dict()) == list(plain.state_dict())
+    for own, other in ((network, plain), (network[0], plain[0])):
+        seen = len(calls)
+        found, expected = own(x), other(x)
+        assert len(calls) > seen
+        torch.testing.assert_close(found, expected)
+        gradients = torch.autograd.grad(found.square().sum(), list(own.parameters()))
+        torch.testing.assert_close(gradients, torch.autograd.grad(expected.square().sum(), list(other.parameters())))
+    seen = len(calls)
+    torch.testing.assert_close(copy.deepcopy(network)(x), plain(x))
+    assert len(calls) == seen  # a copy is placed, and compiled, by itself

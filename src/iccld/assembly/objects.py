@@ -157,10 +157,16 @@ def make_parts(config: Config, label_space: LabelSpace, class_weight: torch.Tens
 
 
 def make_engine(config: Config, **options: Any) -> Engine:
-    """The device, precision and threads that the configuration asks for.  options: of `Engine`, beside these."""
+    """The device, precision and threads that the configuration asks for.  options: of `Engine`, beside these.
+
+    ConfigError for a device or precision that there is not, and for `runtime.compile` on a CPU.
+    """
     runtime = config.runtime
     precision = "auto" if runtime.precision == "native" else runtime.precision
-    engine = Engine(accelerator=runtime.device, precision=precision, num_threads=runtime.threads or None, **options)
+    compiler = "inductor" if runtime.compile else None
+    engine = Engine(accelerator=runtime.device, precision=precision, num_threads=runtime.threads or None, compiler=compiler, **options)
+    if compiler is not None and engine.device.type == "cpu":
+        raise ConfigError("runtime.compile is true, but on a CPU it takes minutes and gains nothing (docs/performance.md); leave it out")
     engine.format = with_layout(usual_format(engine.precision), runtime.layout)
     return engine
 

@@ -120,7 +120,7 @@ TRACKERS = ("tensorboard", "wandb")
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
-    """Machine, folders, intervals and guards; of these only `precision`, `layout`, `devices` and `clip_norm` change a number."""
+    """Machine, folders, intervals and guards; of these only `precision`, `layout`, `compile`, `devices` and `clip_norm` change a number."""
 
     out: str = "runs"
     """Folder that holds the runs; the run itself is <out>/<name>."""
@@ -138,6 +138,9 @@ class RuntimeConfig:
     layout: str = "auto"
     """auto, contiguous or channels_last: how weights lie in memory; auto is measured with precision auto, and goes with the precision
     otherwise."""
+
+    compile: bool = False
+    """Whether torch.compile makes kernels of the networks, on an accelerator: the first step of a stage takes minutes, each later one less."""
 
     workers: int = 0
     """Processes that read pictures; 0 reads in the training process, right for one or two cores."""
