@@ -15,7 +15,7 @@ import yaml
 
 from iccld.assembly.chosen import check_method, method_settings
 from iccld.assembly.domains import domain_path
-from iccld.assembly.objects import class_weights, make_parts, open_data, optimisations, pair_dataset
+from iccld.assembly.objects import class_weights, make_engine, make_parts, open_data, optimisations, pair_dataset
 from iccld.config import Config, DomainConfig, GenerateConfig, load_config
 from iccld.data import FileDataset
 from iccld.errors import CheckpointError, ConfigError
@@ -256,3 +256,9 @@ def test_a_method_that_needs_depth_is_refused_without(workshop: Any, monkeypatch
     monkeypatch.setattr(FileDataset, "has_depth", property(lambda self: False))
     with pytest.raises(ConfigError, match=r"method other needs depth, and (source|target) \(.*\) has none"):
         open_data(config(workshop, "--method", "other"))
+
+
+def test_networks_are_compiled_where_asked_for_and_not_on_a_cpu() -> None:
+    assert make_engine(load_config("demo", ["--runtime.device", "cpu"])).compiler is None
+    with pytest.raises(ConfigError, match=r"runtime\.compile is true, but on a CPU it takes minutes and gains nothing"):
+        make_engine(load_config("demo", ["--runtime.device", "cpu", "--runtime.compile", "true"]))

@@ -26,3 +26,10 @@ def test_a_run_is_trained_scored_shown_and_predicts_on_the_device(workshop: Work
     out = workshop.root / f"masks-{precision}"
     assert main(["predict", str(run), str(workshop.data.val), "--out", str(out)]) == 0
     assert list(out.rglob("*.png"))
+
+
+def test_a_run_is_trained_with_compiled_networks(workshop: Workshop) -> None:
+    runtime = {**workshop.settings["runtime"], "device": "cuda", "compile": True}
+    assert workshop.adapt("cuda-compiled", {"runtime": runtime}) == 0
+    told = json.loads((workshop.runs / "cuda-compiled" / "summary.json").read_text(encoding="utf-8"))
+    assert all(stage["miou"] is not None for stage in told["stages"].values())
