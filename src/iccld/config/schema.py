@@ -140,7 +140,7 @@ class RuntimeConfig:
     otherwise."""
 
     compile: bool = False
-    """Whether torch.compile makes kernels of the networks, on an accelerator: a stage's first step takes minutes, each later one less time."""
+    """Whether torch.compile makes kernels of the networks, on an accelerator: a stage's first step takes minutes, later ones less time."""
 
     workers: int = 0
     """Processes that read pictures; 0 reads in the training process, right for one or two cores."""
