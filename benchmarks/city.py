@@ -23,7 +23,6 @@ import time
 import zlib
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import cv2
 import numpy as np
@@ -89,14 +88,15 @@ class Tree:
         words = [sys.executable, __file__, "--one"]
         self.process = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def draw(self, world: str, size: tuple[int, int], first: int, num: int) -> list[Any]:
+    def draw(self, world: str, size: tuple[int, int], first: int, num: int) -> list[float]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         print(json.dumps([world, size, first, num]), file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
         if not line:
             raise SystemExit("a process that draws scenes has ended; its error stands above")
-        return json.loads(line)
+        answer: list[float] = json.loads(line)
+        return answer
 
     def close(self) -> None:
         assert self.process.stdin is not None

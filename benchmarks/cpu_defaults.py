@@ -36,13 +36,13 @@ def measure(variant: str, threads: int, steps: int) -> float:
     encoder = CompactEncoder((16, 40, 80, 128, 192), 32)
     network = Segmenter(encoder, InterCoderDecoder(32, encoder.pyramid_channels, NUM_CLASSES, 48))
     layout = torch.channels_last if variant == "channels_last" else torch.contiguous_format
-    network = network.to(memory_format=layout)
+    network = network.to(memory_format=layout)  # type: ignore[call-overload]
     image = torch.rand(BATCH, 3, *SIZE).contiguous(memory_format=layout)
     label = torch.randint(0, NUM_CLASSES, (BATCH, SIZE[0] // 2, SIZE[1] // 2))
     seconds = []
     for _ in range(steps + 1):
         start = time.perf_counter()
-        F.cross_entropy(network(image), label).backward()
+        F.cross_entropy(network(image), label).backward()  # type: ignore[no-untyped-call]
         network.zero_grad(set_to_none=True)
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[1:])

@@ -26,6 +26,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +47,7 @@ from iccld.labels import IGNORE
 from iccld.methods.common.iccld_step2 import Step2
 from iccld.methods.common.latent_mask import draw_visible, hidden_levels
 from iccld.methods.common.parts import normalise
-from iccld.models import Features, Segmenter
+from iccld.models import Denoiser, Features, Segmenter
 from iccld.runs.base import open_run
 from iccld.runs.data import read_ranges
 from iccld.training import checkpoint, snapshot
@@ -68,7 +69,7 @@ class Way(NamedTuple):
     """title; K; the probabilities of each of the K answers to a picture: (1, 3, H, W) normalised, draw -> (K, classes, h, w)."""
 
     title: str
-    count: int
+    num: int
     answers: Callable[[Tensor, Draw], Tensor]
 
 
@@ -82,8 +83,9 @@ class Network:
         assert isinstance(average, Segmenter)
         self.segmenter = average
         self.step2 = step2
-        self.denoiser = step2.ema_denoiser.module
-        step2.denoiser = self.denoiser  # `_denoise` asks it: the averaged weights answer, as everywhere here
+        denoiser = step2.ema_denoiser.module
+        assert isinstance(denoiser, Denoiser)
+        self.denoiser = step2.denoiser = denoiser  # `_denoise` asks it: the averaged weights answer, as everywhere here
         self.parts = step2.parts
 
     def plain(self, shown: Tensor, draw: Draw) -> Tensor:
@@ -122,8 +124,8 @@ class Network:
         rows = [Way("plain", 1, self.plain)]
         for title, masks in (("masks", True), ("noise", False)):
             for count in counts:
-                rows.append(Way(title, count, lambda shown, draw, c=count, m=masks: self.drawn(shown, draw, c, m)))
-        return rows + [Way("views", count, lambda shown, draw, c=count: self.views(shown, draw, c)) for count in counts]
+                rows.append(Way(title, count, partial(self.drawn, count=count, masks=masks)))
+        return rows + [Way("views", count, partial(self.views, count=count)) for count in counts]
 
     @staticmethod
     def _softmax(logits: Tensor) -> Tensor:
@@ -317,7 +319,7 @@ def study(run: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
     told = []
     for way, each, spent, confusion, factor in zip(ways, rows, seconds, confusions, factors, strict=True):
         figures = figures_of(each, draws)
-        row: dict[str, Any] = {"run": run.name, "way": way.title, "k": way.count, "ms": round(1000 * float(np.median(spent)), 1)}
+        row: dict[str, Any] = {"run": run.name, "way": way.title, "k": way.num, "ms": round(1000 * float(np.median(spent)), 1)}
         row |= {"miou": round(confusion.scores(data.label_space).miou, 2), "factor": round(factor, 3)}
         for name, values in figures.items():
             other = base[held_against(name)]

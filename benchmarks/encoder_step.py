@@ -47,7 +47,7 @@ def stepper(batch: int, dtype: torch.dtype, layout: torch.memory_format, is_ours
     """One step of a variant; gives its loss."""
     torch.manual_seed(0)
     config = NetworkConfig(encoder="efficientnet-lite0", widths=(16, 32, 64, 96, 128), decoder_width=32)
-    network = build_networks(config, NUM_CLASSES).make_segmenter().train().to(memory_format=layout)
+    network = build_networks(config, NUM_CLASSES).make_segmenter().train().to(memory_format=layout)  # type: ignore[call-overload]
     optimizer = segmenter_optimizer(network, Optimisation(iterations=1, learning_rate=1e-5, head_factor=10))
     image = torch.randn(batch, 3, *SIZE).contiguous(memory_format=layout)
     label = torch.randint(0, NUM_CLASSES, (batch, SIZE[0] // 2, SIZE[1] // 2))
@@ -56,7 +56,7 @@ def stepper(batch: int, dtype: torch.dtype, layout: torch.memory_format, is_ours
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             logits = network(image)
         loss = F.cross_entropy(logits.float(), label)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return float(loss.detach())
@@ -67,7 +67,7 @@ def stepper(batch: int, dtype: torch.dtype, layout: torch.memory_format, is_ours
         def forward(image: Tensor) -> list[Tensor]:  # the trunk puts its input channels last; here it keeps the layout asked for
             return trunk_forward(image.contiguous(memory_format=layout))
 
-        trunk_forward = type(encoder.trunk).forward.__get__(encoder.trunk)
+        trunk_forward: Callable[[Tensor], list[Tensor]] = type(encoder.trunk).forward.__get__(encoder.trunk)
         with patch.object(efficientnet, "convolution", autograd), patch.object(encoder.trunk, "forward", forward):
             return step()
 

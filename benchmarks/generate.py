@@ -25,10 +25,12 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from generation.control import against_control, drawer
 from generation.generator import SOURCE, TARGET, Model, generated, generator_of
@@ -50,11 +52,11 @@ def study(material: Material, given: argparse.Namespace) -> tuple[bool, Model, C
     ]
     code = Code(torch.cat(some), material.channels, given.variance)
     codes = {
-        role: torch.cat([code.encode(part).to(torch.bfloat16) for part in getattr(material, role).stack.split(20)])
+        role: torch.cat([code.encode(part).to(torch.bfloat16) for part in torch.split(getattr(material, role).stack, 20)])
         for role in ("source", "source_val", "target", "val")
     }
     decoder = material.segmenter.decoder
-    through = Scenes(torch.cat([code.decode(part.float()) for part in codes["val"].split(20)]), material.val.label)
+    through = Scenes(torch.cat([code.decode(part.float()) for part in torch.split(codes["val"], 20)]), material.val.label)
     tell(
         "code",
         channels=material.channels,
@@ -83,7 +85,7 @@ def study(material: Material, given: argparse.Namespace) -> tuple[bool, Model, C
         seconds = (time.process_time() - start) / len(drawn)
         found = distances(drawn, codes["val"], code)
         apart[steps] = found["a_distance_pictures"]
-        decoded = Scenes(torch.cat([code.decode(part.float()) for part in drawn.split(20)]), material.val.label)
+        decoded = Scenes(torch.cat([code.decode(part.float()) for part in torch.split(drawn, 20)]), material.val.label)
         agrees = miou(decoder, decoded, material.channels, space)
         tell(
             "a_distance",
@@ -105,14 +107,11 @@ def study(material: Material, given: argparse.Namespace) -> tuple[bool, Model, C
     source = material.source
     real = learnt("real source", lambda rows: source.stack[rows], source.label, material, given)
     if not given.only_rules:
-        coded = codes["source"]
-        learnt("real source through the code", lambda rows: code.decode(coded[rows].float()), source.label, material, given)
+        learnt("real source through the code", partial(_decoded, code, codes["source"]), source.label, material, given)
     lost = {}
     for steps in given.steps:
         drawn = generated(model, source.label, SOURCE, steps, code, num_classes, given.seed + 1)
-        got = learnt(
-            f"generated source, {steps} steps", lambda rows, drawn=drawn: code.decode(drawn[rows].float()), source.label, material, given
-        )
+        got = learnt(f"generated source, {steps} steps", partial(_decoded, code, drawn), source.label, material, given)
         lost[steps] = float(np.mean(real["source_val"]) - np.mean(got["source_val"]))
     if not given.only_rules:
         _peek(material, model, code, given)
@@ -121,13 +120,18 @@ def study(material: Material, given: argparse.Namespace) -> tuple[bool, Model, C
     return any(holds.values()), model, code
 
 
+def _decoded(code: Code, codes: Tensor, rows: Tensor) -> Tensor:
+    """The stacks that some rows of (N, C, h, w) codes stand for: -> (B, D, h, w)."""
+    return code.decode(codes[rows].float())
+
+
 def _peek(material: Material, model: Model, code: Code, given: argparse.Namespace) -> None:
     """What generating is for, in small: a decoder that knows generated target latents of true source labels alone, and one of real ones."""
     learnt("real target, labels of views", lambda rows: material.target.stack[rows], material.target.label, material, given)
     steps, label = max(given.steps), material.source.label
     drawn = generated(model, label, TARGET, steps, code, material.parts.label_space.num_classes, given.seed + 2)
     name = f"generated target of source labels, {steps} steps"
-    learnt(name, lambda rows: code.decode(drawn[rows].float()), label, material, given)
+    learnt(name, partial(_decoded, code, drawn), label, material, given)
 
 
 def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:

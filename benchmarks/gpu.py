@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -77,7 +78,7 @@ class Bench:
 
     def run(self) -> None:
         for recipe in self.given.recipes:
-            self.item(lambda recipe=recipe: self.stages(recipe), 150, recipe)
+            self.item(partial(self.stages, recipe), 150, recipe)
         if "sampling" not in self.given.skip:
             self.item(self.sampling, 120, "sampling")
         if "compile" not in self.given.skip:
@@ -138,7 +139,7 @@ class Bench:
                 reset_peak(self.device)
                 with torch.no_grad():
                     predictor.network_logits(picture)
-                    seconds = clock(lambda predictor=predictor: predictor.network_logits(picture), self.device, 2 if steps == 50 else 5)
+                    seconds = clock(partial(predictor.network_logits, picture), self.device, 2 if steps == 50 else 5)
                 self.told["sampling"].append({"steps": steps, "size": size, "seconds": seconds, "peak_gib": engine.peak_memory_gib()})
 
     def compiled(self) -> None:

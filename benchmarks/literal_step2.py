@@ -64,11 +64,12 @@ def continuation(name: str, given: argparse.Namespace) -> dict[str, Any]:
     stage = next(stage for stage in stages if stage.name == stage_name)
     step1 = Supervised(parts, optimisations(config)["source"])  # holds step 1's networks; a step 1 has no others
     snapshot.restore_networks(step1, checkpoint.load(checkpoint.find(given.run, "step1")))
-    assert data.val is not None
+    val = data.val
+    assert val is not None
 
     def miou(method: Method, steps: int | None = None) -> float:
         predictor = method.predictor("ema", steps) if isinstance(method, DiffusionMethod) else method.predictor("ema")
-        return round(evaluate(predictor, data.val, data.label_space, title=f"Scoring {name}").miou, 2)
+        return round(evaluate(predictor, val, data.label_space, title=f"Scoring {name}").miou, 2)
 
     told: dict[str, Any] = {"iterations": given.iterations, "learning_rate": given.learning_rate, "seed": given.seed}
     told["before"] = miou(step1)
@@ -84,7 +85,7 @@ def train(stage: Stage, previous: Method, pairs: Any, engine: Engine, folder: Pa
     """The finished method, and the mean error of Eq. 6 over the last tenth."""
 
     before = load_config("demo").stages
-    first = before.source.iterations + before.step1.iterations  # where they ended in the sequence of batches
+    first = before["source"].iterations + before["step1"].iterations  # where they ended in the sequence of batches
 
     def loader(name: str, start: int, end: int) -> Any:
         return pair_loader(pairs, first + start, first + end, 0)

@@ -29,6 +29,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -102,11 +103,12 @@ def predicted(run: Path, pictures: Path, wanted: Sequence[str] | None) -> Rates:
     progress.set_quiet(True)
     predictor = load_predictor(run)
     files = sorted(pictures.iterdir())
-    options = {} if wanted is None else {"wanted": Wanted(tuple(wanted))}
+    predict = partial(predict_paths, predictor)
+    predict = predict if wanted is None else partial(predict, wanted=Wanted(tuple(wanted)))
     with tempfile.TemporaryDirectory() as out:
-        predict_paths(predictor, files[:WARM_UP], Path(out, "warm"), **options)
+        predict(files[:WARM_UP], Path(out, "warm"))
         clock = Clock()
-        report = predict_paths(predictor, files, Path(out, "masks"), **options)
+        report = predict(files, Path(out, "masks"))
         rates = clock.rates(len(files))
     if len(report.done) != len(files):
         raise SystemExit(f"{len(report.failed)} pictures failed")
@@ -172,7 +174,8 @@ class _LogitsOf(torch.nn.Module):
         self.network = network
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.network(images).logits
+        logits: torch.Tensor = self.network(images).logits
+        return logits
 
 
 def openvino_segformer(run: Path, pictures: Path, hint: str) -> Rates | None:
@@ -290,8 +293,8 @@ def main() -> None:
                             print(f"  {title} {SIZES[place][0]}x{SIZES[place][1]}: {rates[0]:.1f}, {rates[1]:.1f}", flush=True)
                     elif place == number == 0:
                         print(f"{title} is not measured: pip install openvino")
-        for (width, height), rates in zip(SIZES, rounds, strict=True):
-            tell(f"{width}x{height}", rates)
+        for (width, height), measured in zip(SIZES, rounds, strict=True):
+            tell(f"{width}x{height}", measured)
 
 
 if __name__ == "__main__":

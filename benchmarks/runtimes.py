@@ -37,7 +37,7 @@ def runtimes(size: tuple[int, int], folder: Path) -> dict[str, Callable[[torch.T
     predictor = Predictor(
         networks.make_segmenter(), CAMVID11, working_size=size, size_multiple=networks.size_multiple, mean=MEAN, std=STD
     ).eval()
-    network = predictor.network.to(memory_format=torch.channels_last)
+    network = predictor.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     standing = Standing("step1", 1, 1, "ema", True, (0, 65535))
     pictures = sorted(generate("camera", "folder", 4, size, 0, folder / "scenes", 1).rglob("images/*"))
     plain = export_model(predictor, standing, "onnx", folder / "plain.onnx")

@@ -79,7 +79,7 @@ def products(method: Any, batch: Any, engine: Any, stage: str, number: int) -> f
 
     spent: list[float] = []
 
-    class Counting(TorchDispatchMode):
+    class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
             began = time.thread_time()
             answer = function(*arguments, **(options or {}))
@@ -87,7 +87,7 @@ def products(method: Any, batch: Any, engine: Any, stage: str, number: int) -> f
                 spent.append(time.thread_time() - began)
             return answer
 
-    with Counting():
+    with Counting():  # type: ignore[no-untyped-call]
         take(method, batch, engine, stage, number)
     return sum(spent)
 

@@ -93,7 +93,7 @@ def rank(engine: Any, config: Any, folder: str) -> None:
     Update.__call__ = meter.timed("update", Update.__call__)  # type: ignore[method-assign]
     _StageLoop._step = meter.timed("step", step)  # type: ignore[method-assign]
     _StageLoop._finish_iteration = measured  # type: ignore[method-assign]
-    StageScorer.evaluate = lambda *_: []  # type: ignore[assignment,method-assign]
+    StageScorer.evaluate = lambda *_: []  # type: ignore[method-assign]
     run._Run._finish_stage = lambda *_: None  # type: ignore[method-assign]
     run._adapt_rank(engine, config, None)
     rows = {**meter.rows, "all": meter.parts}

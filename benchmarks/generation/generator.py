@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -61,7 +62,7 @@ class Model(NamedTuple):
 
     def clean(self, noised: Tensor, timestep: Tensor, told: Tensor) -> Tensor:
         """The clean code that the network implies.  v = sqrt(a) noise - sqrt(1 - a) code (Salimans and Ho 2022, appendix D)."""
-        output = self.network(noised, timestep, told).float()
+        output: Tensor = self.network(noised, timestep, told).float()
         if self.predict == "sample":
             return output
         signal = self.diffusion.signal(timestep)
@@ -106,7 +107,7 @@ def fitted(network: nn.Module, loss_of: Callable[[int], Tensor], iterations: int
     for iteration in range(iterations):
         loss = loss_of(iteration)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -135,7 +136,7 @@ def generator_of(
     engine = Engine(accelerator="cpu", precision="auto", num_threads=1)
     told_channels = 4 * num_classes + 1
     kept = code.width if given.scope == "all" else code.latent
-    network = Generator(kept, told_channels, given.widths).to(memory_format=torch.channels_last)
+    network = Generator(kept, told_channels, given.widths).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = Model(network, None, given.predict, diffusion)
     times = torch.tensor(ALL_TIMES)
     few = torch.tensor([249, 499, 749, 999])
@@ -151,18 +152,18 @@ def generator_of(
         signal = diffusion.signal(timestep)
         wanted = clean if given.predict == "sample" else signal.sqrt() * noise - (1 - signal).sqrt() * clean
         with engine.autocast():
-            output = network(noised, timestep, told)
+            output: Tensor = network(noised, timestep, told)
         return (output.float() - wanted).square().mean()
 
     average = trained(network, diffused, given, f"{given.scope}, {given.predict}")
     if given.scope == "all":
         return model._replace(network=average)
-    levels = Generator(kept, told_channels, given.widths, code.width - kept).to(memory_format=torch.channels_last)
+    levels = Generator(kept, told_channels, given.widths, code.width - kept).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def regressed(iteration: int) -> Tensor:
         clean, told = batches.draw()
         with engine.autocast():
-            output = levels(clean[:, :kept], torch.zeros(len(clean), dtype=torch.long), told)
+            output: Tensor = levels(clean[:, :kept], torch.zeros(len(clean), dtype=torch.long), told)
         return (output.float() - clean[:, kept:]).square().mean()
 
     return model._replace(network=average, levels=trained(levels, regressed, given, "levels from the latent"))
@@ -179,11 +180,11 @@ def generated(model: Model, label: Tensor, domain: int, steps: int, code: Code, 
     engine = Engine(accelerator="cpu", precision="auto", num_threads=1)
     kept = code.width if model.levels is None else code.latent
     found = []
-    for part in label.split(batch):
+    for part in torch.split(label, batch):
         told = condition_of(part, torch.full((len(part),), domain), num_classes)
         noise = torch.randn((len(part), kept, *told.shape[2:]), generator=generator)
         with engine.autocast():
-            drawn = model.diffusion.sample(lambda noised, timestep, told=told: model.clean(noised, timestep, told), noise, steps)
+            drawn = model.diffusion.sample(partial(model.clean, told=told), noise, steps)
             if model.levels is not None:
                 rest = model.levels(drawn, torch.zeros(len(part), dtype=torch.long), told).float()
                 drawn = torch.cat([drawn, rest], 1)

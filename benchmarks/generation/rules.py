@@ -38,16 +38,20 @@ def tiles(codes: Tensor, side: int = TILE) -> Tensor:
 
 def distances(first: Tensor, second: Tensor, code: Code) -> dict[str, float]:
     """How well codes are told apart, by the same number of rows of each: `pictures` is what summary.json calls a_distance."""
-    rows = [codes[:, : code.latent].float().mean((2, 3)) for codes in (first, second)]
-    told = {"a_distance_pictures": proxy_a_distance(*rows), "mmd_pictures": mmd2(*rows)}
-    cut = [tiles(codes) for codes in (first, second)]
-    told["a_distance_tiles"] = proxy_a_distance(*(each[:, : code.latent].mean(2) for each in cut))
-    told["a_distance_tiles_all"] = proxy_a_distance(*(each.mean(2) for each in cut))
-    both = [torch.cat([each.mean(2), each.std(2)], 1) for each in cut]
-    told["a_distance_tiles_latent_spread"] = proxy_a_distance(
-        *(torch.cat([each[:, : code.latent].mean(2), each[:, : code.latent].std(2)], 1) for each in cut)
-    )
-    told["a_distance_tiles_all_spread"] = proxy_a_distance(*both)
+
+    def means(codes: Tensor) -> Tensor:
+        return codes[:, : code.latent].float().mean((2, 3))
+
+    def spread(cut: Tensor) -> Tensor:
+        return torch.cat([cut.mean(2), cut.std(2)], 1)
+
+    a, b = means(first), means(second)
+    told = {"a_distance_pictures": proxy_a_distance(a, b), "mmd_pictures": mmd2(a, b)}
+    a, b = tiles(first), tiles(second)
+    told["a_distance_tiles"] = proxy_a_distance(a[:, : code.latent].mean(2), b[:, : code.latent].mean(2))
+    told["a_distance_tiles_all"] = proxy_a_distance(a.mean(2), b.mean(2))
+    told["a_distance_tiles_latent_spread"] = proxy_a_distance(spread(a[:, : code.latent]), spread(b[:, : code.latent]))
+    told["a_distance_tiles_all_spread"] = proxy_a_distance(spread(a), spread(b))
     return told
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ def stacked(features: Features) -> Tensor:
 
 def unstacked(stack: Tensor, channels: Sequence[int]) -> Features:
     """`stacked` undone; channels: of the four parts in the stack."""
-    latent, level8, level4, level2 = stack.split(list(channels), 1)
+    latent, level8, level4, level2 = torch.split(stack, list(channels), 1)
     return Features(latent, (F.pixel_shuffle(level2, 4), F.pixel_shuffle(level4, 2), level8))
 
 
@@ -59,7 +59,7 @@ class Code:
         self.channels = list(channels)
         self.bases: list[Tensor] = []
         self.kept: list[float] = []
-        for number, part in enumerate(cells.split(self.channels)):
+        for number, part in enumerate(torch.split(cells, self.channels)):
             values, vectors = torch.linalg.eigh(torch.cov(part))
             values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
             shares = values.cumsum(0) / values.sum()
@@ -88,12 +88,12 @@ class Code:
 
     def decode(self, code: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, D, h, w)."""
-        parts = (code * self.scale[:, None, None]).split(self.sizes, 1)
+        parts = torch.split(code * self.scale[:, None, None], self.sizes, 1)
         restored = [torch.einsum("bchw,dc->bdhw", part, basis) for part, basis in zip(parts, self.bases, strict=True)]
         return torch.cat(restored, 1) + self.mean[:, None, None]
 
     def _rotated(self, stack: Tensor) -> Tensor:
-        parts = (stack - self.mean[:, None, None]).split(self.channels, 1)
+        parts = torch.split(stack - self.mean[:, None, None], self.channels, 1)
         return torch.cat([torch.einsum("bdhw,dc->bchw", part, basis) for part, basis in zip(parts, self.bases, strict=True)], 1)
 
 
@@ -162,7 +162,7 @@ def material_of(run: Path, stage: str, num: int, keep: Path | None) -> Material:
     for role, labels in (("source", "truth"), ("source_val", "truth"), ("target", "views"), ("val", "both")):
         found[role], val_views = scenes_of(getattr(data, role), num, base.segmenter, parts, engine, labels)
     assert val_views is not None
-    half, quarter, eighth = base.segmenter.encoder.pyramid_channels
+    half, quarter, eighth = cast(tuple[int, int, int], base.segmenter.encoder.pyramid_channels)
     channels = [parts.latent_channels, eighth, 4 * quarter, 16 * half]
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
