@@ -99,7 +99,7 @@ def serve(recipe: str, stage: str, threads: int, is_plain: bool, flags: Sequence
         from iccld.models import efficientnet
 
         efficientnet.convolution = autograd  # type: ignore[attr-defined]
-        efficientnet.ConvNorm.learns = lambda *_: True  # type: ignore[method-assign,assignment]  # else some passes take another way
+        efficientnet.ConvNorm.learns = lambda *_: True  # type: ignore[method-assign]  # else some passes take another way
     method, batch, engine = prepared(recipe, stage, threads, flags)
     for line in sys.stdin:
         what, number = line.split()
