@@ -74,6 +74,8 @@ FORMULATIONS: dict[str, Formulation] = {
     "r1a": Formulation("R1a: mask at all levels, denoiser", "method", R1A),
     "adversary": Formulation("R1a with an adversary", "method", {**R1A, "adversarial_weight": 1e-2}),
     "inference": Formulation("R1a, denoiser called at inference", "method", {**R1A, "denoise_at_inference": True}),
+    "r1a_own": Formulation("R1a, own labels", "method", {**R1A, "labels": "own"}),
+    "decoder_own": Formulation("Decoder alone, own labels", "method", {**DECODER, "labels": "own"}),
     "encoder": Formulation("R1a, encoder trained too", "method", {**R1A, "train_encoder": True}),
     "ceiling_decoder": Formulation("True labels, decoder alone", "ceiling", {**DECODER, "labels": "truth"}),
     "ceiling_encoder": Formulation("True labels, encoder trained too", "ceiling", {**DECODER, "labels": "truth", "train_encoder": True}),
