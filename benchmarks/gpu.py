@@ -281,7 +281,7 @@ def ready(recipe: str, device: torch.device, tiny: bool) -> Iterator[tuple[Any, 
             parts = make_parts(config, space, run=Path(folder))
             stages = registered_method(config.method).stages(parts, method_settings(config), optimisations(config))
         counted = [] if tiny else stage_memory(config, engine.precision == "bf16")
-        estimates = {one.stage: one.peak / 2**30 for one in counted if isinstance(one, StageMemory)}
+        estimates = {one.stage: one.expected / 2**30 for one in counted if isinstance(one, StageMemory)}
 
         def made() -> Iterator[tuple[str, Any, Any]]:
             batch = engine.to_device(random_batch(config, space.num_classes))

@@ -230,3 +230,10 @@ def _row(stage: StageMemory) -> str:
     networks = ("encoder", "decoder", "denoiser", "discriminator", "rest")
     sizes = [stage.parameters, stage.average, stage.optimizer, stage.gradients, *(stage.activations.get(name, 0) for name in networks)]
     return f"| {stage.stage} | " + " | ".join(f"{value / 2**30:.2f}" if value else "–" for value in [*sizes, stage.peak]) + " |"
+
+
+def test_what_is_told_holds_workspaces_beside_what_is_counted() -> None:
+    memory = StageMemory("source", 1, 1, 1, 1, {"encoder": 2**30}, 10 * 2**30)
+    assert memory.expected == 11 * 2**30
+    assert "11.0 GiB at its peak" in str(memory)
+    assert "workspaces 1.00" in str(memory)

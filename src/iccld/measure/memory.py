@@ -2,7 +2,7 @@
 
 Parameters, their average and the optimiser's moments are counted.  Activations and gradients are those of the stage's own step, run at the
 real sizes on tensors without values, whose live bytes are followed one by one (`iccld.training.memory`).
-Not in it: the CUDA context, workspaces of kernels, an allocator's fragments.
+Workspaces of kernels and an allocator's fragments cannot be counted so: what is told has `WORKSPACE_SHARE` more.  Not in it: the CUDA context.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ from iccld.transforms import Draw
 MOMENTS: dict[type[torch.optim.Optimizer], int] = {torch.optim.AdamW: 2, torch.optim.Adam: 2, torch.optim.SGD: 1}
 """Tensors of a parameter's size that an optimiser keeps (SGD: with momentum)."""
 
+WORKSPACE_SHARE = 0.1
+"""What a card takes beside the bytes that are counted: 7 to 18 % on one H200 (docs/memory.md), with which the estimate is within 8 %."""
+
 ENTRANCES = ("forward", "features", "logits")
 """Methods of a network that steps call."""
 
@@ -54,11 +57,17 @@ class StageMemory:
     peak: int
     """The most at once.  Less than the sum where gradients come as activations go, more by what passes are making and recomputing."""
 
+    @property
+    def expected(self) -> int:
+        """What a card's allocator will tell as its peak: with workspaces of kernels."""
+        return round(self.peak * (1 + WORKSPACE_SHARE))
+
     def __str__(self) -> str:
         parts = {"parameters": self.parameters, "average": self.average, "optimiser": self.optimizer, "gradients": self.gradients}
         parts |= {name if name == "rest" else f"{name} activations": size for name, size in self.activations.items()}
         told = ", ".join(f"{name} {size / 2**30:.2f}" for name, size in parts.items())
-        return f"memory of stage {self.stage}: {self.peak / 2**30:.1f} GiB at its peak ({told})"
+        workspaces = (self.expected - self.peak) / 2**30
+        return f"memory of stage {self.stage}: {self.expected / 2**30:.1f} GiB at its peak ({told}, workspaces {workspaces:.2f})"
 
 
 @dataclass(frozen=True)
