@@ -2,7 +2,7 @@
 
 Parameters, their average and the optimiser's moments are counted.  Activations and gradients are those of the stage's own step, run at the
 real sizes on tensors without values, whose live bytes are followed one by one (`iccld.training.memory`).
-Workspaces of kernels and an allocator's fragments cannot be counted so: what is told has `WORKSPACE_SHARE` more.  Not in it: the CUDA context.
+Workspaces of kernels and an allocator's fragments cannot be counted so: what is told has `WORKSPACE_SHARE` more, without the CUDA context.
 """
 
 from __future__ import annotations
