@@ -1,6 +1,7 @@
 """A training step of each stage, before and after a change: time, the share of convolutions in it, and its loss.
 
     python benchmarks/training_step.py [--before SRC] [--plain] [--other FLAGS] [--recipe city_to_camvid] [--rounds 15] [--threads 1]
+                                       [--sizes 448x608 288x384]
 
 SRC is `src` of another commit, for example of `git worktree add ../before 23ecd24`.  `--plain` adds this tree with the encoder's layers
 left to PyTorch's own convolution and gradients, `--other "--network.encoder_training full"` this tree with other settings.  All take the
@@ -28,11 +29,16 @@ PRODUCTS = ("convolution", "mm", "linear_pointwise", "gemm")
 """Parts of the names of the operations that count as convolutions and products."""
 WARM_UP = 2
 PLAIN, OTHER = "plain", "other"
-SIZES = ("--size.source", "352x480", "--size.target", "352x480", "--size.crop", "192x256")
-"""Of every tree alike, whatever its recipe says: `city_to_camvid`'s until scenes of version 11."""
+SIZES = ("352x480", "192x256")
+"""Working size and windows of every tree alike, whatever its recipe says: `city_to_camvid`'s until scenes of version 11."""
 
 
-def prepared(recipe: str, stage: str, threads: int, flags: Sequence[str] = ()) -> tuple[Any, Any, Any]:
+def sized(working: str, crop: str) -> list[str]:
+    """The settings of these sizes."""
+    return ["--size.source", working, "--size.target", working, "--size.crop", crop]
+
+
+def prepared(recipe: str, stage: str, threads: int, flags: Sequence[str]) -> tuple[Any, Any, Any]:
     """The stage's method on fresh weights, a batch, and an engine; flags: settings beside the recipe's."""
     import torch
 
@@ -44,7 +50,7 @@ def prepared(recipe: str, stage: str, threads: int, flags: Sequence[str] = ()) -
     from iccld.training.allocator import keep_freed_memory
 
     keep_freed_memory()
-    config = load_config(recipe, ["--runtime.device", "cpu", "--runtime.threads", str(threads), *SIZES, *flags])
+    config = load_config(recipe, ["--runtime.device", "cpu", "--runtime.threads", str(threads), *flags])
     engine = make_engine(config, max_norm=config.runtime.clip_norm)
     space = get_label_space(config.label_space)
     torch.manual_seed(0)
@@ -114,6 +120,7 @@ class Tree:
         command = [sys.executable, __file__, "--serve", stage, "--recipe", given.recipe, "--threads", str(given.threads)]
         command += ["--plain"] if name == PLAIN else []
         command += [f"--other={given.other}"] if name == OTHER else []
+        command += ["--sizes", *given.sizes]
         environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": str(given.threads)}
         self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -165,17 +172,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--stages", nargs="+", default=STAGES)
+    parser.add_argument("--sizes", nargs=2, metavar=("WORKING", "CROP"), default=SIZES, help="height x width, say 448x608 288x384")
     parser.add_argument("--serve", metavar="STAGE", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
-        serve(given.recipe, given.serve, given.threads, given.plain, given.other.split())
+        serve(given.recipe, given.serve, given.threads, given.plain, [*sized(*given.sizes), *given.other.split()])
         return
     own = str(Path(__file__).resolve().parents[1] / "src")
     trees = {PLAIN: own} if given.plain else {}
     trees |= {"before": given.before} if given.before else {}
     trees |= {OTHER: own} if given.other else {}
     trees |= {"now": own}
-    print(f"{given.recipe}, {given.threads} thread(s), medians of {given.rounds} steps taken in turns")
+    print(
+        f"{given.recipe} at {' in windows of '.join(given.sizes)}, {given.threads} thread(s), medians of {given.rounds} steps taken in turns"
+    )
     for stage in given.stages:
         compared(stage, trees, given)
 
