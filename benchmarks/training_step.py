@@ -183,9 +183,8 @@ def main() -> None:
     trees |= {"before": given.before} if given.before else {}
     trees |= {OTHER: own} if given.other else {}
     trees |= {"now": own}
-    print(
-        f"{given.recipe} at {' in windows of '.join(given.sizes)}, {given.threads} thread(s), medians of {given.rounds} steps taken in turns"
-    )
+    sizes = " in windows of ".join(given.sizes)
+    print(f"{given.recipe} at {sizes}, {given.threads} thread(s), medians of {given.rounds} steps taken in turns")
     for stage in given.stages:
         compared(stage, trees, given)
 
