@@ -13,11 +13,21 @@ from iccld.runs.adapter_folder import check_name
 
 METHOD, STAGE = "iccld", "step2"
 
-SCHEDULE: Mapping[str, Any] = {"iterations": 240, "learning_rate": 1e-3}
+SCHEDULE: Mapping[str, Any] = {"iterations": 240, "learning_rate": 3e-4}
 """Of step 2, where no other is asked for; everything else as `Optimisation` has it."""
 
-SETTINGS: Mapping[str, Any] = {"fill": "mean", "mask_ratio": 0.0, "kept_views": 60, "label_scales": (1.0, 1.5), "label_flip": False}
-"""Of step 2, where no others are asked for: the decoder alone, on views whose features and labels are computed once."""
+SETTINGS: Mapping[str, Any] = {
+    "fill": "mean",
+    "mask_ratio": 0.0,
+    "kept_views": 60,
+    "labels": "own",
+    "label_scales": (1.0, 1.5),  # of `labels views`, where that is asked for
+    "label_flip": False,
+}
+"""Of step 2, where no others are asked for: the decoder alone, on views whose features are computed once, with labels of its own average.
+
+Labels of views count in full, right or wrong: at night they cost a model points, and labels weighed by confidence bring it some (docs/adapters.md).
+"""
 
 KEPT = ("threshold", "style_probability", "style_share")
 """Settings that a run of `iccld` hands on: how its pictures are seen."""
