@@ -26,7 +26,8 @@ SETTINGS: Mapping[str, Any] = {
 }
 """Of step 2, where no others are asked for: the decoder alone, on views whose features are computed once, with labels of its own average.
 
-Labels of views count in full, right or wrong: at night they cost a model points, and labels weighed by confidence bring it some (docs/adapters.md).
+Labels of views count in full, right or wrong: at night they cost a model points, where labels weighed by confidence bring some
+(docs/adapters.md).
 """
 
 KEPT = ("threshold", "style_probability", "style_share")
