@@ -30,7 +30,7 @@ SCORED = {"num": 60, "size": "360x480", "layout": "cityscapes", "seed": 77}
 
 VARIANTS: dict[str, list[str]] = {
     "default": [],
-    "views": ["--settings.label_scales", "1.0,1.25,1.5", "--settings.label_flip", "true"],
+    "views": ["--settings.labels", "views", "--settings.label_scales", "1.0,1.25,1.5", "--settings.label_flip", "true"],
     "long": ["--settings.kept_views", "200", "--stages.step2.iterations", "800"],
     "r1a": ["--settings.fill", "denoiser", "--settings.mask_ratio", "0.4"],
 }
