@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable
 
 import pytest
@@ -125,6 +126,38 @@ def test_what_is_kept_is_used_again_and_a_copy_has_its_own() -> None:
         other.weight.mul_(2)
         assert torch.equal(other.folded(torch.float32).kernel, 2 * kept.kernel)
         assert layer.folded(torch.float32) is kept
+
+
+def test_a_layer_forgets_when_it_learns_again_and_when_it_is_moved_copied_or_pickled() -> None:
+    layer = layer_of("depthwise 3x3")
+    keep_folded(layer)
+    x = pictures(layer, (6, 6))
+    with torch.no_grad():
+        before = layer(x)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1, fused=True)  # which leaves versions as they are
+    layer(x).sum().backward()
+    optimizer.step()
+    with torch.no_grad():
+        after = layer(x)
+        assert not torch.equal(before, after)
+        for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+            assert layer.kept is not None
+            assert layer.kept.noted.folded
+            assert other.kept is not None
+            assert not other.kept.noted.folded
+            assert torch.equal(other(x), after)
+        layer.to("meta")
+        assert not layer.kept.noted.tensors
+
+
+def test_a_layer_that_keeps_is_exported() -> None:
+    layer = layer_of("projection").requires_grad_(False)
+    keep_folded(layer)
+    x = pictures(layer, (6, 6))
+    with torch.no_grad():
+        expected = layer(x)
+        exported = torch.export.export(layer, (x,)).module()
+        assert largest_gap(exported(x), expected) <= 1e-5
 
 
 def test_tensors_that_do_not_tell_when_they_are_written_to_are_folded_every_time() -> None:

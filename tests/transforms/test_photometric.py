@@ -89,6 +89,13 @@ def test_jitter_is_its_steps_one_after_the_other() -> None:
     torch.testing.assert_close(found, x, atol=1e-5, rtol=1e-4)
 
 
+def test_gradients_reach_pictures_that_are_jittered_and_those_that_are_not() -> None:
+    image = pictures(8).clamp(0.1, 0.9).requires_grad_()
+    jitter(image, draw(), probability=0.5).sum().backward()
+    assert image.grad is not None
+    assert bool((image.grad != 0).flatten(1).any(1).all())
+
+
 def test_jitter_turns_the_hue_of_colours() -> None:
     red = torch.tensor([0.6, 0.3, 0.3]).view(1, 3, 1, 1).expand(500, 3, 2, 2)
     changed = jitter(red, draw(), probability=1, strength=0.5)
@@ -163,6 +170,9 @@ def test_gaussian_blur_is_the_same_by_opencv_and_by_pytorch() -> None:
     by_pytorch = gaussian_blur(image.clone().requires_grad_(), sigma, 3)
     assert by_pytorch.requires_grad
     torch.testing.assert_close(gaussian_blur(image, sigma, 3), by_pytorch.detach(), atol=1e-6, rtol=0)
+    assert gaussian_blur(image, sigma.clone().requires_grad_(), 3).requires_grad
+    with pytest.raises(RuntimeError, match="Padding size"):  # there is nothing to mirror
+        gaussian_blur(image[:, :, :3], sigma, 3)
     part = image[:, :, 1:, 2:]  # not in one piece
     torch.testing.assert_close(gaussian_blur(part, sigma, 3), gaussian_blur(part.contiguous(), sigma, 3), atol=0, rtol=0)
 

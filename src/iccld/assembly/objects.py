@@ -166,7 +166,9 @@ def make_engine(config: Config, **options: Any) -> Engine:
     compiler = "inductor" if runtime.compile else None
     engine = Engine(accelerator=runtime.device, precision=precision, num_threads=runtime.threads or None, compiler=compiler, **options)
     if compiler is not None and engine.device.type == "cpu":
-        raise ConfigError("runtime.compile is true, but on a CPU it takes minutes and gains nothing (docs/performance.md); leave it out")
+        raise ConfigError(
+            "runtime.compile is true, but on a CPU it takes minutes and gains nothing (docs/performance.md); use --runtime.compile false"
+        )
     engine.format = with_layout(usual_format(engine.precision), runtime.layout)
     return engine
 

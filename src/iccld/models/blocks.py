@@ -6,7 +6,7 @@ The residual block has the parameters of diffusers' `ResnetBlock2D` by name, in 
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -97,17 +97,10 @@ def resize_like(x: Tensor, like: Tensor) -> Tensor:
         return x
     answer = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
     if answer.requires_grad and answer.device.type == "cpu" and answer.is_contiguous(memory_format=torch.channels_last):
-        return cast(Tensor, _LikeOutput.apply(answer))  # type: ignore[no-untyped-call]
+        answer.register_hook(_channels_last)
     return answer
 
 
-class _LikeOutput(torch.autograd.Function):
-    """The identity whose gradient lies channels last: of any other, say a part of more channels, `interpolate` takes ten times as long."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient.contiguous(memory_format=torch.channels_last)
+def _channels_last(gradient: Tensor) -> Tensor:
+    """Of a gradient that lies otherwise, say a part of more channels, `interpolate` takes ten times as long."""
+    return gradient.contiguous(memory_format=torch.channels_last)

@@ -6,7 +6,7 @@ The architecture is that of tensorflow/tpu, models/official/efficientnet/lite: n
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -110,6 +110,7 @@ class ConvNorm(nn.Module):
             if not self.learns(x):
                 x = ready(x)
                 return self.folded(x.dtype)(x, rows, columns)
+            self._forget()  # an optimiser may follow that writes without a trace
             scale, shift = self.affine()
             return convolution(x, self.weight, scale, shift, self.geometry._replace(rows=rows, columns=columns))
         scale, shift = self.affine()
@@ -127,6 +128,16 @@ class ConvNorm(nn.Module):
     def learns(self, x: Tensor) -> bool:
         """Whether a backward pass may come for what is made of x."""
         return torch.is_grad_enabled() and any(each.requires_grad for each in (x, self.weight, self.gain, self.bias))
+
+    def _forget(self) -> None:
+        if self.kept is not None:
+            self.kept = Kept()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moved or cast, as `nn.Module` does it; what was folded does not stay behind."""
+        self._forget()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def folded(self, dtype: torch.dtype) -> Folded:
         """The convolution with the norm in it, in that number format, for a pass that learns nothing on a CPU."""
@@ -251,7 +262,7 @@ class EfficientNetEncoder(nn.Module):
 
 
 def keep_folded(network: nn.Module) -> None:
-    """Let the layers keep what they fold: of a network whose weights are read from a file and learn no more."""
+    """Let the layers keep what they fold: of a network whose weights are read from a file and learn no more.  Again: they forget it."""
     for module in network.modules():
         if isinstance(module, ConvNorm):
             module.kept = Kept()

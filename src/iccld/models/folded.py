@@ -6,6 +6,7 @@ Borders come without a copy of the picture, and where weights have stopped to le
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -48,21 +49,37 @@ def _more(zeros: Zeros) -> Zeros:
     return max(behind - before, 0), max(before - behind, 0)
 
 
+class _Noted(NamedTuple):
+    """What was folded, and from what."""
+
+    tensors: tuple[Tensor, ...]
+    """Aliases of the weights: their memory is held, so that nothing else can come to lie there."""
+    versions: tuple[int, ...]
+    folded: dict[torch.dtype, Folded]
+
+
+NOTHING = _Noted((), (), {})
+
+
 class Kept:
-    """Folded convolutions of a layer that learns no more, by number format: to fold one and cast it takes as long as many of them do."""
+    """Folded convolutions of a layer that learns no more, by number format: to fold one and cast it takes as long as many of them do.
+
+    Weights that PyTorch's own operations write to are noticed.  What writes past them (`tensor.data`, NumPy, a fused optimiser) is not:
+    a layer forgets when it learns again, and `keep_folded` makes a network forget.  A copy and a pickle begin empty.
+    """
 
     def __init__(self) -> None:
-        self.tensors: tuple[Tensor, ...] = ()
-        self.versions: tuple[int, ...] = ()
-        self.folded: dict[torch.dtype, Folded] = {}
+        self.noted = NOTHING
+
+    def __getstate__(self) -> dict[str, _Noted]:
+        return {"noted": NOTHING}
 
     def of(self, tensors: Sequence[Tensor]) -> dict[torch.dtype, Folded]:
         """Those of these very tensors: empty when they are others than last time, or were written to since."""
-        if any(tensor.is_inference() for tensor in tensors):  # these do not tell
+        if torch.compiler.is_compiling() or any(tensor.is_inference() for tensor in tensors):  # these do not tell
             return {}
-        versions = tuple(tensor._version for tensor in tensors)
-        addresses = [tensor.data_ptr() for tensor in tensors]
-        if versions != self.versions or addresses != [tensor.data_ptr() for tensor in self.tensors]:
-            # Their memory is held, so that nothing else can come to lie there.
-            self.tensors, self.versions, self.folded = tuple(tensor.detach() for tensor in tensors), versions, {}
-        return self.folded
+        versions, addresses = tuple(tensor._version for tensor in tensors), [tensor.data_ptr() for tensor in tensors]
+        noted = self.noted
+        if versions != noted.versions or addresses != [tensor.data_ptr() for tensor in noted.tensors]:
+            self.noted = noted = _Noted(tuple(tensor.detach() for tensor in tensors), versions, {})
+        return noted.folded

@@ -51,8 +51,8 @@ class Draw:
 
 
 def where_chosen(chosen: Tensor, changed: Tensor, image: Tensor) -> Tensor:
-    """Rows of `changed` where chosen (B,) and of `image` elsewhere; on a CPU in the memory of `changed`, which is then nobody else's."""
-    if changed.device.type != "cpu":
+    """Rows of `changed` where chosen (B,) and of `image` elsewhere; on a CPU in the memory of `changed`, which has to be nobody else's."""
+    if changed.device.type != "cpu" or changed.requires_grad:
         return torch.where(chosen[:, None, None, None], changed, image)
     for row, is_chosen in enumerate(chosen.tolist()):
         if not is_chosen:

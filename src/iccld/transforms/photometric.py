@@ -76,7 +76,8 @@ def gaussian_blur(image: Tensor, sigma: Tensor, radius: int) -> Tensor:
     variance = sigma[:, None].to(image.dtype).pow(2)
     weight = torch.exp(-offset.pow(2) / (2 * variance).clamp(min=torch.finfo(image.dtype).tiny))  # (B, 2 radius + 1)
     weight = weight / weight.sum(-1, keepdim=True)
-    if image.device.type == "cpu" and image.dtype == torch.float32 and not image.requires_grad:
+    is_plain = image.device.type == "cpu" and image.dtype == torch.float32 and not (image.requires_grad or weight.requires_grad)
+    if is_plain and min(height, width) > radius:
         return _filtered(image, weight)
     kernel = weight.repeat_interleave(channels, 0)[:, None]  # (B C, 1, 2 radius + 1): one convolution whose groups are the B C planes
     planes = image.reshape(1, batch * channels, height, width)
@@ -88,7 +89,7 @@ def gaussian_blur(image: Tensor, sigma: Tensor, radius: int) -> Tensor:
 def _filtered(image: Tensor, weight: Tensor) -> Tensor:
     """The same by OpenCV, plane by plane, in a fifth of the time: (B, C, H, W), (B, N) -> (B, C, H, W)."""
 
-    answer = torch.empty(image.shape)
+    answer = torch.empty_like(image, memory_format=torch.contiguous_format)
     for planes, kernel, blurred in zip(image.numpy(), weight.numpy(), answer.numpy(), strict=True):
         if kernel.max() == 1:  # of no width
             np.copyto(blurred, planes)
