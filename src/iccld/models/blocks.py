@@ -97,7 +97,7 @@ def resize_like(x: Tensor, like: Tensor) -> Tensor:
         return x
     answer = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
     if answer.requires_grad and answer.device.type == "cpu" and answer.is_contiguous(memory_format=torch.channels_last):
-        answer.register_hook(_channels_last)
+        answer.register_hook(_channels_last)  # type: ignore[no-untyped-call]
     return answer
 
 
