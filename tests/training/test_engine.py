@@ -189,7 +189,9 @@ def test_a_compiled_network_is_the_same_network() -> None:
         calls.append(len(list(graph.graph.nodes)))
         return graph.forward
 
-    Engine(accelerator="cpu", compiler=backend).place(network)  # type: ignore[arg-type]
+    engine = Engine(accelerator="cpu")
+    engine.compiler = backend  # type: ignore[assignment]
+    engine.place(network)
     assert not calls
     assert list(network.state_dict()) == list(plain.state_dict())
     for own, other in ((network, plain), (network.first, plain.first)):

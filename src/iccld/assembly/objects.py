@@ -163,9 +163,9 @@ def make_engine(config: Config, **options: Any) -> Engine:
     """
     runtime = config.runtime
     precision = "auto" if runtime.precision == "native" else runtime.precision
-    compiler = "inductor" if runtime.compile else None
-    engine = Engine(accelerator=runtime.device, precision=precision, num_threads=runtime.threads or None, compiler=compiler, **options)
-    if compiler is not None and engine.device.type == "cpu":
+    engine = Engine(accelerator=runtime.device, precision=precision, num_threads=runtime.threads or None, **options)
+    engine.compiler = "inductor" if runtime.compile else None
+    if runtime.compile and engine.device.type == "cpu":
         raise ConfigError(
             "runtime.compile is true, but on a CPU it takes minutes and gains nothing (docs/performance.md); use --runtime.compile false"
         )

@@ -90,14 +90,12 @@ class Engine:
         num_threads: int | None = None,
         deterministic: bool = False,
         start: Literal["command", "spawn", "fork"] = "command",
-        compiler: str | None = None,
     ) -> None:
         """Choose the device; several `devices` start only with `launch`.
 
         accelerator: "auto", "cpu" or "cuda".  precision: "fp32"; "bf16" (autocast; an error where it is not native); or
         "auto", which takes bf16 where it is.  max_norm, max_skips: see `Update`.  num_threads: CPU threads of this process.
         deterministic: refuse nondeterministic GPU kernels where there are others.  What torchrun or Slurm started is joined.
-        compiler: backend of `torch.compile` for every network that is placed; None compiles none.
         Otherwise start says how `launch` begins every further process: "command" runs this command again; "spawn" starts a new process
         with the function alone; "fork" copies this process (on a CPU, before any backward pass).
         """
@@ -107,7 +105,9 @@ class Engine:
             raise ConfigError("accelerator is cuda, but torch sees no CUDA device; use accelerator auto or cpu")
         if precision not in ("auto", "fp32", "bf16"):
             raise ConfigError(f"precision must be auto, fp32 or bf16, got {precision!r}")
-        self.channels_last, self.compiler = channels_last, compiler
+        self.channels_last = channels_last
+        self.compiler: str | None = None
+        """Backend of `torch.compile` for every network that is placed from now on; None compiles none."""
         self.rank = 0
         self.world_size = 1
         self.scratch: Path | None = None
