@@ -46,7 +46,7 @@ def autograd(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, geometry: 
 def stepper(batch: int, dtype: torch.dtype, layout: torch.memory_format, is_ours: bool) -> Callable[[], float]:
     """One step of a variant; gives its loss."""
     torch.manual_seed(0)
-    config = NetworkConfig(encoder="efficientnet-lite0", widths=(16, 32, 64, 96, 128), decoder_width=32)
+    config = NetworkConfig(encoder="efficientnet-lite0", encoder_training="full", widths=(16, 32, 64, 96, 128), decoder_width=32)
     network = build_networks(config, NUM_CLASSES).make_segmenter().train().to(memory_format=layout)  # type: ignore[call-overload]
     optimizer = segmenter_optimizer(network, Optimisation(iterations=1, learning_rate=1e-5, head_factor=10))
     image = torch.randn(batch, 3, *SIZE).contiguous(memory_format=layout)

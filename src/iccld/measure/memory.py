@@ -33,7 +33,7 @@ MOMENTS: dict[type[torch.optim.Optimizer], int] = {torch.optim.AdamW: 2, torch.o
 """Tensors of a parameter's size that an optimiser keeps (SGD: with momentum)."""
 
 WORKSPACE_SHARE = 0.1
-"""What a card takes beside the bytes that are counted: 7 to 18 % on one H200 (docs/memory.md), with which the estimate is within 8 %."""
+"""What a card takes beside the bytes that are counted: 7 to 18 % on one H200 (docs/memory.md), with which the estimate is within 7 %."""
 
 ENTRANCES = ("forward", "features", "logits")
 """Methods of a network that steps call."""

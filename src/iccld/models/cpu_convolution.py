@@ -81,7 +81,7 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, scale, kernel, y = ctx.saved_tensors
         wants_input, wants_weight, wants_scale, wants_shift = ctx.needs_input_grad[:4]
-        stride, rows, columns, is_depthwise, has_activation = ctx.geometry
+        stride, _, _, is_depthwise, has_activation = ctx.geometry
         padding = _padding(ctx.geometry) or (0, 0)
         if has_activation:
             gradient = torch.ops.aten.hardtanh_backward(gradient, y, 0, 6)
@@ -99,10 +99,7 @@ class _Convolution(torch.autograd.Function):
             of_kernel = _weight_gradient(gradient, x, kernel, stride, padding) if wants_weight or wants_scale else None
         else:
             of_input, of_kernel = _backward(gradient, x, kernel, stride, padding, (wants_input, wants_weight or wants_scale))[:2]
-        is_whole = is_depthwise and _is_slow(stride, x)
-        if of_input is not None and _padding(ctx.geometry) is None and not is_whole:  # a view: what comes next reads it as fast as a copy
-            height, width = of_input.shape[2:]
-            of_input = of_input[:, :, rows[0] : height - rows[1], columns[0] : width - columns[1]]
+            of_input = _of_picture(of_input, ctx.geometry) if wants_input else None
         of_kernel = None if of_kernel is None else of_kernel.to(weight.dtype)
         return (
             of_input,
@@ -171,20 +168,23 @@ def _padding(geometry: Geometry) -> tuple[int, int] | None:
     return (rows[0], columns[0]) if rows[0] == rows[1] and columns[0] == columns[1] else None
 
 
-def _is_slow(stride: int, x: Tensor) -> bool:
-    """Whether PyTorch's input gradient of a depthwise convolution of x would take a slow path."""
-    return stride > 1 and x.dtype in SLOW_STRIDED
+def _of_picture(gradient: Tensor, geometry: Geometry) -> Tensor:
+    """Without what was padded beyond oneDNN; a view, which what comes next reads as fast as a copy."""
+    if _padding(geometry) is not None:
+        return gradient
+    (top, bottom), (left, right) = geometry.rows, geometry.columns
+    return gradient[:, :, top : gradient.shape[2] - bottom, left : gradient.shape[3] - right]
 
 
 def _input_gradient(gradient: Tensor, x: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
-    """Of a depthwise convolution, of what it was given, padded where oneDNN could not pad; where that would be slow, of the picture in it.
+    """Of a depthwise convolution; x is padded where oneDNN could not pad.
 
-    Then it is a convolution itself: of the gradient with zeros between its rows and columns, with the kernel turned round.
+    Where PyTorch's would be slow it is a convolution itself: of the gradient with zeros between its rows and columns, with the kernel
+    turned round.
     """
     padding = _padding(geometry)
-    if not _is_slow(geometry.stride, x):
-        answer: Tensor = _backward(gradient, x, kernel, geometry.stride, padding or (0, 0), (True, False))[0]
-        return answer
+    if geometry.stride == 1 or x.dtype not in SLOW_STRIDED:
+        return _of_picture(_backward(gradient, x, kernel, geometry.stride, padding or (0, 0), (True, False))[0], geometry)
     size, stride = kernel.shape[-1], geometry.stride
     sides = [side - (0 if padding else sum(zeros)) for side, zeros in zip(x.shape[2:], (geometry.rows, geometry.columns), strict=True)]
     half = size // 2  # of an odd kernel: what the convolution gives is as large as what it is given

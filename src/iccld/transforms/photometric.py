@@ -88,7 +88,6 @@ def gaussian_blur(image: Tensor, sigma: Tensor, radius: int) -> Tensor:
 
 def _filtered(image: Tensor, weight: Tensor) -> Tensor:
     """The same by OpenCV, plane by plane, in a fifth of the time: (B, C, H, W), (B, N) -> (B, C, H, W)."""
-
     answer = torch.empty_like(image, memory_format=torch.contiguous_format)
     for planes, kernel, blurred in zip(image.numpy(), weight.numpy(), answer.numpy(), strict=True):
         if kernel.max() == 1:  # of no width
