@@ -1,12 +1,12 @@
 """What an iteration of step 2 costs beside one of step 1, on a CPU at the sizes of a recipe, as ratios from one run.
 
-    python benchmarks/step2_iteration.py [--recipe city_to_camvid] [--rounds 15] [--threads 1] [--network.denoiser_widths 32,48,64]
+    python benchmarks/step2_iteration.py [--recipe city_to_camvid] [--rounds 15] [--threads 1] [--network.denoiser_patch 1]
 
 Random pictures of the recipe's sizes, its networks and batch, with whatever overrides of it are given; reading and decoding of files is in
 no figure. Variants live in one process and take turns, so that other work on the machine burdens all alike; seconds are the process' own
 (CPU seconds over threads), medians are compared. "fresh" draws, encodes and trains on a new view, of target pictures whose labels of
 several views are known; "kept" trains on a view that is there; "labels of a batch" are those of its target pictures, paid once for each
-picture.
+picture, and left out where the recipe's step 2 has labels of its own average.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def main() -> None:
     for title, (stage, settings) in VARIANTS.items():
         method, batch, engine = made(arguments.recipe, overrides, stage, settings)
         runs[title] = lambda iteration, m=method, b=batch, e=engine: one_step(m, b, e, iteration)  # type: ignore[misc]
-        if title == "step 2, fresh":
+        if title == "step 2, fresh" and isinstance(method, Step2) and method.labeller is not None:
             runs["labels of a batch"] = labelling(method, batch, engine)
     seconds: dict[str, list[float]] = {title: [] for title in runs}
     for round_ in range(arguments.rounds + 2):

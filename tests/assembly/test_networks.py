@@ -20,7 +20,7 @@ def test_every_preset_has_a_builder() -> None:
 
 def test_sizes_left_open_are_the_presets_and_told_in_full() -> None:
     assert NetworkConfig().widths == (24, 48, 96, 160, 224)
-    config = load_config("demo", ["--network.decoder_width", "48"])
+    config = load_config("demo_scratch", ["--network.decoder_width", "48"])
     assert (config.network.decoder_width, config.network.latent_channels) == (48, 32)
     assert "denoiser_widths:\n  - 64\n  - 96\n  - 128\n" in dump_config(config)
 

@@ -176,6 +176,7 @@ def test_fault_37_group_is_no_value():
         ("network.conditioning", "film", "concat, attention"),
         ("network.preset", "huge", "compact"),
         ("network.denoiser_widths", "12,20", "multiples of 8"),
+        ("network.denoiser_patch", "0", "at least 1"),
         ("source.format", "gta", "gta5"),
         ("source.generate.world", "dream", "camera"),
         ("runtime.device", "tpu", "cuda"),

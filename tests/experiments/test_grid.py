@@ -375,6 +375,10 @@ def test_a_finished_run_is_the_start_of_its_seed(recipe: Path, here: list[str], 
     here.clear()
     assert main(words(recipe, out, "--rows", "decoder,mean")) == 0  # the folder knows where it began
     assert here == ["mean-with-3"]
+    here.clear()  # a denoiser of its own does not make the run another start
+    assert main(words(recipe, tmp_path / "squares", "--rows", "r1a", "--from", start, "--network.denoiser_patch", "2")) == 0
+    assert here == ["r1a-with-3"]
+    assert table(tmp_path / "squares")["with/start"]["cells"]["miou"] == told["with/start"]["cells"]["miou"]
     for more, says in (
         (["--from", start, "--seeds", "4"], "is of seed 3"),
         (["--from", start, "--networks", "without"], "another network"),

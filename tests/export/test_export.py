@@ -24,7 +24,7 @@ from iccld.errors import CheckpointError, ConfigError
 from iccld.export import export_model, load_exported, on_runtime
 from iccld.files import read_json
 from iccld.methods.common.parts import MEAN, STD
-from iccld.models import Denoiser, DiffusionSegmenter, LatentScale
+from iccld.models import Denoiser, DiffusionSegmenter, LatentScale, UNetKind
 from iccld.predictor import LatentNoise, Predictor
 from iccld.runs import Standing, load_predictor
 
@@ -115,12 +115,12 @@ def test_a_run_is_exported_once_and_a_damaged_cache_is_made_again(
     assert len(list((tmp_path / "exported").glob("*.onnx"))) == 2  # other weights, another file
 
 
-def diffusing(trained: Predictor, steps: int) -> Predictor:
+def diffusing(trained: Predictor, steps: int, patch: int = 1) -> Predictor:
     """A predictor whose network samples a latent from noise, with a random denoiser."""
     torch.manual_seed(0)
     segmenter = trained.network
     sampler = DdimSampler(Diffusion(prediction="sample"), steps)
-    denoiser = Denoiser(16, (16, 16, 16), 1, 16)
+    denoiser = Denoiser(16, (16, 16, 16), 1, 16, kind=UNetKind(patch=patch))
     network = DiffusionSegmenter(segmenter.encoder, segmenter.decoder, denoiser, LatentScale(16), sampler)
     noise = LatentNoise(16, 8, 0)
     made = Predictor(network, trained.label_space, working_size=(64, 96), size_multiple=16, mean=MEAN, std=STD, noise=noise)
@@ -133,11 +133,12 @@ def test_several_steps_are_refused_with_the_reason(trained: Predictor, standing:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("patch", [1, 4])
 def test_a_denoiser_is_exported_with_its_noise_as_an_input(
-    trained: Predictor, standing: Standing, tmp_path: Path, picture: np.ndarray
+    patch: int, trained: Predictor, standing: Standing, tmp_path: Path, picture: np.ndarray
 ) -> None:
-    """Also where its latents are no multiple of what it halves: the picture's sides are multiples of 16, the denoiser wants 32."""
-    predictor = diffusing(trained, 1)
+    """Also where its latents are no multiple of what it halves: the picture's sides are multiples of 16, the denoiser wants 32 or 128."""
+    predictor = diffusing(trained, 1, patch)
     file = export_model(predictor, standing, "onnx", tmp_path / "m.onnx")
     session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
     assert [one.name for one in session.get_inputs()] == ["image", "noise"]

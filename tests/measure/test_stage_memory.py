@@ -20,7 +20,10 @@ from iccld.measure.memory import StageMemory, UnknownMemory, stage_memory
 from iccld.methods import METHODS
 from iccld.methods.common.supervised import Supervised
 
-SMALL = ("--network.encoder", "", "--size.crop", "64x64", "--batch_size", "2", "--network.denoiser_widths", "32,32")
+SMALL = (
+    *("--network.encoder", "", "--size.crop", "64x64", "--batch_size", "2"),
+    *("--network.denoiser_widths", "32,32", "--network.denoiser_patch", "1"),
+)
 SOURCE = ("--stages.step1.iterations", "0", "--stages.step2.iterations", "0")
 DOCS = Path(__file__).parents[2] / "docs" / "memory.md"
 

@@ -95,3 +95,23 @@ def test_nothing_is_computed_for_what_learns_nothing(monkeypatch: pytest.MonkeyP
 def test_in_double_precision_finite_differences_agree() -> None:
     tensors, geometry = case("depthwise 5x5, strided", (7, 8), torch.float64)
     assert torch.autograd.gradcheck(lambda *each: convolution(*each, geometry._replace(has_activation=False)), tensors)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_without_what_the_fused_ones_need_of_a_cpu_bf16_is_computed_all_the_same(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a CPU has no AVX-512, oneDNN's fused convolution raises in bf16, while PyTorch's own emulates it."""
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    assert not cpu_convolution._can_fuse()
+    monkeypatch.setattr(cpu_convolution, "FUSED", False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_convolution_pointwise", refuse)
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", refuse)
+    tensors, geometry = case(form, (12, 16), torch.float32)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        found = convolution(*tensors, geometry)
+    assert found.dtype == torch.bfloat16
+    before = plain(*tensors, geometry._replace(has_activation=False)).detach()
+    assert float((found.float() - F.relu6(before)).abs().max()) <= 0.02 * float(before.abs().max())
+
+
+def refuse(*_: object) -> Tensor:
+    raise RuntimeError("mkldnn_convolution: bf16 path needs the cpu support avx512bw, avx512vl and avx512dq")

@@ -119,6 +119,59 @@ def test_the_discriminator_names_three_domains_at_any_size(size: tuple[int, int]
     assert differ(network(latents(size), timestep + 200), logits)
 
 
+# --- squares of cells -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 9), (5, 4), (1, 3)])
+def test_in_squares_the_unet_sees_a_quarter_of_the_positions(size: tuple[int, int]) -> None:
+    """The answer is the plain denoiser's of latents whose channels are the cells of a square, row by row."""
+    network = denoiser(kind=UNetKind(patch=2))
+    torch.manual_seed(0)
+    plain = Denoiser(16, **TINY)
+    plain.load_state_dict(network.state_dict())
+    noised, condition, timestep = latents(size), latents(size, 1), torch.tensor([0, 999])
+    pad = (0, size[1] % 2, 0, size[0] % 2)
+
+    def squares(x: torch.Tensor) -> torch.Tensor:
+        x = F.pad(x, pad, mode="replicate")
+        cells = [x[:, :, row::2, column::2] for row in (0, 1) for column in (0, 1)]
+        return torch.stack(cells, 2).flatten(1, 2)
+
+    expected = plain(squares(noised), timestep, squares(condition))
+    output = network(noised, timestep, condition)
+    assert output.shape == (2, 4, *size)
+    torch.testing.assert_close(squares(output)[..., : size[0] // 2, : size[1] // 2], expected[..., : size[0] // 2, : size[1] // 2])
+
+
+@pytest.mark.parametrize("conditioning", ["concat", "attention"])
+def test_a_residual_denoiser_in_squares_starts_by_returning_its_condition(conditioning: str) -> None:
+    network = denoiser(True, UNetKind(conditioning=conditioning, patch=2))
+    condition = latents((7, 9), 1)
+    assert torch.equal(network(latents((7, 9)), torch.tensor([3, 999]), condition), condition)
+
+
+@pytest.mark.parametrize("conditioning", ["concat", "attention"])
+def test_in_squares_everything_reaches_the_output(conditioning: str) -> None:
+    network = denoiser(kind=UNetKind(conditioning=conditioning, patch=2))
+    noised, condition, timestep = latents((8, 8)), latents((8, 8), 1), torch.tensor([10, 500])
+    output = network(noised, timestep, condition)
+    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):  # the four cells of a square
+        other = condition.clone()
+        other[..., 2 + row, 4 + column] += 1
+        assert differ(network(noised, timestep, other), output)
+    assert differ(network(noised + 1, timestep, condition), output)
+    assert differ(network(noised, timestep + 100, condition), output)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (7, 9), (1, 1)])
+def test_the_discriminator_sees_squares_where_the_denoiser_does(size: tuple[int, int]) -> None:
+    network = DomainDiscriminator(4, kind=UNetKind(patch=2), **TINY)
+    assert network.conv_in.in_channels == 16
+    logits = network(latents(size), torch.tensor([10, 500]))
+    assert logits.shape == (2, 3)
+    assert differ(network(latents(size) + 1, torch.tensor([10, 500])), logits)
+
+
 # --- conditioning by attention ----------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
 from diffusers.models.resnet import ResnetBlock2D
+from torch import Tensor, nn
 
 from iccld.diffusion import Diffusion
 from iccld.models.blocks import TimedBlock
@@ -54,17 +55,37 @@ def test_parameters_are_those_of_diffusers_in_their_order(size: str) -> None:
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"])
 @pytest.mark.parametrize("size", SIZES)
 def test_outputs_and_gradients_are_those_of_diffusers_bit_for_bit(size: str, layout: torch.memory_format, bf16: bool) -> None:
+    """But for attention in bf16, which is trained in float32 where diffusers' rounds: what comes of that is no worse than diffusers'."""
     x = torch.randn(2, 6, 16, 24, generator=torch.Generator().manual_seed(1)).contiguous(memory_format=layout)
     timestep = torch.tensor([3, 900])
     theirs, ours = (network.to(memory_format=layout) for network in both(size))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16), torch.no_grad():
+        assert torch.equal(ours(x, timestep), theirs(x, timestep).sample)
+    expected, found = (trained(network, x, timestep, bf16) for network in (theirs, ours))
+    if not bf16:
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+    else:
+        exact = trained(theirs, x, timestep, bf16=False)
+        off_theirs, off_ours = (distance(gradients, exact) for gradients in (expected, found))
+        assert off_ours < 1.1 * off_theirs
+
+
+def trained(network: nn.Module, x: Tensor, timestep: Tensor, bf16: bool) -> dict[str, Tensor]:
+    """The output and every parameter's gradient of its summed squares."""
+    network.zero_grad()
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-        expected, found = theirs(x, timestep).sample, ours(x, timestep)
-    assert torch.equal(found, expected)
-    expected.float().square().sum().backward()
-    found.float().square().sum().backward()
-    for (name, own), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        assert own.grad is not None
-        assert torch.equal(own.grad, other.grad), name
+        answer = network(x, timestep)
+    output: Tensor = answer if isinstance(answer, Tensor) else answer.sample
+    output.float().square().sum().backward()
+    gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
+    assert all(gradient is not None for gradient in gradients.values())
+    return {"output": output.detach().float(), **{name: gradient.clone() for name, gradient in gradients.items() if gradient is not None}}
+
+
+def distance(found: dict[str, Tensor], exact: dict[str, Tensor]) -> float:
+    """Mean over tensors of the difference's norm, in norms of the exact one."""
+    parts = [float((found[name] - exact[name]).norm() / exact[name].norm().clamp(min=1e-6)) for name in exact]
+    return sum(parts) / len(parts)
 
 
 def test_recomputed_activations_change_nothing() -> None:

@@ -77,7 +77,7 @@ def compact(network: NetworkConfig, num_classes: int, origins: Origins) -> Netwo
     half, quarter, eighth = network.widths[:3]
     head = min(HEAD_CHANNELS, network.denoiser_widths[-1])
     is_efficientnet = network.encoder in EFFICIENTNETS
-    kind = UNetKind(gradient_checkpointing=network.gradient_checkpointing, conditioning=network.conditioning)
+    kind = UNetKind(1, 8, network.gradient_checkpointing, network.conditioning, network.denoiser_patch)
 
     def make_segmenter() -> Segmenter:
         encoder: nn.Module
@@ -234,7 +234,7 @@ def _efficientnet_weights(name: str) -> Path:
 def _large_unet(network: NetworkConfig) -> UNetKind:
     """Attention everywhere but at the latent's own resolution, and LDM's 32 groups."""
     levels = max(len(network.denoiser_widths) - 1, 1)
-    return UNetKind(levels, 32, network.gradient_checkpointing, network.conditioning)
+    return UNetKind(levels, 32, network.gradient_checkpointing, network.conditioning, network.denoiser_patch)
 
 
 def _backbone(network: NetworkConfig, origins: Origins) -> Backbone:

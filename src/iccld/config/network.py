@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -51,6 +51,9 @@ EFFICIENTNETS = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2
 FROM_STRIDE_8 = {"efficientnet-lite0": 13, "efficientnet-lite1": 17, "efficientnet-lite2": 17}
 """Blocks of each from stride 8 on: those that learn unless `encoder_training` says otherwise."""
 
+OF_THE_DENOISER = ("denoiser_widths", "denoiser_patch", "conditioning", "gradient_checkpointing")
+"""Settings that leave encoder and decoder as they are: networks that differ in nothing else read each other's weights."""
+
 CONNECTIONS = ("level", "block")
 CONDITIONINGS = ("concat", "attention")
 
@@ -84,6 +87,10 @@ class NetworkConfig:
     denoiser_widths: tuple[int, ...] = ()
     """Channels of the denoising UNet's levels; the discriminator repeats its encoder half; empty = the preset's.  compact: 64,96,128;
     ldm: 128,256,384,512 (90 million parameters), or 224,448,672,896 (274 million)."""
+
+    denoiser_patch: int = 1
+    """Side of the squares of latent cells that are one position of the denoising UNet and the discriminator, as a DiT's patch size:
+    with 2, the layers between the first and the last have a quarter of the operations."""
 
     inter_coder: bool = True
     """Whether encoder levels are handed to the decoder; false narrows the decoder (the paper's ablation)."""
@@ -133,6 +140,7 @@ class NetworkConfig:
         self._fill(self._sizes())
         self._fill({"encoder_training": f"last:{FROM_STRIDE_8[self.encoder]}" if self.encoder in FROM_STRIDE_8 else "full"})
         require_at_least(self, 1, "latent_channels")
+        require_at_least(self, 1, "denoiser_patch")
         require_one_of(self, "inter_coder_at", CONNECTIONS)
         require_one_of(self, "conditioning", CONDITIONINGS)
         has_blocks = self.preset == "ldm" or self.inter_coder_at == "level"
@@ -143,6 +151,10 @@ class NetworkConfig:
         check()
         self._check_encoder()
         require(not (self.encoder and self.autoencoder), "autoencoder and encoder are both given; the encoder has one origin, drop one")
+
+    def is_alike(self, other: NetworkConfig) -> bool:
+        """Whether encoder and decoder are the same; the denoiser may be another."""
+        return replace(self, **{name: getattr(other, name) for name in OF_THE_DENOISER}) == other
 
     @property
     def is_small(self) -> bool:

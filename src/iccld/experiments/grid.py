@@ -132,7 +132,7 @@ def _given_starts(runs: Sequence[Path], chosen: Mapping[str, Config], seeds: Seq
         if not (run / "config.yaml").is_file():
             raise ConfigError(f"--from {run}: is no run; name the folder that iccld adapt wrote")
         own = read_config(run / "config.yaml")
-        network = next((name for name, config in chosen.items() if config.network == own.network), None)
+        network = next((name for name, config in chosen.items() if config.network.is_alike(own.network)), None)
         if own.method != METHOD or network is None:
             raise ConfigError(f"--from {run}: is a run of method {own.method} or of another network than {', '.join(chosen)} here")
         find_source(run, get_label_space(chosen[network].label_space).names, STEP1)

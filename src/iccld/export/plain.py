@@ -65,13 +65,25 @@ class AnySizeDenoiser(nn.Module):
 
     def forward(self, noised: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
         own, height, width = self.denoiser, noised.shape[-2], noised.shape[-1]
-        stacked = torch.cat([noised, condition], 1)
-        for axis, side in ((2, height), (3, width)):
-            whole = (side + own.multiple - 1) // own.multiple * own.multiple
-            place = torch.arange(whole, device=noised.device).clamp(max=side - 1)  # the last row and column repeated
-            stacked = stacked.index_select(axis, place)
-        output = own.unet(stacked, timestep)[..., :height, :width]  # (B, C, h, w)
+        stacked = torch.cat([self._in_squares(noised), self._in_squares(condition)], 1)
+        output = own.unet(_padded(stacked, own.multiple), timestep)[..., : stacked.shape[-2], : stacked.shape[-1]]
+        if own.patch > 1:
+            output = F.pixel_shuffle(output, own.patch)
+        output = output[..., :height, :width]  # (B, C, h, w)
         return cast(Tensor, condition + output if own.residual else output)
+
+    def _in_squares(self, x: Tensor) -> Tensor:
+        patch = self.denoiser.patch
+        return F.pixel_unshuffle(_padded(x, patch), patch) if patch > 1 else x
+
+
+def _padded(x: Tensor, multiple: int) -> Tensor:
+    """(B, C, h, w) -> sides rounded up to the multiple by repeating the last row and column."""
+    for axis in (2, 3):
+        side = x.shape[axis]
+        whole = (side + multiple - 1) // multiple * multiple
+        x = x.index_select(axis, torch.arange(whole, device=x.device).clamp(max=side - 1))
+    return x
 
 
 def exportable(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> Exported:

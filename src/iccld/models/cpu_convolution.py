@@ -28,8 +28,15 @@ SLOW_STRIDED = frozenset({torch.bfloat16})
 """Number formats in which the input gradient of a strided depthwise convolution is slow."""
 
 
-FUSED: bool = torch._C._has_mkldnn and all(hasattr(torch.ops.mkldnn, name) for name in ("_convolution_pointwise", "_linear_pointwise"))
-"""Whether PyTorch was built with oneDNN's convolution and product that end with an activation (as its wheels for Linux are)."""
+def _can_fuse() -> bool:
+    """Whether this PyTorch has oneDNN's convolution and product that end with an activation (as its wheels for Linux have), and this CPU
+    the AVX-512 that they ask for in bf16: without it they raise, while PyTorch's own convolutions emulate bf16."""
+    names = ("_convolution_pointwise", "_linear_pointwise", "_is_mkldnn_bf16_supported")
+    has_all = torch._C._has_mkldnn and all(hasattr(torch.ops.mkldnn, name) for name in names)
+    return has_all and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+FUSED = _can_fuse()
 
 
 class Geometry(NamedTuple):

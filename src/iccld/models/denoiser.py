@@ -30,6 +30,8 @@ class UNetKind:
     """Whether blocks compute their activations again in the backward pass instead of keeping them."""
     conditioning: str = "concat"
     """How the condition reaches the denoiser: concat, as channels beside the noised latent; attention, as tokens (row 12)."""
+    patch: int = 1
+    """Side of the squares of latent cells that are one position of the UNet, their channels beside one another (Peebles and Xie 2023)."""
 
 
 def _unet(
@@ -60,9 +62,15 @@ def _unet(
 
 
 def _pad(x: Tensor, multiple: int) -> Tensor:
+    """(B, C, h, w) -> sides rounded up to the multiple by repeating the last row and column."""
     height, width = x.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
+
+
+def in_squares(x: Tensor, side: int) -> Tensor:
+    """(B, C, h, w) -> (B, side^2 C, h/side, w/side), sides rounded up: the cells of a square beside one another."""
+    return F.pixel_unshuffle(_pad(x, side), side) if side > 1 else x
 
 
 def positions(height: int, width: int, channels: int, device: torch.device) -> Tensor:
@@ -98,6 +106,9 @@ class Denoiser(nn.Module):
     With `kind.conditioning="attention"` the UNet reads the condition through cross-attention alone, as tokens (Rombach et al. 2022,
     section 3.3).  Differs from LDM, whose tokens are words: the noised latent's cells are told their places too, without which pure
     noise could not find the token of its own cell (docs/readings.md, 12).
+
+    With `kind.patch` above 1 the UNet sees the latent in squares of that side: as many operations in its first and last layer, and a
+    fraction of 1 / patch^2 of them in between.
     """
 
     def __init__(
@@ -114,23 +125,31 @@ class Denoiser(nn.Module):
         self.residual = residual
         self.middle_channels = widths[-1]
         self.multiple = 2 ** (len(widths) - 1)
-        self.tokens = ConditionTokens(latent_channels, widths[-1]) if kind.conditioning == "attention" else None
-        beside = latent_channels if self.tokens is None else POSITION_CHANNELS
-        self.unet = _unet(latent_channels + beside, latent_channels, widths, layers_per_block, head_channels, kind)
+        self.patch = kind.patch
+        channels = latent_channels * kind.patch**2
+        self.tokens = ConditionTokens(channels, widths[-1]) if kind.conditioning == "attention" else None
+        beside = channels if self.tokens is None else POSITION_CHANNELS
+        self.unet = _unet(channels + beside, channels, widths, layers_per_block, head_channels, kind)
         if residual:
             nn.init.zeros_(self.unet.conv_out.weight)
             nn.init.zeros_(cast(Tensor, self.unet.conv_out.bias))
 
     def forward(self, noised: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
+        output = self._of_squares(in_squares(noised, self.patch), timestep, in_squares(condition, self.patch))
+        output = F.pixel_shuffle(output, self.patch) if self.patch > 1 else output
+        output = output[..., : noised.shape[-2], : noised.shape[-1]]  # (B, C, h, w)
+        return condition + output if self.residual else output
+
+    def _of_squares(self, noised: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
+        """(B, p^2 C, h/p, w/p), (B,), (B, p^2 C, h/p, w/p) -> (B, p^2 C, h/p, w/p), as `forward`."""
         height, width = noised.shape[-2:]
         if self.tokens is None:
-            output: Tensor = self.unet(_pad(torch.cat([noised, condition], 1), self.multiple), timestep)  # (B, C, h', w')
+            output: Tensor = self.unet(_pad(torch.cat([noised, condition], 1), self.multiple), timestep)  # (B, p^2 C, h', w')
         else:
             beside = positions(height, width, POSITION_CHANNELS, noised.device).to(noised.dtype).expand(len(noised), -1, -1, -1)
-            stacked = _pad(torch.cat([noised, beside], 1), self.multiple)  # (B, C + P, h', w')
-            output = self.unet(stacked, timestep, encoder_hidden_states=self.tokens(condition)).sample  # tokens: (B, h w, W)
-        output = output[..., :height, :width]  # (B, C, h, w)
-        return condition + output if self.residual else output
+            stacked = _pad(torch.cat([noised, beside], 1), self.multiple)  # (B, p^2 C + P, h', w')
+            output = self.unet(stacked, timestep, encoder_hidden_states=self.tokens(condition)).sample  # tokens: (B, h w / p^2, W)
+        return output[..., :height, :width]
 
 
 class DomainDiscriminator(nn.Module):
@@ -152,7 +171,9 @@ class DomainDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         kind = kind or UNetKind()
-        unet = _unet(latent_channels, latent_channels, widths, layers_per_block, head_channels, kind)
+        self.patch = kind.patch
+        channels = latent_channels * kind.patch**2
+        unet = _unet(channels, channels, widths, layers_per_block, head_channels, kind)
         if kind.conditioning == "attention":
             _without_tokens(unet)
         self.multiple = 2 ** (len(widths) - 1)
@@ -162,7 +183,7 @@ class DomainDiscriminator(nn.Module):
         self.classify = nn.Linear(widths[-1], self.num_domains)
 
     def forward(self, latent: Tensor, timestep: Tensor) -> Tensor:
-        x = self.conv_in(_pad(latent, self.multiple))
+        x = self.conv_in(_pad(in_squares(latent, self.patch), self.multiple))
         embedding = self.time_embedding(self.time_proj(timestep).to(x.dtype))
         for block in self.down_blocks:
             x, _ = block(x, embedding)

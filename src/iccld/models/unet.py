@@ -1,8 +1,8 @@
 """The UNet of diffusion models (Ho et al. 2020, appendix B), as diffusers' `UNet2DModel` builds it, without diffusers.
 
-Parameters have its names and order, and arithmetic is its arithmetic, bit for bit (tests/models/test_unet.py): weights and optimiser
-states of earlier runs fit.  What it is for: importing diffusers takes seconds, and predicting one picture with step 2 needs none of
-the rest of it (docs/decisions/0006).
+Parameters have its names and order, and arithmetic is its arithmetic, bit for bit (tests/models/test_unet.py), but for attention where
+it is trained in bf16 on a CPU: weights and optimiser states of earlier runs fit.  What it is for: importing diffusers takes seconds, and
+predicting one picture with step 2 needs none of the rest of it (docs/decisions/0006).
 """
 
 from __future__ import annotations
@@ -131,9 +131,20 @@ class SelfAttention(nn.Module):
             project(cells).view(batch, -1, self.num_heads, channels // self.num_heads).transpose(1, 2)  # (B, heads, h w, C / heads)
             for project in (self.to_q, self.to_k, self.to_v)
         )
-        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(batch, -1, channels)
+        attended = attend(query, key, value).transpose(1, 2).reshape(batch, -1, channels)
         attended = self.to_out[0](attended.to(query.dtype))  # (B, h w, C)
         return cast(Tensor, attended.transpose(-1, -2).reshape(batch, channels, height, width) + x)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Softmax attention of every position to all: (B, heads, N, C) thrice -> (B, heads, N, C).
+
+    Where a gradient is wanted on a CPU it is computed in float32: in bf16 its gradient takes up to six times as long.
+    """
+    if query.requires_grad and query.device.type == "cpu":
+        with torch.autocast("cpu", enabled=False):
+            return F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(query.dtype)
+    return F.scaled_dot_product_attention(query, key, value)
 
 
 class _Level(nn.Module):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from iccld.config import Config, load_config, read_config
+from iccld.config.network import OF_THE_DENOISER
 from iccld.errors import ConfigError
 from iccld.runs.adapter_folder import check_name
 
@@ -32,9 +33,6 @@ Labels of views count in full, right or wrong: at night they cost a model points
 
 KEPT = ("threshold", "style_probability", "style_share")
 """Settings that a run of `iccld` hands on: how its pictures are seen."""
-
-OWN = ("denoiser_widths", "conditioning", "gradient_checkpointing")
-"""Settings of the networks that an adapter may have otherwise than its run: the denoiser is its own."""
 
 
 def adapter_config(run: Path, name: str, overrides: Sequence[str] = ()) -> Config:
@@ -67,7 +65,7 @@ def _refuse_unfit(config: Config, own: Config, run: Path, replaced: Mapping[str,
     """ConfigError for settings that an adapter cannot have."""
     if not config.target.is_given:
         raise ConfigError("an adapter needs pictures of the new target: add --target.path FOLDER")
-    changed = [key for key, value in asdict(config.network).items() if key not in OWN and value != getattr(own.network, key)]
+    changed = [key for key, value in asdict(config.network).items() if key not in OF_THE_DENOISER and value != getattr(own.network, key)]
     if changed:
         raise ConfigError(f"network.{changed[0]} belongs to the weights of {run}; an adapter cannot change it, leave it out")
     if config.settings.get("train_encoder"):
