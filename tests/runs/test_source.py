@@ -137,7 +137,7 @@ def test_source_key_depends_on_what_the_source_stage_sees(workshop: Any) -> None
 def test_settings_that_came_later_leave_earlier_sources_and_checkpoints_their_own() -> None:
     network = NetworkConfig(preset="ldm")
     earlier = Config(recipe="x", name="x", network=network)
-    for later, value, matters in (("inter_coder_at", "block", True), ("conditioning", "attention", False)):
+    for later, value, matters in (("inter_coder_at", "block", True), ("conditioning", "attention", False), ("denoiser_patch", 2, False)):
         assert later in asdict(network)
         assert later not in comparable(earlier)["network"]
         assert later not in fingerprint(earlier, CITYSCAPES19)["network"]

@@ -289,7 +289,7 @@ class Config:
         return sum(stage.iterations for stage in self.stages.values())
 
 
-LATER = {"inter_coder_at": "level", "conditioning": "concat"}
+LATER = {"inter_coder_at": "level", "conditioning": "concat", "denoiser_patch": 1}
 """Settings of the networks that earlier runs do not know, and what these runs were."""
 
 

@@ -37,7 +37,8 @@ def source_key(config: Config, classes: Sequence[str]) -> str:
     kept = comparable(config)
     for name in ("recipe", "name", "method", "settings", "runtime", "evaluation", "val", "source_checkpoint", "checkpoint_stage"):
         kept.pop(name, None)
-    kept["network"].pop("conditioning", None)  # the source stage has no denoiser
+    for name in ("conditioning", "denoiser_patch"):  # the source stage has no denoiser
+        kept["network"].pop(name, None)
     kept["augmentation"].pop("style_probability", None)  # and lends no colours
     kept["stages"] = kept["stages"][SOURCE]
     kept["devices"] = config.runtime.devices
