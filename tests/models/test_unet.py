@@ -70,6 +70,14 @@ def test_outputs_and_gradients_are_those_of_diffusers_bit_for_bit(size: str, lay
         assert off_ours < 1.1 * off_theirs
 
 
+def test_in_float64_gradients_are_those_of_diffusers_too() -> None:
+    x = torch.randn(2, 6, 16, 24, generator=torch.Generator().manual_seed(1)).double()
+    theirs, ours = (network.double() for network in both("compact"))
+    expected, found = (trained(network, x, torch.tensor([3, 900]), bf16=False) for network in (theirs, ours))
+    assert found["conv_in.weight"].dtype == torch.float64
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 def trained(network: nn.Module, x: Tensor, timestep: Tensor, bf16: bool) -> dict[str, Tensor]:
     """The output and every parameter's gradient of its summed squares."""
     network.zero_grad()
