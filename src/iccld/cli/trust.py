@@ -15,8 +15,7 @@ from iccld.share.names import is_shared
 HELPED = {
     "yes": "Adaptation helped",
     "no": "Adaptation did not help",
-    "probably": "Adaptation probably helped, but the interval holds 0",
-    "probably not": "Adaptation probably did not help, but the interval holds 0",
+    "unknown": "Whether adaptation helped cannot be told from these pictures, since the interval holds 0",
 }
 
 

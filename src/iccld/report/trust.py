@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from iccld.report.run import Json, Run, mapping, number, stage_title
 
+UNKNOWN = "Did adaptation help? That cannot be told from these pictures, since the interval holds 0: "
 ANSWERS = {
     "yes": "Did adaptation help? Yes, by this estimate: ",
     "no": "Did adaptation help? No, by this estimate: ",
-    "probably": "Did adaptation help? Probably, but the interval holds 0: ",
-    "probably not": "Did adaptation help? Probably not, but the interval holds 0: ",
+    "unknown": UNKNOWN,
+    "probably": UNKNOWN,  # of earlier runs, as is the next
+    "probably not": UNKNOWN,
 }
 VOICES = {
     "flip": "the mirrored picture",

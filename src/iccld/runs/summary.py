@@ -46,7 +46,8 @@ class Summary:
         if (gain := told.get("gain")) is not None:
             miou = gain["miou"]
             words = f"mIoU changed by {miou['value']:+.1f} ({miou['low']:+.1f} to {miou['high']:+.1f})"
-            say(f"estimated without labels, from {gain['from']} to {gain['to']}: {words}; did adaptation help: {gain['answer']}")
+            helped = "unknown, since the interval holds 0" if gain["answer"] == "unknown" else gain["answer"]
+            say(f"estimated without labels, from {gain['from']} to {gain['to']}: {words}; did adaptation help: {helped}")
 
     def tell_skipped(self, names: Mapping[str, Sequence[str]]) -> None:
         """Domain -> the pictures that could not be read and were left out."""

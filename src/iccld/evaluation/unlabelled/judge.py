@@ -124,10 +124,10 @@ class Judgement:
 
 
 def answer(gain: Figure) -> str:
-    """Did adaptation help?  "yes" and "no" where the interval lies on one side of 0, otherwise "probably" or "probably not"."""
+    """Did adaptation help?  "yes" and "no" where the interval lies on one side of 0, otherwise "unknown": the sign would be a guess."""
     if gain.low > 0 or gain.high < 0:
         return "yes" if gain.low > 0 else "no"
-    return "probably" if gain.value > 0 else "probably not"
+    return "unknown"
 
 
 def preferred(estimates: Mapping[int, float]) -> int:
