@@ -100,6 +100,7 @@ def test_in_double_precision_finite_differences_agree() -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_without_what_the_fused_ones_need_of_a_cpu_bf16_is_computed_all_the_same(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a CPU has no AVX-512, oneDNN's fused convolution raises in bf16, while PyTorch's own emulates it."""
+    assert cpu_convolution._can_fuse() == cpu_convolution.FUSED
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     assert not cpu_convolution._can_fuse()
     monkeypatch.setattr(cpu_convolution, "FUSED", False)

@@ -77,7 +77,7 @@ def compact(network: NetworkConfig, num_classes: int, origins: Origins) -> Netwo
     half, quarter, eighth = network.widths[:3]
     head = min(HEAD_CHANNELS, network.denoiser_widths[-1])
     is_efficientnet = network.encoder in EFFICIENTNETS
-    kind = UNetKind(1, 8, network.gradient_checkpointing, network.conditioning, network.denoiser_patch)
+    kind = UNetKind(gradient_checkpointing=network.gradient_checkpointing, conditioning=network.conditioning, patch=network.denoiser_patch)
 
     def make_segmenter() -> Segmenter:
         encoder: nn.Module

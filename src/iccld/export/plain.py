@@ -56,33 +56,12 @@ class FusedConv(nn.Module):
         return x.clamp(0.0, 6.0) if self.has_activation else x
 
 
-class AnySizeDenoiser(nn.Module):
-    """`Denoiser` whose padding is looked up instead of decided: the same for every size."""
-
-    def __init__(self, denoiser: Denoiser) -> None:
-        super().__init__()
-        self.denoiser = denoiser
-
-    def forward(self, noised: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
-        own, height, width = self.denoiser, noised.shape[-2], noised.shape[-1]
-        stacked = torch.cat([self._in_squares(noised), self._in_squares(condition)], 1)
-        output = own.unet(_padded(stacked, own.multiple), timestep)[..., : stacked.shape[-2], : stacked.shape[-1]]
-        if own.patch > 1:
-            output = F.pixel_shuffle(output, own.patch)
-        output = output[..., :height, :width]  # (B, C, h, w)
-        return cast(Tensor, condition + output if own.residual else output)
-
-    def _in_squares(self, x: Tensor) -> Tensor:
-        patch = self.denoiser.patch
-        return F.pixel_unshuffle(_padded(x, patch), patch) if patch > 1 else x
-
-
-def _padded(x: Tensor, multiple: int) -> Tensor:
-    """(B, C, h, w) -> sides rounded up to the multiple by repeating the last row and column."""
+def padded_by_look_up(x: Tensor, multiple: int) -> Tensor:
+    """`padded` of the denoiser, looked up instead of decided: the same for every size.  (B, C, h, w) -> sides rounded up."""
     for axis in (2, 3):
         side = x.shape[axis]
         whole = (side + multiple - 1) // multiple * multiple
-        x = x.index_select(axis, torch.arange(whole, device=x.device).clamp(max=side - 1))
+        x = x.index_select(axis, torch.arange(whole, device=x.device).clamp(max=side - 1))  # the last row or column repeated
     return x
 
 
@@ -119,6 +98,6 @@ def _replaced(network: nn.Module) -> None:
         if isinstance(child, ConvNorm):
             setattr(network, name, FusedConv(child))
         elif isinstance(child, Denoiser):
-            setattr(network, name, AnySizeDenoiser(child))
+            child.pad = padded_by_look_up
         else:
             _replaced(child)

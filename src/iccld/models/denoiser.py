@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -61,16 +62,16 @@ def _unet(
     return unet
 
 
-def _pad(x: Tensor, multiple: int) -> Tensor:
+def padded(x: Tensor, multiple: int) -> Tensor:
     """(B, C, h, w) -> sides rounded up to the multiple by repeating the last row and column."""
     height, width = x.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
 
 
-def in_squares(x: Tensor, side: int) -> Tensor:
-    """(B, C, h, w) -> (B, side^2 C, h/side, w/side), sides rounded up: the cells of a square beside one another."""
-    return F.pixel_unshuffle(_pad(x, side), side) if side > 1 else x
+def in_squares(x: Tensor, side: int, pad: Callable[[Tensor, int], Tensor] = padded) -> Tensor:
+    """(B, C, h, w) -> (B, side^2 C, h/side, w/side), sides rounded up by `pad`: the cells of a square beside one another."""
+    return F.pixel_unshuffle(pad(x, side), side) if side > 1 else x
 
 
 def positions(height: int, width: int, channels: int, device: torch.device) -> Tensor:
@@ -126,6 +127,8 @@ class Denoiser(nn.Module):
         self.middle_channels = widths[-1]
         self.multiple = 2 ** (len(widths) - 1)
         self.patch = kind.patch
+        self.pad = padded
+        """What rounds sides up to a multiple; an export puts its own in the place."""
         channels = latent_channels * kind.patch**2
         self.tokens = ConditionTokens(channels, widths[-1]) if kind.conditioning == "attention" else None
         beside = channels if self.tokens is None else POSITION_CHANNELS
@@ -135,7 +138,8 @@ class Denoiser(nn.Module):
             nn.init.zeros_(cast(Tensor, self.unet.conv_out.bias))
 
     def forward(self, noised: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
-        output = self._of_squares(in_squares(noised, self.patch), timestep, in_squares(condition, self.patch))
+        seen, told = (in_squares(x, self.patch, self.pad) for x in (noised, condition))
+        output = self._of_squares(seen, timestep, told)
         output = F.pixel_shuffle(output, self.patch) if self.patch > 1 else output
         output = output[..., : noised.shape[-2], : noised.shape[-1]]  # (B, C, h, w)
         return condition + output if self.residual else output
@@ -144,10 +148,10 @@ class Denoiser(nn.Module):
         """(B, p^2 C, h/p, w/p), (B,), (B, p^2 C, h/p, w/p) -> (B, p^2 C, h/p, w/p), as `forward`."""
         height, width = noised.shape[-2:]
         if self.tokens is None:
-            output: Tensor = self.unet(_pad(torch.cat([noised, condition], 1), self.multiple), timestep)  # (B, p^2 C, h', w')
+            output: Tensor = self.unet(self.pad(torch.cat([noised, condition], 1), self.multiple), timestep)  # (B, p^2 C, h', w')
         else:
             beside = positions(height, width, POSITION_CHANNELS, noised.device).to(noised.dtype).expand(len(noised), -1, -1, -1)
-            stacked = _pad(torch.cat([noised, beside], 1), self.multiple)  # (B, p^2 C + P, h', w')
+            stacked = self.pad(torch.cat([noised, beside], 1), self.multiple)  # (B, p^2 C + P, h', w')
             output = self.unet(stacked, timestep, encoder_hidden_states=self.tokens(condition)).sample  # tokens: (B, h w / p^2, W)
         return output[..., :height, :width]
 
@@ -183,7 +187,7 @@ class DomainDiscriminator(nn.Module):
         self.classify = nn.Linear(widths[-1], self.num_domains)
 
     def forward(self, latent: Tensor, timestep: Tensor) -> Tensor:
-        x = self.conv_in(_pad(in_squares(latent, self.patch), self.multiple))
+        x = self.conv_in(padded(in_squares(latent, self.patch), self.multiple))
         embedding = self.time_embedding(self.time_proj(timestep).to(x.dtype))
         for block in self.down_blocks:
             x, _ = block(x, embedding)

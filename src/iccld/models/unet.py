@@ -1,8 +1,8 @@
 """The UNet of diffusion models (Ho et al. 2020, appendix B), as diffusers' `UNet2DModel` builds it, without diffusers.
 
-Parameters have its names and order, and arithmetic is its arithmetic, bit for bit (tests/models/test_unet.py), but for attention where
-it is trained in bf16 on a CPU: weights and optimiser states of earlier runs fit.  What it is for: importing diffusers takes seconds, and
-predicting one picture with step 2 needs none of the rest of it (docs/decisions/0006).
+Parameters have its names and order, and arithmetic is its arithmetic, bit for bit (tests/models/test_unet.py), but for attention and the
+norms of residual blocks where they are trained in bf16 on a CPU: weights and optimiser states of earlier runs fit.  What it is for:
+importing diffusers takes seconds, and predicting one picture with step 2 needs none of the rest of it (docs/decisions/0006).
 """
 
 from __future__ import annotations
