@@ -216,12 +216,11 @@ def test_recipe_with_dinov2_takes_real_size_steps_and_fits_a_24_gb_gpu(training:
         assert source.gradients < 4 * (15e6 if training == "frozen" else 45e6)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("widths", ["128,256,384,512", "224,448,672,896"])
 def test_kl_f8_at_512_pixels_fits_24_gb_as_the_docs_tell(widths: str) -> None:
     size = [word for name in ("source", "target", "crop") for word in (f"--size.{name}", "512x512")]
     flags = ["--network.preset", "ldm", "--network.encoder", "", "--network.widths", "[]", "--network.decoder_width", "0"]
-    flags += ["--network.gradient_checkpointing", "true", "--network.denoiser_widths", widths]
+    flags += ["--network.gradient_checkpointing", "true", "--network.denoiser_widths", widths, "--network.denoiser_patch", "1"]
     stages = known(load_config("demo", ["--batch_size", "2", *size, *flags]))
     assert max(stage.peak for stage in stages) < 24e9
     rows = DOCS.read_text(encoding="utf-8").splitlines()
