@@ -18,7 +18,7 @@ from iccld.methods.common.latent_mask import draw_visible
 from iccld.methods.common.mixing import at_size
 from iccld.methods.common.parts import normalise
 from iccld.methods.iccld import Settings
-from iccld.models import DiffusionSegmenter, Features
+from iccld.models import DiffusionSegmenter, Features, InterCoderDecoder, Segmenter
 from iccld.transforms import Draw
 
 from ..rounding import differ
@@ -281,6 +281,27 @@ def test_what_a_step_does_without_is_not_built(tiny: ModuleType, settings: dict[
     assert set(built) == names & {"denoiser", "discriminator"}
     assert set(method.optimizers()) == {"segmenter"} | (names & {"discriminator"})
     assert method.round_batches == (8 if "denoiser" in names else 0)
+
+
+@pytest.mark.parametrize("settings", [{"fill": "mean", "mask_ratio": 0.0}, {"fill": "mean"}, {}], ids=["decoder alone", "mean", "denoiser"])
+@pytest.mark.parametrize("kept_views", [0, 1])
+def test_a_decoder_without_connections_learns_from_a_frozen_latent(tiny: ModuleType, settings: dict[str, Any], kept_views: int) -> None:
+    """Its first layer is a norm, and the latent, channels last, wants no gradient: PyTorch's own norm ends the process there."""
+
+    def without() -> Segmenter:
+        encoder = tiny.make_segmenter().encoder
+        return Segmenter(encoder, InterCoderDecoder(tiny.LATENT, encoder.pyramid_channels, tiny.SPACE.num_classes, 16, inter_coder=False))
+
+    method = tiny.step2(settings=Settings(kept_views=kept_views, **settings), make_segmenter=without)
+    method.engine.channels_last = True
+    method.model.to(memory_format=torch.channels_last)
+    method.start_round([tiny.batch()])
+    before = tiny.values(method.model.decoder)
+    tiny.step(method, 0)
+    tiny.step(method, 1)
+    after = tiny.values(method.model.decoder)
+    assert torch.isfinite(after).all()
+    assert not torch.equal(before, after)
 
 
 def test_a_prediction_is_encoder_and_decoder_exactly_unless_the_denoiser_is_asked_for(tiny: ModuleType) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from iccld.errors import ConfigError
 from iccld.models.blocks import ConvNormAct, ResidualBlock, num_groups, resize_like
 from iccld.models.features import Features
+from iccld.models.group_norm import PlainGroupNorm
 from iccld.models.recompute import run_block
 
 PROBE = 224
@@ -57,7 +58,7 @@ class Backbone(nn.Module):
                 [
                     nn.Sequential(
                         nn.ConvTranspose2d(width, width // 2, 2, 2),
-                        nn.GroupNorm(num_groups(width // 2), width // 2),
+                        PlainGroupNorm(num_groups(width // 2), width // 2),
                         nn.GELU(),
                         nn.ConvTranspose2d(width // 2, width // 4, 2, 2),
                     ),
@@ -156,7 +157,7 @@ class BackboneEncoder(nn.Module):
             {str(stride): nn.Conv2d(size, wanted.get(stride, width), 1) for stride, size in sizes.items() if stride >= strides[0]}
         )
         self.merge = nn.ModuleDict({str(stride): ResidualBlock(width, width) for stride in self.coarse})
-        self.to_latent = nn.Sequential(nn.GroupNorm(num_groups(width), width), nn.SiLU(), nn.Conv2d(width, latent_channels, 1))
+        self.to_latent = nn.Sequential(PlainGroupNorm(num_groups(width), width), nn.SiLU(), nn.Conv2d(width, latent_channels, 1))
 
     def forward(self, image: Tensor) -> Features:
         height, width = image.shape[-2:]

@@ -12,28 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from iccld.models.group_norm import GroupNorm, PlainGroupNorm, TrainedNorm
 from iccld.models.recompute import run_block
 
 
 def num_groups(channels: int, wanted: int = 8) -> int:
     """Largest divisor of `channels` not above `wanted`: the group count of a GroupNorm."""
     return next(groups for groups in range(min(wanted, channels), 0, -1) if channels % groups == 0)
-
-
-class GroupNorm(nn.GroupNorm):
-    """In the number format of its own parameters, whatever it is given: a CPU takes twice as long over its gradient in bf16, and a GPU's
-    autocast does the same."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x if x.dtype == self.weight.dtype else x.to(self.weight.dtype))
-
-
-class TrainedNorm(nn.GroupNorm):
-    """Where a gradient is wanted on a CPU, in the number format of its parameters; otherwise in what it is given."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        is_trained = x.device.type == "cpu" and torch.is_grad_enabled()
-        return super().forward(x.to(self.weight.dtype) if is_trained else x)
 
 
 class TimedBlock(nn.Module):
@@ -50,7 +35,7 @@ class TimedBlock(nn.Module):
         self, channels_in: int, channels_out: int, groups: tuple[int, int], time_channels: int | None = None, epsilon: float = 1e-6
     ) -> None:
         super().__init__()
-        norm = nn.GroupNorm if time_channels is None else TrainedNorm
+        norm = PlainGroupNorm if time_channels is None else TrainedNorm
         self.norm1 = norm(groups[0], channels_in, eps=epsilon)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
         self.time_emb_proj = nn.Linear(time_channels, channels_out) if time_channels is not None else None

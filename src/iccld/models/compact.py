@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iccld.models.blocks import ConvNormAct, GroupNorm, ResidualBlock, num_groups, resize_like
+from iccld.models.blocks import ConvNormAct, ResidualBlock, num_groups, resize_like
 from iccld.models.features import Features
+from iccld.models.group_norm import GroupNorm
 
 
 class CompactEncoder(nn.Module):

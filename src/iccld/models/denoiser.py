@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from iccld.models.group_norm import PlainGroupNorm
 from iccld.models.unet import UNet
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ class DomainDiscriminator(nn.Module):
         self.multiple = 2 ** (len(widths) - 1)
         self.time_proj, self.time_embedding = unet.time_proj, unet.time_embedding
         self.conv_in, self.down_blocks, self.mid_block = unet.conv_in, unet.down_blocks, unet.mid_block
-        self.norm = nn.GroupNorm(kind.num_groups, widths[-1])
+        self.norm = PlainGroupNorm(kind.num_groups, widths[-1])
         self.classify = nn.Linear(widths[-1], self.num_domains)
 
     def forward(self, latent: Tensor, timestep: Tensor) -> Tensor:

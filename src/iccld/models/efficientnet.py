@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iccld.errors import ConfigError
-from iccld.models.blocks import GroupNorm, num_groups, resize_like
+from iccld.models.blocks import num_groups, resize_like
 from iccld.models.cpu_convolution import Geometry, convolution, ready, same
 from iccld.models.features import Features
 from iccld.models.folded import NONE, Folded, Kept
+from iccld.models.group_norm import GroupNorm
 from iccld.models.recompute import run_block
 
 LICENCE = "Apache-2.0"

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from iccld.models.decoder import Decoder
 from iccld.models.features import Features
+from iccld.models.group_norm import PlainGroupNorm
 from iccld.models.recompute import run_block
 
 NUM_GROUPS = 32
@@ -146,7 +147,7 @@ class LdmDecoder(Decoder):
             for number, width in enumerate(levels)
         )
         self.feature_channels = widths[0]
-        self.conv_norm_out = nn.GroupNorm(NUM_GROUPS, widths[0], eps=EPSILON)
+        self.conv_norm_out = PlainGroupNorm(NUM_GROUPS, widths[0], eps=EPSILON)
         self.classify = nn.Conv2d(widths[0], num_classes, 3, padding=1)
 
     def features(self, latent: Tensor, pyramid: tuple[Tensor, ...]) -> Tensor:

@@ -30,7 +30,6 @@ class FeatureDiscriminator(nn.Module):
     """f_dis where it sees middle features: (B, W, h', w'), (B,) int64 -> (B, 3) logits in the order source, mixed, target.
 
     The features are what the UNet's encoder half makes of its input, timestep included, so a convolution and the classifier remain.
-    The convolution comes first: on detached channels-last input, the backward pass of a GroupNorm crashes in torch 2.13 on a CPU.
     """
 
     num_domains = DomainDiscriminator.num_domains

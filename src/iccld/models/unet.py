@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iccld.models.blocks import TimedBlock
+from iccld.models.group_norm import PlainGroupNorm
 from iccld.models.recompute import run_block
 
 EPSILON = 1e-5
@@ -70,7 +71,7 @@ class UNet(nn.Module):
             below = width
         # Random weights are drawn on the way; parameters, and with them an optimiser's states, lie in diffusers' order.
         self.up_blocks, self.mid_block = up_blocks, middle
-        self.conv_norm_out = nn.GroupNorm(num_groups, widths[0], eps=EPSILON)
+        self.conv_norm_out = PlainGroupNorm(num_groups, widths[0], eps=EPSILON)
         self.conv_out = nn.Conv2d(widths[0], channels_out, 3, padding=1)
 
     def forward(self, x: Tensor, timestep: Tensor) -> Tensor:
@@ -118,7 +119,7 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int, num_heads: int, num_groups: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.group_norm = nn.GroupNorm(num_groups, channels, eps=EPSILON)
+        self.group_norm = PlainGroupNorm(num_groups, channels, eps=EPSILON)
         self.to_q = nn.Linear(channels, channels)
         self.to_k = nn.Linear(channels, channels)
         self.to_v = nn.Linear(channels, channels)
