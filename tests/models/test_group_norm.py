@@ -14,9 +14,9 @@ from iccld.models.group_norm import GroupNorm, PlainGroupNorm, TrainedNorm
 SOURCES = Path(__file__).parents[2] / "src" / "iccld"
 
 
-def picture(dtype: torch.dtype, memory_format: torch.memory_format = torch.channels_last) -> Tensor:
+def picture(dtype: torch.dtype, memory_format: torch.memory_format = torch.channels_last, size: tuple[int, int] = (6, 10)) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return (3 + torch.randn(2, 16, 6, 10, generator=generator)).to(dtype).contiguous(memory_format=memory_format)
+    return (3 + torch.randn(2, 16, *size, generator=generator)).to(dtype).to(memory_format=memory_format)
 
 
 def weighted(norm: nn.GroupNorm) -> nn.GroupNorm:
@@ -33,12 +33,13 @@ def gradients(norm: nn.GroupNorm, x: Tensor, *, inputs: list[Tensor]) -> tuple[T
     return (y.detach(), *(each.grad.clone() for each in inputs if each.grad is not None))
 
 
+@pytest.mark.parametrize("size", [(6, 10), (1, 1), (7, 1)])
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_values_and_gradients_are_those_of_pytorch(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+def test_values_and_gradients_are_those_of_pytorch(dtype: torch.dtype, memory_format: torch.memory_format, size: tuple[int, int]) -> None:
     answers = []
     for norm in (weighted(PlainGroupNorm(4, 16)), weighted(nn.GroupNorm(4, 16))):
-        x = picture(dtype, memory_format).requires_grad_()
+        x = picture(dtype, memory_format, size).requires_grad_()
         answers.append(gradients(norm, x, inputs=[x, norm.weight, norm.bias]))
     for ours, theirs in zip(*answers, strict=True):
         assert torch.equal(ours, theirs)
@@ -46,13 +47,16 @@ def test_values_and_gradients_are_those_of_pytorch(dtype: torch.dtype, memory_fo
         assert ours.stride() == theirs.stride()
 
 
+@pytest.mark.parametrize("size", [(6, 10), (1, 1), (7, 1)])
 @pytest.mark.parametrize("wants", [False, True], ids=["frozen", "stopped"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", [PlainGroupNorm, GroupNorm, TrainedNorm])
-def test_a_channels_last_input_without_a_gradient_trains_the_norm(kind: type[nn.GroupNorm], dtype: torch.dtype, wants: bool) -> None:
+def test_a_channels_last_input_without_a_gradient_trains_the_norm(
+    kind: type[nn.GroupNorm], dtype: torch.dtype, wants: bool, size: tuple[int, int]
+) -> None:
     """What ends the process with `nn.GroupNorm` of torch 2.13: features of a frozen encoder, and a backward pass that stops at the norm."""
     norm, same = weighted(kind(4, 16)), weighted(kind(4, 16))
-    x, other = picture(dtype).requires_grad_(wants), picture(dtype).requires_grad_()
+    x, other = picture(dtype, size=size).requires_grad_(wants), picture(dtype, size=size).requires_grad_()
     values, *ours = gradients(norm, x, inputs=[norm.weight, norm.bias])
     expected, _, *theirs = gradients(same, other, inputs=[other, same.weight, same.bias])
     assert torch.equal(values, expected)
