@@ -20,9 +20,10 @@ class PlainGroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu" or x.dim() != 4 or not torch.is_grad_enabled() or not self.weight.requires_grad:
             return super().forward(x)
-        if x.stride(1) >= x.stride(3):  # rows of one channel, not all channels of one place after another
+        if x.stride(1) >= x.stride(3):  # not channels last: neighbours in memory belong to one channel
             return super().forward(x)
-        return _channels_last(x.contiguous(memory_format=torch.channels_last), self)
+        x = x.contiguous(memory_format=torch.channels_last)
+        return cast(Tensor, _ChannelsLastNorm.apply(x, self.weight, self.bias, self.num_groups, self.eps))  # type: ignore[no-untyped-call]
 
 
 class GroupNorm(PlainGroupNorm):
@@ -41,12 +42,7 @@ class TrainedNorm(PlainGroupNorm):
         return super().forward(x.to(self.weight.dtype) if is_trained else x)
 
 
-def _channels_last(x: Tensor, norm: nn.GroupNorm) -> Tensor:
-    """(B, C, H, W), channels last -> the same."""
-    return cast(Tensor, _ChannelsLast.apply(x, norm.weight, norm.bias, norm.num_groups, norm.eps))  # type: ignore[no-untyped-call]
-
-
-class _ChannelsLast(torch.autograd.Function):
+class _ChannelsLastNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, epsilon: float) -> Tensor:
         y, mean, reciprocal = torch.native_group_norm(x, weight, bias, *_sizes(x), groups, epsilon)
@@ -59,9 +55,10 @@ class _ChannelsLast(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, reciprocal = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        wanted = [True, *ctx.needs_input_grad[1:3]]  # of the input: always, see above
-        answer = torch.ops.aten.native_group_norm_backward(gradient, x, mean, reciprocal, weight, *_sizes(x), ctx.groups, wanted)
-        return (*(each if needed else None for each, needed in zip(answer, ctx.needs_input_grad, strict=False)), None, None)
+        of_x, *wanted = ctx.needs_input_grad[:3]
+        mask = [True, *wanted]  # the input's always: without it the process ends
+        dx, *others = torch.ops.aten.native_group_norm_backward(gradient, x, mean, reciprocal, weight, *_sizes(x), ctx.groups, mask)
+        return dx if of_x else None, *others, None, None
 
 
 def _sizes(x: Tensor) -> tuple[int, int, int]:
