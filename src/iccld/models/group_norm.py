@@ -55,10 +55,9 @@ class _ChannelsLastNorm(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, reciprocal = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        of_x, *wanted = ctx.needs_input_grad[:3]
-        mask = [True, *wanted]  # the input's always: without it the process ends
-        dx, *others = torch.ops.aten.native_group_norm_backward(gradient, x, mean, reciprocal, weight, *_sizes(x), ctx.groups, mask)
-        return dx if of_x else None, *others, None, None
+        wanted = [True, *ctx.needs_input_grad[1:3]]  # the input's always, and autograd drops it: without it the process ends
+        answer = torch.ops.aten.native_group_norm_backward(gradient, x, mean, reciprocal, weight, *_sizes(x), ctx.groups, wanted)
+        return *answer, None, None
 
 
 def _sizes(x: Tensor) -> tuple[int, int, int]:
