@@ -55,7 +55,7 @@ CHAPTERS = {
     "Use a model": ["share", "export", "serve", "formats", "many-pictures", "ray", "adapters"],
     "Trust it": ["trust", "labels", "evaluation", "reliability"],
     "Methods": ["methods", "add-a-method", "notebooks/add-a-method", "experiments", "step2", "readings"],
-    "Figures": ["results", "performance", "memory"],
+    "Figures": ["results", "results-earlier", "performance", "memory"],
     "Reference": ["reference/commands", "reference/settings", "reference/python", "decisions/index"],
 }
 """The sidebar.  A page that is in no chapter fails the build."""
