@@ -32,6 +32,12 @@ R1A: Mapping[str, Any] = {
     "train_encoder": False,
     "denoise_at_inference": False,
     "kept_views": 0,
+    "prediction": "sample",
+    "train_at": "last",
+    "noise_scale": "alpha_bar",
+    "discriminate": "clean",
+    "discriminator_learning_rate": 1e-4,
+    "sampler_steps": 1,
 }
 """A mask at every level that the decoder reads, hidden latent cells from the denoiser, hard labels of several views (docs/step2.md).
 
@@ -45,6 +51,12 @@ UNMASKED: Mapping[str, Any] = {**R1A, "mask_ratio": 0.0, "noise": "none", "decod
 
 CONTINUED: Mapping[str, Any] = {**R1A, "second": "step1", "labels": "own"}
 """Step 1's own code in the place of step 2."""
+
+KEPT_VIEWS = 60
+"""Batches of views that a row over kept views computes once and meets again: as many as an adapter keeps."""
+
+SLOW: Mapping[str, Any] = {"head_factor": 1.0}
+"""Everything at the rate of step 1's encoder, as the demo's own step 2 does; other rows give the decoder `head_factor` times that."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +88,13 @@ FORMULATIONS: dict[str, Formulation] = {
     "inference": Formulation("R1a, denoiser called at inference", "method", {**R1A, "denoise_at_inference": True}),
     "r1a_own": Formulation("R1a, own labels", "method", {**R1A, "labels": "own"}),
     "decoder_own": Formulation("Decoder alone, own labels", "method", {**DECODER, "labels": "own"}),
+    "r1a_kept": Formulation("R1a over kept views", "method", {**R1A, "kept_views": KEPT_VIEWS}),
+    "r1a_slow": Formulation("R1a, own labels, encoder's rate", "method", {**R1A, "labels": "own"}, SLOW),
+    "decoder_slow": Formulation("Decoder alone, own labels, encoder's rate", "method", {**DECODER, "labels": "own"}, SLOW),
     "encoder": Formulation("R1a, encoder trained too", "method", {**R1A, "train_encoder": True}),
     "ceiling_decoder": Formulation("True labels, decoder alone", "ceiling", {**DECODER, "labels": "truth"}),
+    "ceiling_denoiser": Formulation("True labels, denoiser and decoder", "ceiling", {**UNMASKED, "labels": "truth"}),
+    "ceiling_slow": Formulation("True labels, decoder alone, encoder's rate", "ceiling", {**DECODER, "labels": "truth"}, SLOW),
     "ceiling_encoder": Formulation("True labels, encoder trained too", "ceiling", {**DECODER, "labels": "truth", "train_encoder": True}),
 }
 """Name -> row, in the order of the table."""
