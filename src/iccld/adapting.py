@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iccld.assembly.chosen import check_method
+from iccld.assembly.shapes import with_target_shape
 from iccld.config import Config, require_data
 from iccld.errors import CheckpointError, ConfigError
 from iccld.labels import LabelSpace, get_label_space
@@ -25,6 +26,7 @@ def train(config: Config, estimates: bool = True) -> Path:
     estimates: whether time, memory and disk are told first, from a few timed steps; not for a run that goes on.
     """
     refuse_unusable(config)
+    config = with_target_shape(config)
     run = Path(config.runtime.out) / config.name
     if config.runtime.resume == "none" and (run / "config.yaml").exists():
         raise ConfigError(f"run {run} exists; go on with --resume auto, or choose another --name")

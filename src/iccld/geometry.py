@@ -31,6 +31,13 @@ def working_shape(height: int, width: int, size: Shape, shortest: int = SHORTEST
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
+def shape_of_area(size: Shape, aspect: float, multiple: int) -> Shape:
+    """(H, W) in multiples, of about the area of `size` and of this aspect (width over height)."""
+    area = size[0] * size[1]
+    height = max(1, round(math.sqrt(area / aspect) / multiple)) * multiple
+    return height, max(1, round(area / height / multiple)) * multiple
+
+
 def largest_area(size: Shape) -> int:
     """Pixels that `working_shape` never exceeds: rounding adds half a pixel to each side at most."""
     area = size[0] * size[1]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iccld.adapting import refuse_unusable, refuse_unwritable
+from iccld.assembly.shapes import with_target_shape
 from iccld.config import Config, load_config
 from iccld.errors import ConfigError
 from iccld.methods import find_method
@@ -61,7 +62,7 @@ def _recipe(arguments: Namespace, overrides: Sequence[str]) -> Config:
     config = load_config(arguments.recipe or arguments.config, overrides)
     refuse_unusable(config)
     refuse_unwritable(arguments.out)
-    return config
+    return with_target_shape(config)
 
 
 def _options(arguments: Namespace) -> Options:

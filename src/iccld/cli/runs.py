@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from iccld.adapting import train, train_adapter
+from iccld.assembly.shapes import with_target_shape
 from iccld.cli.run_folder import refuse_other_than_run
 from iccld.config import Config, config_parser, dump_config, load_config, recipe_names
 from iccld.errors import CheckpointError, ConfigError
@@ -87,7 +88,7 @@ def report(arguments: Namespace, _: list[str]) -> int:
 
 def _train(config: Config, print_config: bool, estimates: bool = True) -> int:
     if print_config:
-        print(dump_config(config), end="")
+        print(dump_config(with_target_shape(config)), end="")
         return 0
     print(train(config, estimates) / "report.html")
     return 0

@@ -31,6 +31,9 @@ STAGES = tuple(default_stages())
 FREE_KEYS = ("settings",)
 """Dictionaries whose keys belong to somebody else; the method checks them."""
 
+SIZES = ("size.source", "size.target", "size.crop", "source.generate.size")
+"""Whoever names one of them means it: pictures then do not choose (`size.shape`)."""
+
 
 @cache
 def known_keys(stages: tuple[str, ...] = STAGES) -> tuple[str, ...]:
@@ -87,6 +90,8 @@ def load_config(recipe: str | Path, overrides: Sequence[str] = (), replaced: Map
     stages = _stages_named((*keys, *flags))
     _refuse_unknown(keys, stages, origin=f" in {recipe}")
     _refuse_unknown(flags, stages)
+    if "size.shape" not in flags and any(key in SIZES for key in flags):
+        overrides = [*overrides, "--size.shape", "given"]
     config = _merged(values, overrides, str(recipe))
     if values.get("settings") and config.method != _merged(values, (), str(recipe)).method:
         config = _merged({**values, "settings": {}}, overrides, str(recipe))

@@ -35,11 +35,16 @@ class WorkingSize:
     """Part of the resized picture that a training step takes; no larger than source and target.  What it has beyond a picture that is
     shorter or narrower teaches nothing."""
 
+    shape: str = "given"
+    """`given`, or `target`: when a run begins, `target`, `crop` and, where scenes are drawn, `source` and those scenes take the median
+    aspect of the target's pictures, each at the area given here.  Sizes named on the command line are given ones."""
+
     keep_aspect: bool = True
     """Whether training keeps a picture's aspect; false stretches it to exactly `source` or `target`, as some published code does."""
 
     def __post_init__(self) -> None:
         require_size(self, "source", "target", "crop")
+        require_one_of(self, "shape", ("given", "target"))
         crop = parse_size(self.crop)
         for name in ("source", "target"):
             size = parse_size(getattr(self, name))
@@ -297,7 +302,7 @@ EARLIER_STAGES = ("adapt", "warmup", "stage1", "stage2", "stage3")
 """Stages that every configuration named before stages were a method's own: with 0 iterations where it was of another method."""
 
 LATER_VIEWS: dict[str, dict[str, Any]] = {
-    "size": {"keep_aspect": False},
+    "size": {"keep_aspect": False, "shape": "given"},
     "augmentation": {"target_scale_min": 1.0, "style_probability": None},
     "evaluation": {"scales": (1.0,), "flip": False, "estimate_pictures": 64},
 }

@@ -28,6 +28,12 @@ def mismatched(dataset: FileDataset, workers: int | None = None) -> dict[int, st
     return {index: line for index, line in enumerate(found) if line is not None}
 
 
+def sizes_of(dataset: FileDataset, most: int) -> list[tuple[int, int]]:
+    """(H, W) once upright of up to `most` pictures, spread evenly over the data set; those whose header cannot be read are left out."""
+    chosen = range(0, len(dataset), -(-len(dataset) // most)) if len(dataset) else range(0)
+    return [size for size in (_size(dataset.image_paths[index]) for index in chosen) if size is not None]
+
+
 def _size(path: Path) -> tuple[int, int] | None:
     """(H, W) once upright."""
     try:
