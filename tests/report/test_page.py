@@ -178,6 +178,18 @@ def test_page_shows_the_summary_figures_per_class_and_stage(tmp_path: Path) -> N
     assert re.search(rf"<b>{summary['headline']['miou']:.1f}</b> <span>mIoU", page)
 
 
+def test_page_of_a_ceiling_says_that_the_targets_labels_taught_it(tmp_path: Path) -> None:
+    labelled_run(tmp_path / "run")
+    assert "images only, no labels used" in text_of(write_report(tmp_path / "run").read_text())
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    config["target"]["truth"] = True
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
+    told = text_of(write_report(tmp_path / "run").read_text())
+    assert "it learnt from the target's labels" in told
+    assert "images and their labels: a ceiling" in told
+    assert "no labels used" not in told
+
+
 def test_page_needs_nothing_outside_itself(tmp_path: Path) -> None:
     labelled_run(tmp_path / "run")
     path = write_report(tmp_path / "run")

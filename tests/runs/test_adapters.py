@@ -229,6 +229,7 @@ def test_a_damaged_adapter_is_told_and_leaves_the_others_usable(adapted: Path, t
         (["--adapter", "night", "--target.path", "NIGHT", "--name", "x"], 2, "--name belongs to a run of its own"),
         (["--adapter", "night", "--target.path", "NIGHT", "--stage", "step3"], 4, "no checkpoint of stage 'step3'"),
         (["--adapter", "night", "--target.path", "NIGHT", "--settings.train_encoder", "true"], 2, "train_encoder"),
+        (["--adapter", "night", "--target.path", "NIGHT", "--target.truth", "true", "--settings.labels", "truth"], 2, "target.truth would"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line_and_leaves_nothing(

@@ -139,6 +139,17 @@ def test_the_card_is_read_by_the_hubs_reader_and_tells_the_run(finished: Path, s
             assert str(finished.parent) not in content
 
 
+def test_a_ceiling_is_marked_wherever_it_is_told(workshop: Any, tmp_path: Path) -> None:
+    target = {**workshop.settings["target"], "truth": True}
+    assert workshop.adapt("ceiling", {"target": target, "settings": {"labels": "truth"}}, "--no_estimate") == 0
+    run = workshop.runs / "ceiling"
+    assert read_json(run / "summary.json")["protocol"]["ceiling"] == "learnt from the target's labels"
+    text = ModelCard.load(iccld.load(run).save_pretrained(tmp_path / "card") / "README.md").text
+    assert "A ceiling, which learnt from the target's own labels" in text
+    assert "target, with labels" in text
+    assert "without labels" not in text
+
+
 def test_the_card_of_drawn_scenes_needs_nobodys_leave(finished: Path, tmp_path: Path) -> None:
     import yaml
 

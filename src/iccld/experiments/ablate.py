@@ -42,7 +42,9 @@ def ablate(config: Config, options: Options, networks: Sequence[str] = tuple(NET
     steps = after_source(config)
     if tuple(steps) != STAGES:
         trained = ", ".join(steps) or "nothing"
-        raise ConfigError(f"method {config.method} trains {trained} after source here; the ablation needs step1 and step2")
+        missing = [stage for stage in STAGES if stage not in steps] if config.method == "iccld" else []
+        remedy = f": add --stages.{missing[0]}.iterations N" if missing else ""
+        raise ConfigError(f"method {config.method} trains {trained} after source here; the ablation needs step1 and step2{remedy}")
     chosen = variants(config, networks)
     jobs = at_a_time(options.jobs, config)
     with lock_run(options.out):

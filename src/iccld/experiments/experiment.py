@@ -63,6 +63,11 @@ class Finished:
 def require_experiment(config: Config) -> None:
     """ConfigError, before anything is computed, where the recipe cannot be an experiment or a package that it takes is missing."""
     require_data(config)
+    if config.target.truth:
+        raise ConfigError(
+            "target.truth gives training the target's labels, and no row of a table may see them: leave it out; iccld ablate --grid step2 "
+            "has ceilings as rows of their own"
+        )
     if not config.val.is_given:
         raise ConfigError("val.path is missing; an experiment scores its runs on labelled pictures of the target: add --val.path FOLDER")
     require_matching_torchvision()

@@ -76,6 +76,7 @@ def _context(run: Run) -> dict[str, Any]:
         "style": _template("page.css"),
         "run": run,
         "title": _title(run),
+        "is_ceiling": is_ceiling(run),
         "domains": _domains(run),
         "status": _status(run),
         "is_scored": bool(scored),
@@ -111,6 +112,11 @@ def _context(run: Run) -> dict[str, Any]:
     }
 
 
+def is_ceiling(run: Run) -> bool:
+    """Whether training saw the target's labels, which no method may."""
+    return bool(run.section("target").get("truth"))
+
+
 def _title(run: Run) -> str:
     source, target = short_name(run.section("source")), short_name(run.section("target"))
     return f"{source} → {target}" if source and target else run.path.resolve().name
@@ -121,7 +127,11 @@ def _domains(run: Run) -> list[tuple[str, str, str]]:
     val = run.section("val")
     return [
         ("Source", describe_domain(run.section("source")), "images and labels"),
-        ("Target", describe_domain(run.section("target")), "images only, no labels used"),
+        (
+            "Target",
+            describe_domain(run.section("target")),
+            "images and their labels: a ceiling" if is_ceiling(run) else "images only, no labels used",
+        ),
         ("Validation", describe_domain(val), "scores only, never trains" if short_name(val) else "none"),
     ]
 

@@ -65,6 +65,8 @@ def _refuse_unfit(config: Config, own: Config, run: Path, replaced: Mapping[str,
     """ConfigError for settings that an adapter cannot have."""
     if not config.target.is_given:
         raise ConfigError("an adapter needs pictures of the new target: add --target.path FOLDER")
+    if config.target.truth:
+        raise ConfigError("target.truth would show the adapter the target's labels, and its gain would be none: leave it out")
     changed = [key for key, value in asdict(config.network).items() if key not in OF_THE_DENOISER and value != getattr(own.network, key)]
     if changed:
         raise ConfigError(f"network.{changed[0]} belongs to the weights of {run}; an adapter cannot change it, leave it out")

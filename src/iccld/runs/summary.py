@@ -99,6 +99,7 @@ def open_folder(config: Config, engine: Engine, run: Path, data: Data, source: T
 def protocol_of(config: Config, data: Data) -> dict[str, Any]:
     """What the run is scored on, and how."""
     val, window = data.val, config.evaluation.window
+    ceiling = {"ceiling": "learnt from the target's labels"} if config.target.truth else {}
     return {
         "ground_truth_size": [0, 0] if val is None else list(val.read_image(0).shape[:2]),
         "window": window if window == "whole" else {"size": list(parse_size(window)), "stride": config.evaluation.stride},
@@ -107,4 +108,5 @@ def protocol_of(config: Config, data: Data) -> dict[str, Any]:
         "split": None if val is None else config.val.split,
         "num_images": 0 if val is None else len(val),
         "convention": convention_of(data.label_space),
+        **ceiling,
     }

@@ -95,10 +95,11 @@ def _head(config: Config, stage: Mapping[str, Any], licence: str | None, name: s
 def _opening(config: Config, predictor: Predictor, standing: Standing) -> str:
     space = predictor.label_space
     size = f"{sum(parameter.numel() for parameter in predictor.parameters()) / 1e6:.1f} million parameters"
+    what = "A ceiling, which learnt from the target's own labels: method" if config.target.truth else "Method"
     warning = "" if standing.is_finished else f" Its training is not finished: iteration {standing.iteration} of {standing.iterations}."
     return (
         f"# Semantic segmentation, adapted from labelled {_short(config.source)} to {_short(config.target)}\n\n"
-        f"Method `{config.method}` of iccld, stage `{standing.stage}`, `{standing.weights}` weights, {size}.{warning}\n"
+        f"{what} `{config.method}` of iccld, stage `{standing.stage}`, `{standing.weights}` weights, {size}.{warning}\n"
         f"It names {space.num_classes} classes: {', '.join(space.names)}."
     )
 
@@ -126,7 +127,7 @@ def _pictures(predictor: Predictor) -> str:
 def _data(config: Config) -> str:
     rows = [
         ("source, with labels", config.source),
-        ("target, without labels", config.target),
+        ("target, with labels: a ceiling, no adaptation" if config.target.truth else "target, without labels", config.target),
         ("validation, with labels", config.val),
     ]
     lines = [f"| {role} | {_data_name(domain)} | {_terms(domain)} |" for role, domain in rows if domain.is_given]
