@@ -125,6 +125,20 @@ def test_settings_take_their_types_from_the_method(workshop: Any) -> None:
     assert method_settings(config(workshop)).threshold == 0.968
 
 
+@pytest.mark.parametrize("method", ["daformer", "hrda", "cluda", "mic"])
+def test_features_are_never_held_to_layers_that_nothing_has_trained(method: str) -> None:
+    """Latents of an EfficientNet and of the compact encoder are projections; MiT-B5's is the network's own coarsest map."""
+    words = ["--method", method, "--settings.reference", "initial"]
+    with pytest.raises(
+        ConfigError, match=r"settings\.reference is initial.*efficientnet-lite0.*begin at random.*use source"
+    ):
+        check_method(load_config("demo", words))
+    with pytest.raises(ConfigError, match=r"network\.preset compact begins at random"):
+        check_method(load_config("demo_scratch", words))
+    check_method(load_config("demo", words[:2]))
+    check_method(load_config(f"gta5_to_cityscapes_{method}"))
+
+
 def test_settings_of_earlier_releases_are_refused_with_what_took_their_place_and_passed_over_in_old_runs(workshop: Any) -> None:
     earlier = config(workshop, "--settings.condition_mask", "0.3", "--settings.threshold", "0.5")
     for refusing in (method_settings, check_method):

@@ -11,6 +11,9 @@ from iccld.errors import ConfigError, nearest
 from iccld.methods import METHODS, Registered, find_method
 from iccld.methods.common.declared import declared_settings
 
+PROJECTED = ("compact", "ldm")
+"""Presets whose latent is a projection; those of `daformer` and `deeplabv2` have the encoder's coarsest map."""
+
 
 def registered_method(name: str) -> Registered:
     """The registered method; ConfigError with the nearest name."""
@@ -29,6 +32,18 @@ def check_method(config: Config) -> None:
     declared = declared_settings(registered.module)
     if declared is not None:
         _typed_settings(config, declared)
+    _refuse_random_reference(config)
+
+
+def _refuse_random_reference(config: Config) -> None:
+    """ConfigError where features would be held to layers that nothing has trained: a latent that is projected, not an encoder's own map."""
+    network = config.network
+    if config.settings.get("reference") == "initial" and network.preset in PROJECTED and not network.autoencoder:
+        made = f"makes its latent of {network.encoder} with layers that begin" if network.encoder else "begins"
+        raise ConfigError(
+            f"settings.reference is initial, but network.preset {network.preset} {made} at random: features would be held to noise; use "
+            "source, the encoder of the source stage"
+        )
 
 
 def method_settings(config: Config, of_earlier_run: bool = False) -> Any:
