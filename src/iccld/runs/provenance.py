@@ -13,7 +13,10 @@ from typing import Any
 import iccld
 from iccld.machine import available_cores, cpu_name
 
-PACKAGES = ("torch", "diffusers", "kornia_rs", "numpy", "pillow", "opencv-python-headless", "lightning-fabric", "safetensors")
+PACKAGES = (
+    "torch", "diffusers", "kornia_rs", "numpy", "pillow", "opencv-python-headless", "lightning-fabric", "safetensors",
+    "transformers", "peft",
+)  # fmt: skip
 
 
 def environment(device: str, precision: str, channels_last: bool) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from iccld.assembly.networks import keep_architecture
+from iccld.assembly.networks import keep_architecture, pretrained_weights
 from iccld.assembly.objects import Data
 from iccld.config import Config, dump_config, parse_size
 from iccld.evaluation import convention_of
@@ -74,8 +74,11 @@ def open_folder(config: Config, engine: Engine, run: Path, data: Data, source: T
         write_atomically(run / LABEL_SPACE, Path(config.label_space).read_bytes())
     keep_architecture(config.network, run)
     made = environment(engine.device.type, *engine.format)
+    earlier = read_json(run / ENVIRONMENT)
+    begins = source is None and not earlier  # a run that goes on needs neither package nor hub
+    made["pretrained"] = pretrained_weights(config.network) if begins else earlier.get("pretrained", {})
     if before:
-        made = read_json(run / ENVIRONMENT) or made
+        made = earlier or made
     write_json(run / ENVIRONMENT, made)
     content: dict[str, Any] = {
         "method": config.method,
