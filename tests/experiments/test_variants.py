@@ -50,6 +50,16 @@ def test_the_recipes_own_method_keeps_proportions_schedules_and_settings() -> No
     assert twice.stages["step2"].learning_rate == recipe.stages["step2"].learning_rate
 
 
+@pytest.mark.parametrize("method", ["hrda", "cluda"])
+def test_hrdas_context_has_the_working_resolution_on_recipes_made_for_others(method: str) -> None:
+    config = with_method(load_config("demo"), method, 360)
+    assert config.settings == {"enlarge": 2}
+    assert method_settings(config).enlarge == 2
+    own = load_config(f"gta5_to_cityscapes_{method}")  # its pictures have the pixels: 1024x2048
+    assert with_method(own, method, 40_000).settings == own.settings
+    assert method_settings(own).enlarge == 1
+
+
 def test_another_method_takes_the_first_schedule_and_keeps_its_own_settings() -> None:
     recipe = replace(load_config("demo"), settings={"threshold": 0.7, "sampler_steps": 5})
     config = with_method(recipe, "dacs", 360)

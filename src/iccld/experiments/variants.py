@@ -59,11 +59,12 @@ def with_method(config: Config, method: str, budget: int) -> Config:
 
     Its stages keep the recipe's proportions and schedules where the recipe gives them iterations; otherwise they take the shares the method
     declares, and the schedule of the recipe's first stage after `source`.  The recipe's settings are its own method's; others keep their
-    published defaults.
+    published defaults, and what they take on other methods' recipes (`Registered.elsewhere`).
     """
     if budget < 1:
         raise ConfigError(f"a budget of {budget} iterations trains nothing; give at least 1")
-    shares = registered_method(method).shares
+    registered = registered_method(method)
+    shares = registered.shares
     given = config.stages
     own = {name: given.get(name, Optimisation()) for name in shares}
     weights = {name: float(stage.iterations) for name, stage in own.items()}
@@ -73,7 +74,7 @@ def with_method(config: Config, method: str, budget: int) -> Config:
         own = own if first is None else dict.fromkeys(own, first)
     counts = shared_out(budget, weights)
     stages = {SOURCE: given[SOURCE], **{name: replace(own[name], iterations=count) for name, count in counts.items()}}
-    settings = config.settings if method == config.method else {}
+    settings = config.settings if method == config.method else dict(registered.elsewhere)
     return replace(config, method=method, settings=settings, stages=_only(config.stages, stages))
 
 

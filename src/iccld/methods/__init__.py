@@ -32,6 +32,8 @@ class Registered:
     """
     needs: frozenset[str] = frozenset()
     """Optional maps of DomainBatch that the method cannot do without, for example {"depth"}; a run without them is refused."""
+    elsewhere: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that `iccld compare` gives the method on the recipe of another one, whose sizes were not made for it."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Settings of earlier releases, each with what took its place: refused with that name, and passed over where an old run is read."""
 
@@ -58,15 +60,18 @@ class Registered:
         return ("source", *self.shares)
 
 
+AT_THE_WORKING_SIZE: Mapping[str, Any] = {"enlarge": 2}
+"""HRDA's context has the resolution at which other methods see a picture, as its paper has 512x1024 of both, and the detail twice that."""
+
 METHODS: dict[str, Registered] = {
     "adaptsegnet": Registered("iccld.methods.adaptsegnet"),
     "bapa": Registered("iccld.methods.bapa"),
     "cbst": Registered("iccld.methods.cbst"),
-    "cluda": Registered("iccld.methods.cluda"),
+    "cluda": Registered("iccld.methods.cluda", elsewhere=AT_THE_WORKING_SIZE),
     "corda": Registered("iccld.methods.corda", needs=frozenset({"depth"})),
     "dacs": Registered("iccld.methods.dacs"),
     "daformer": Registered("iccld.methods.daformer"),
-    "hrda": Registered("iccld.methods.hrda"),
+    "hrda": Registered("iccld.methods.hrda", elsewhere=AT_THE_WORKING_SIZE),
     "iccld": Registered(
         "iccld.methods.iccld",
         {"step1": 0.8, "step2": 0.2},
