@@ -9,8 +9,11 @@ import pytest
 
 from iccld.assembly.chosen import method_settings
 from iccld.assembly.networks import build_networks
-from iccld.config import NetworkConfig, load_config
+from iccld.config import NetworkConfig, dump_config, load_config
 from iccld.errors import ConfigError
+from iccld.experiments.plan import Planned, units_of
+from iccld.experiments.state import State
+from iccld.experiments.units import is_finished
 from iccld.experiments.variants import (
     MATCH,
     adaptation_run,
@@ -18,9 +21,11 @@ from iccld.experiments.variants import (
     matched_network,
     shared_out,
     source_run,
+    to_train,
     with_iterations,
     with_method,
 )
+from iccld.files import write_json
 from iccld.labels import get_label_space
 from iccld.methods import METHODS
 
@@ -107,3 +112,20 @@ def test_a_decoder_without_a_width_cannot_be_matched() -> None:
     recipe = replace(load_config("demo"), network=NetworkConfig(preset="ldm"))
     with pytest.raises(ConfigError, match="use --networks without,with"):
         matched_network(recipe)
+
+
+def test_a_finished_run_of_other_settings_is_no_row_of_this_experiment(tmp_path: Path) -> None:
+    """As HRDA's runs were before `compare` gave it a larger context: their score under today's name would be wrong in silence."""
+    config = replace(with_method(load_config("demo"), "hrda", 6), name="hrda-0")
+    config = replace(config, runtime=replace(config.runtime, out=str(tmp_path)))
+    run, planned = tmp_path / "hrda-0", Planned(config, "hrda, seed 0", "hrda")
+    state = State(tmp_path, "compare", config, {})
+    write_json(run / "summary.json", {"stages": {stage: {"iterations": count} for stage, count in to_train(config).items()}})
+    (run / "config.yaml").write_text(dump_config(replace(config, settings={})))
+    with pytest.raises(ConfigError, match=r"hrda-0 was trained with another settings\.enlarge: None there, 2 now; remove that folder"):
+        units_of([planned], state, False, 1)
+    (run / "config.yaml").write_text(dump_config(config))
+    assert is_finished(*units_of([planned], state, False, 1))
+    (run / "config.yaml").write_text(dump_config(replace(config, settings={})))
+    (run / "summary.json").unlink()  # one that is not finished is asked by `iccld adapt --resume auto`, which compares everything
+    assert len(units_of([planned], state, False, 1)) == 1

@@ -8,10 +8,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
+import yaml
 
 from iccld import measure
 from iccld.config import Config, dump_config
-from iccld.experiments.state import State
+from iccld.errors import ConfigError
+from iccld.experiments.state import State, first_difference
 from iccld.experiments.units import Unit, is_finished
 from iccld.experiments.variants import source_run, to_train
 from iccld.machine import available_cores
@@ -53,7 +55,10 @@ def with_seed(config: Config, seed: int) -> Config:
 
 
 def units_of(planned: Sequence[Planned], state: State, estimates: bool, jobs: int) -> list[Unit]:
-    """Units, with estimated seconds where asked for; an equal run that is planned twice (a shared source) becomes one."""
+    """Units, with estimated seconds where asked for; an equal run that is planned twice (a shared source) becomes one.
+
+    ConfigError where a finished run was trained with other settings of its method than are planned, as an earlier release did.
+    """
     found: dict[Path, Unit] = {}
     for one in planned:
         is_source = one.config.source_checkpoint is None
@@ -61,8 +66,24 @@ def units_of(planned: Sequence[Planned], state: State, estimates: bool, jobs: in
         times = state.remembered("times", one.kind, partial(_estimate, one, jobs)) if estimates else None
         name = f"source-{one.config.name}" if is_source else one.config.name
         unit = Unit(name, one.title, one.run, dump_config(one.config), stages, one.needs)
+        if is_finished(unit):
+            _require_same_settings(one)
         found.setdefault(one.run, unit if times is None else replace(unit, **times))
     return list(found.values())
+
+
+def _require_same_settings(planned: Planned) -> None:
+    """The rest of the configuration is the experiment's, which `State` compares."""
+    try:
+        before = yaml.safe_load((planned.run / "config.yaml").read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return  # whoever reads the run's scores says what is wrong with it
+    now = yaml.safe_load(dump_config(planned.config))["settings"]
+    difference = first_difference(before, now, "settings")
+    if difference is not None:
+        raise ConfigError(
+            f"{planned.run} was trained with another {difference}; remove that folder to train it again, or choose another --out"
+        )
 
 
 def say_plan(units: Sequence[Unit], jobs: int) -> None:
