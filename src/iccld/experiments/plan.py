@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
-import yaml
 
 from iccld import measure
-from iccld.config import Config, dump_config
+from iccld.config import Config, dump_config, read_config
 from iccld.errors import ConfigError
 from iccld.experiments.state import State, first_difference
 from iccld.experiments.units import Unit, is_finished
@@ -74,11 +74,9 @@ def units_of(planned: Sequence[Planned], state: State, estimates: bool, jobs: in
 
 def _require_same_settings(planned: Planned) -> None:
     """The rest of the configuration is the experiment's, which `State` compares."""
-    try:
-        before = yaml.safe_load((planned.run / "config.yaml").read_text(encoding="utf-8"))["settings"]
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+    if not (planned.run / "config.yaml").is_file():
         return  # whoever reads the run's scores says what is wrong with it
-    now = yaml.safe_load(dump_config(planned.config))["settings"]
+    before, now = (json.loads(json.dumps(config.settings)) for config in (read_config(planned.run / "config.yaml"), planned.config))
     difference = first_difference(before, now, "settings")
     if difference is not None:
         raise ConfigError(
