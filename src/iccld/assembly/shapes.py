@@ -18,7 +18,7 @@ from iccld.progress import say
 MOST_PICTURES = 500
 """Whose headers are read."""
 WIDEST = 3.0
-"""Aspect beyond which windows and scenes stay as they are; its inverse is the narrowest."""
+"""Largest aspect that windows and scenes take; its inverse is the smallest."""
 ALIKE = 0.03
 """Relative difference of aspects below which a size is kept as it is given."""
 MULTIPLE = 16

@@ -61,6 +61,8 @@ def units_of(planned: Sequence[Planned], state: State, estimates: bool, jobs: in
     """
     found: dict[Path, Unit] = {}
     for one in planned:
+        if one.run in found:
+            continue
         is_source = one.config.source_checkpoint is None
         stages = to_train(one.config)
         times = state.remembered("times", one.kind, partial(_estimate, one, jobs)) if estimates else None
@@ -68,7 +70,7 @@ def units_of(planned: Sequence[Planned], state: State, estimates: bool, jobs: in
         unit = Unit(name, one.title, one.run, dump_config(one.config), stages, one.needs)
         if is_finished(unit):
             _require_same_settings(one)
-        found.setdefault(one.run, unit if times is None else replace(unit, **times))
+        found[one.run] = unit if times is None else replace(unit, **times)
     return list(found.values())
 
 

@@ -32,10 +32,10 @@ class Registered:
     """
     needs: frozenset[str] = frozenset()
     """Optional maps of DomainBatch that the method cannot do without, for example {"depth"}; a run without them is refused."""
-    elsewhere: Mapping[str, Any] = field(default_factory=dict)
-    """Settings that `iccld compare` gives the method on the recipe of another one, whose sizes were not made for it."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Settings of earlier releases, each with what took its place: refused with that name, and passed over where an old run is read."""
+    elsewhere: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that `iccld compare` gives the method on the recipe of another one, whose sizes were not made for it."""
 
     def __post_init__(self) -> None:
         unfit = [name for name in self.shares if not name.isidentifier() or name == "source"]
