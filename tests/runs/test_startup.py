@@ -118,8 +118,7 @@ def test_refusals_need_no_pytorch_and_write_nothing(words: str, code: int, says:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("command", ["predict", "evaluate"])
-@pytest.mark.parametrize("stage", ["source", "step1", "step2"])
+@pytest.mark.parametrize(("command", "stage"), [("predict", "source"), ("evaluate", "step1"), ("predict", "step2")])
 def test_a_command_that_predicts_imports_one_method_and_no_trainer(
     command: str, stage: str, finished: Path, workshop: Any, tmp_path: Path
 ) -> None:
