@@ -10,7 +10,7 @@ import pytest
 from iccld.errors import CheckpointError, DataError
 from iccld.experiments import reported, table1, table2
 from iccld.experiments.outcome import paired_gain, provenance, read_outcome
-from iccld.experiments.table import Gain, Spread
+from iccld.experiments.table import Gain, Spread, is_best
 
 WEAK = [(5, 6), (6, 5), (4, 7)]
 MIDDLE = [(6, 7), (7, 6), (6, 8)]
@@ -117,3 +117,35 @@ def test_reported_classes_average_to_the_reported_mean(method: str) -> None:
         if (method, name) != ("adaptsegnet", "SYNTHIA"):  # its 13 classes have no mean of 37.2, as the note says
             assert len(iou) == count
             assert sum(iou) / count == pytest.approx(reported.MIOU[method][place], abs=0.11)
+
+
+def test_costs_are_of_the_processor_too_and_no_time_is_bold(tmp_path: Path, by_hand: Any) -> None:
+    """Two runs side by side double the seconds on the wall, not those of the processor."""
+    measured = [(60.0, 59.0, 4.0, 3.9), (130.0, 61.0, 41.0, 4.1)]
+    keys = ("seconds", "processor_seconds", "milliseconds_per_image", "processor_milliseconds_per_image")
+    runs = [
+        by_hand.write_run(tmp_path / str(seed), {"source": WEAK, "adapt": MIDDLE}, **dict(zip(keys, values, strict=True)))
+        for seed, values in enumerate(measured)
+    ]
+    outcomes = {
+        "source": {seed: read_outcome(run, "source") for seed, run in enumerate(runs)},
+        "dacs": {seed: read_outcome(run, "adapt") for seed, run in enumerate(runs)},
+    }
+    cost = next(table for table in table2.tables(outcomes, [0, 1], {}, {}, 1) if table.title == "Cost")
+    start, row = cost.rows
+    assert row.cells["seconds"] == Spread(95.0, pytest.approx(49.5, abs=0.01), 2)
+    assert row.cells["processor_seconds"] == Spread(60.0, pytest.approx(1.414, abs=0.001), 2)
+    assert row.cells["processor_milliseconds"] == Spread(4.0, pytest.approx(0.141, abs=0.001), 2)
+    assert "seconds" not in start.cells  # what it took to train is no cost after source
+    assert {key for _, key in is_best(cost)} <= {"peak_memory_gib", "parameters"}
+
+
+def test_a_cost_that_no_run_tells_has_no_column(tmp_path: Path, by_hand: Any) -> None:
+    """Runs of earlier releases tell no processor time, those on a GPU none of a prediction."""
+    run = by_hand.write_run(tmp_path / "r", {"source": WEAK, "step1": MIDDLE, "step2": STRONG}, processor_milliseconds_per_image=None)
+    rows = {("with", row): {0: read_outcome(run, stage)} for row, stage in (("source", "source"), ("step1", "step1"), ("step2", "step2"))}
+    cost = next(table for table in table1.tables(rows, [0], {}, 1) if table.title == "Cost")
+    assert [column.key for column in cost.columns] == [
+        *("iterations", "after_source", "seconds", "peak_memory_gib", "parameters", "milliseconds")
+    ]
+    assert [row.cells.get("seconds") for row in cost.rows] == [None, Spread(60.0, None, 1), Spread(120.0, None, 1)]

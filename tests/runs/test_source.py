@@ -166,3 +166,4 @@ def test_the_record_of_single_pictures_sums_to_the_score(finished: Path) -> None
     assert total.scores(CITYSCAPES19).miou == pytest.approx(told["miou"])
     assert told["parameters"] > 1000
     assert told["milliseconds_per_image"] > 0
+    assert told["processor_milliseconds_per_image"] > 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iccld.errors import CheckpointError, DataError
+from iccld.experiments.cost import COSTS, cost_of, with_figures
 from iccld.experiments.formulations import START, Formulation
 from iccld.experiments.outcome import Outcome, Outcomes, class_spreads, last_loss, miou_of, paired_gain, read_outcome
 from iccld.experiments.table import Column, Row, Table, Value, spread
@@ -33,16 +34,13 @@ GROUPS = {
 }
 """Headings of the rows by kind."""
 
-COSTS = (
+COLUMNS = (
     Column("iterations", "iterations"),
-    Column("seconds", "training seconds", 0, best="lowest"),
-    Column("processor_seconds", "processor seconds", 0, best="lowest"),
+    *COSTS[:2],
     Column("step_milliseconds", "processor ms an iteration", 0, best="lowest"),
     Column("of_continued", "of step 1's", 2, best="lowest"),
     Column("domain", "discriminator's loss, nats", 2),
-    Column("peak_memory_gib", "peak GiB", 2, best="lowest"),
-    Column("parameters", "M parameters", 2),
-    Column("milliseconds", "ms an image", 0),
+    *COSTS[2:],
 )
 
 
@@ -97,14 +95,14 @@ def tables(grid: Grid, outcomes: Mapping[tuple[str, str], Outcomes], failures: M
     names = dict.fromkeys(name for own in outcomes.values() for one in own.values() for name in one.iou)
     scores = [Column("miou", "mIoU %", 2, best="highest"), *(Column(key, title, 2) for key, (_, title) in BASES.items())]
     scores += [Column("over_without", "Δ without connection", 2), Column("seconds", "training seconds", 0)]
-    scores = [column for column in scores if any(row.cells.get(column.key) is not None for row in made)]
+    scores = with_figures(scores, made)
     there = [row for row in made if row.kind != "missing"]  # why the others are not stands with the scores
     classes = [Column("miou", "mIoU", best="highest", has_std=False)]
     classes += [Column(f"iou_{name}", name, best="highest", has_std=False) for name in names]
     found = [
         Table("mIoU and paired differences", scores, made, "after step 1"),
         Table("IoU by class, %", classes, there, "after step 1"),
-        Table("Cost", [column for column in COSTS if any(row.cells.get(column.key) is not None for row in there)], there, "after step 1"),
+        Table("Cost", with_figures(COLUMNS, there), there, "after step 1"),
     ]
     if len(grid.seeds) > 1:
         each = [Column(f"gain_{seed}", f"seed {seed}", 2) for seed in grid.seeds]
@@ -140,12 +138,10 @@ def _row(grid: Grid, outcomes: Mapping[tuple[str, str], Outcomes], network: str,
 
 
 def _figures(own: Outcomes) -> dict[str, Value]:
-    each = list(own.values())
     return {
         "miou": miou_of(own),
         **{f"iou_{name}": value for name, value in class_spreads(own).items()},
-        "parameters": each[0].parameters / 1e6,
-        "milliseconds": sum(one.milliseconds for one in each) / len(each),
+        **cost_of(own, is_trained=False),
     }
 
 
@@ -155,10 +151,8 @@ def _costs(own: Outcomes, continued: Outcomes) -> dict[str, Value]:
     known = [(one, other) for one, other in pairs if one is not None and other]
     return {
         "iterations": each[0].iterations,
-        "seconds": spread(one.seconds for one in each),
-        "processor_seconds": spread(one.processor_seconds for one in each),
+        **cost_of(own),
         "step_milliseconds": spread(1000 * one.processor_seconds / one.iterations for one in each if one.processor_seconds is not None),
         "of_continued": sum(one for one, _ in known) / sum(other for _, other in known) if known else None,
         "domain": spread(last_loss(one.run, STAGE, "domain") for one in each),
-        "peak_memory_gib": max(one.peak_memory_gib for one in each),
     }

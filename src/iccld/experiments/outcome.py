@@ -22,7 +22,8 @@ BOOTSTRAP_SEED = 0
 class Outcome:
     """What one run has to say up to one of its stages.
 
-    iterations, seconds, processor_seconds, peak_memory_gib: of the stages after `source` up to this one.  means: number of classes -> mIoU.
+    iterations, seconds, processor_seconds, peak_memory_gib: of the stages after `source` up to this one.
+    milliseconds, processor_milliseconds: of one prediction, the second None where a GPU computes it.  means: number of classes -> mIoU.
     by_weights: mIoU of the trained weights ("model") and of their average ("ema").  record: the confusion of every validation picture.
     """
 
@@ -42,6 +43,7 @@ class Outcome:
     by_weights: Mapping[str, float | None] = field(default_factory=dict)
     extras: Mapping[str, Any] = field(default_factory=dict)
     processor_seconds: float | None = None
+    processor_milliseconds: float | None = None
 
     @cached_property
     def record(self) -> Record:
@@ -73,6 +75,7 @@ def read_outcome(run: Path, stage: str, after: str = "source") -> Outcome:
             parameters=int(told["parameters"]),
             milliseconds=float(told["milliseconds_per_image"]),
             by_weights=_by_weights(run, stage),
+            processor_milliseconds=told.get("processor_milliseconds_per_image"),
             processor_seconds=_sum(each.get("processor_seconds") for each in upto),
             extras={key: told[key] for key in ("identity_gap", "sampler_steps") if key in told},
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from iccld.errors import CheckpointError
 from iccld.experiments import reported
+from iccld.experiments.cost import COSTS, cost_of, with_figures
 from iccld.experiments.outcome import Outcome, Outcomes, class_spreads, miou_of, paired_gain, read_outcome
 from iccld.experiments.table import Column, Row, Table, Value, spread
 
@@ -27,15 +28,6 @@ SCORES = (
     Column("reported_gta5", "reported GTA5"),
     Column("reported_synthia", "reported SYNTHIA"),
 )
-COSTS = (
-    Column("iterations", "iterations after source"),
-    Column("seconds", "training seconds", 0, best="lowest"),
-    Column("peak_memory_gib", "peak GiB", 2, best="lowest"),
-    Column("parameters", "M parameters", 2, best="lowest"),
-    Column("milliseconds", "ms an image", 0, best="lowest"),
-)
-
-
 WEIGHTS = (
     Column("weights", "headline"),
     Column("by_model", "trained weights", best="highest"),
@@ -66,14 +58,15 @@ def tables(
     """
     made = [_row(method, outcomes, seeds, failures, not_applicable, block) for method in outcomes]
     names = list(dict.fromkeys(name for found in outcomes.values() for outcome in found.values() for name in outcome.iou))
-    scores = [column for column in SCORES if any(row.cells.get(column.key) is not None for row in made)]
+    scores = with_figures(SCORES, made)
+    costs = with_figures([Column("iterations", "iterations after source"), *COSTS], made)
     classes = [Column("miou", "mIoU", best="highest", has_std=False)]
     classes += [Column(f"iou_{name}", name, best="highest", has_std=False) for name in names]
     found = [
         Table("Table 2: mIoU and paired differences", scores, made, "method", (reported.NOTE,)),
         Table("IoU by class, %", classes, made, "method"),
         Table("mIoU of trained and of averaged weights", WEIGHTS, made, "method"),
-        Table("Cost", COSTS, made, "method"),
+        Table("Cost", costs, made, "method"),
     ]
     if len(seeds) > 1:
         found.insert(1, Table("mIoU of every seed", [Column(f"seed_{seed}", f"seed {seed}", 2) for seed in seeds], made, "method"))
@@ -110,12 +103,8 @@ def _row(
         **{f"seed_{seed}": one.miou for seed, one in own.items()},
         **{f"iou_{name}": value for name, value in class_spreads(own).items()},
         "iterations": each[0].iterations,
-        "parameters": each[0].parameters / 1e6,
-        "milliseconds": sum(one.milliseconds for one in each) / len(each),
+        **cost_of(own, is_trained=method != START),
     }
-    if method != START:
-        cells["seconds"] = sum(one.seconds for one in each) / len(each)
-        cells["peak_memory_gib"] = max(one.peak_memory_gib for one in each)
     return Row(method, title, cells, note=note)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,16 +23,28 @@ def num_parameters(predictor: Predictor) -> int:
     return sum(parameter.numel() for parameter in predictor.parameters())
 
 
+class PredictionTime(NamedTuple):
+    """Median milliseconds from a decoded picture to its classes at its own size.
+
+    milliseconds: on the wall, which other work on the machine lengthens.  processor_milliseconds: of all threads of this process; None on
+    a device that is no processor, whose work they do not hold.
+    """
+
+    milliseconds: float
+    processor_milliseconds: float | None
+
+
 @torch.no_grad()
-def milliseconds_per_image(predictor: Predictor, dataset: FileDataset) -> float:
-    """Median time from a decoded picture to its classes at its own size."""
+def prediction_time(predictor: Predictor, dataset: FileDataset) -> PredictionTime:
+    """Time the data set's first pictures, one after the other."""
     device = next(predictor.parameters()).device
-    milliseconds = []
+    taken = []
     with evaluation_mode(predictor):
         for index in range(TIMED_PICTURES + 1):
             image = dataset.read_image(index % len(dataset))
-            milliseconds.append(1000 * _seconds(predictor, torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(device)))
-    return statistics.median(milliseconds[1:])
+            taken.append(_seconds(predictor, torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(device)))
+    wall, processor = (1000 * statistics.median(each) for each in zip(*taken[1:], strict=True))
+    return PredictionTime(wall, processor if device.type == "cpu" else None)
 
 
 @torch.no_grad()
@@ -40,12 +53,12 @@ def seconds_per_picture(predictor: Predictor, size: tuple[int, int]) -> float:
     device = next(predictor.parameters()).device
     picture = torch.randint(0, 256, (1, 3, *size), generator=torch.Generator().manual_seed(0)).to(device, torch.uint8)
     with evaluation_mode(predictor):
-        first = _seconds(predictor, picture)
-        return first if first > 1 else _seconds(predictor, picture)
+        first, _ = _seconds(predictor, picture)
+        return first if first > 1 else _seconds(predictor, picture)[0]
 
 
-def _seconds(predictor: Predictor, pixels: Tensor) -> float:
-    """One prediction of (1, 3, H, W) uint8, to classes in the CPU's memory."""
-    start = time.perf_counter()
+def _seconds(predictor: Predictor, pixels: Tensor) -> tuple[float, float]:
+    """On the wall and of the processor: one prediction of (1, 3, H, W) uint8, to classes in the CPU's memory."""
+    start = time.perf_counter(), time.process_time()
     decide(predictor.views(pixels), (pixels.shape[2], pixels.shape[3]))[0].cpu()
-    return time.perf_counter() - start
+    return time.perf_counter() - start[0], time.process_time() - start[1]

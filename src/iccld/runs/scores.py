@@ -15,7 +15,7 @@ from iccld.evaluation import Confusion, Record, evaluate, own_means
 from iccld.evaluation.evaluate import spread
 from iccld.files import write_json
 from iccld.measure.alignment import alignment, identity_gap
-from iccld.measure.cost import milliseconds_per_image, num_parameters
+from iccld.measure.cost import num_parameters, prediction_time
 from iccld.measure.remedies import memory_explained, scoring_remedies
 from iccld.methods.common.protocol import DiffusionMethod, Method
 from iccld.predictor import Predictor
@@ -115,7 +115,9 @@ class StageScorer:
             told |= self._finish_diffusion(stage, method)
         predictor = self.predictor(method)
         told["parameters"] = num_parameters(predictor)
-        told["milliseconds_per_image"] = round(milliseconds_per_image(predictor, self.shown), 1)
+        taken = prediction_time(predictor, self.shown)
+        told["milliseconds_per_image"] = round(taken.milliseconds, 1)
+        told["processor_milliseconds_per_image"] = None if taken.processor_milliseconds is None else round(taken.processor_milliseconds, 1)
         return told
 
     def _finish_diffusion(self, stage: str, method: DiffusionMethod) -> dict[str, Any]:
