@@ -101,7 +101,8 @@ def load_config(recipe: str | Path, overrides: Sequence[str] = (), replaced: Map
 def _merged(values: Mapping[str, Any], overrides: Sequence[str], origin: str) -> Config:
     parser = config_parser(_stages_named((*_dotted(values), *_flags(overrides))))
     parsed = _checked(lambda: parser.parse_object(dict(values), defaults=False), origin=f" in {origin}")
-    parsed = _checked(lambda: parser.parse_args(_bracketed(overrides), namespace=parsed, defaults=False))
+    if overrides:
+        parsed = _checked(lambda: parser.parse_args(_bracketed(overrides), namespace=parsed, defaults=False))
     return _construct(Config, parsed.as_dict())
 
 
