@@ -1,7 +1,7 @@
 """A training step of each stage, before and after a change: time, the share of convolutions in it, and its loss.
 
     python benchmarks/training_step.py [--before SRC] [--plain] [--other FLAGS] [--recipe city_to_camvid] [--rounds 15] [--threads 1]
-                                       [--sizes 448x608 288x384]
+                                       [--sizes 448x608 288x384] [--method cluda --stages adapt]
 
 SRC is `src` of another commit, for example of `git worktree add ../before 23ecd24`.  `--plain` adds this tree with the encoder's layers
 left to PyTorch's own convolution and gradients, `--other "--network.encoder_training full"` this tree with other settings.  All take the
@@ -36,6 +36,14 @@ SIZES = ("352x480", "192x256")
 def sized(working: str, crop: str) -> list[str]:
     """The settings of these sizes."""
     return ["--size.source", working, "--size.target", working, "--size.crop", crop]
+
+
+def of_method(name: str) -> list[str]:
+    """The method, on a recipe that was not made for it."""
+    from iccld.methods import METHODS
+
+    settings = " ".join(f"--settings.{key} {value}" for key, value in METHODS[name].elsewhere.items())
+    return ["--method", name, *settings.split()]
 
 
 def prepared(recipe: str, stage: str, threads: int, flags: Sequence[str]) -> tuple[Any, Any, Any]:
@@ -120,7 +128,7 @@ class Tree:
         command = [sys.executable, __file__, "--serve", stage, "--recipe", given.recipe, "--threads", str(given.threads)]
         command += ["--plain"] if name == PLAIN else []
         command += [f"--other={given.other}"] if name == OTHER else []
-        command += ["--sizes", *given.sizes]
+        command += ["--sizes", *given.sizes, "--method", given.method]
         environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": str(given.threads)}
         self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -172,11 +180,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--stages", nargs="+", default=STAGES)
+    parser.add_argument("--method", default="iccld", help="with the settings that `compare` gives it; most methods' stages are source and adapt")
     parser.add_argument("--sizes", nargs=2, metavar=("WORKING", "CROP"), default=SIZES, help="height x width, say 448x608 288x384")
     parser.add_argument("--serve", metavar="STAGE", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
-        serve(given.recipe, given.serve, given.threads, given.plain, [*sized(*given.sizes), *given.other.split()])
+        serve(given.recipe, given.serve, given.threads, given.plain, [*sized(*given.sizes), *of_method(given.method), *given.other.split()])
         return
     own = str(Path(__file__).resolve().parents[1] / "src")
     trees = {PLAIN: own} if given.plain else {}

@@ -68,6 +68,28 @@ def test_sliding_window_resizes_logits_of_lower_resolution():
     assert torch.equal(result, images)
 
 
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_logits_of_whole_cells_are_averaged_as_they_are(at_once):
+    """Cells of 2 x 2 pixels: what comes out is the mean of each cell, at the size of the cells."""
+    images = torch.randn(2, 3, 16, 20, generator=torch.Generator().manual_seed(0))
+    cells = torch.nn.functional.avg_pool2d(images, 2)
+    options = {"windows_at_once": at_once, "by_cells": True}
+    found = sliding_window(lambda crops, _: torch.nn.functional.avg_pool2d(crops, 2), images, (8, 8), (4, 4), **options)
+    torch.testing.assert_close(found, cells, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "stride"), [((16, 21), 4), ((16, 20), 3)])
+def test_where_cells_do_not_fit_logits_are_averaged_at_the_pixels(size, stride):
+    images = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+
+    def forward(crops, _):
+        return torch.nn.functional.avg_pool2d(crops, 2)
+
+    found = sliding_window(forward, images, (8, 8), stride, by_cells=True)
+    assert found.shape == images.shape
+    assert torch.equal(found, sliding_window(forward, images, (8, 8), stride))
+
+
 @pytest.mark.parametrize("size", [(5, 7), (40, 64), (23, 9), (8, 200), (1, 1)])
 def test_resize_rows_equals_interpolate(size):
     logits = torch.randn(2, 4, 11, 16)

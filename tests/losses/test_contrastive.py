@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from importlib import import_module
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from iccld.labels import IGNORE
 from iccld.losses import contrastive
 
 
@@ -53,3 +56,50 @@ def test_one_class_alone_costs_nothing_and_gathering_pays() -> None:
     contrastive(scattered, labels).backward()
     assert scattered.grad is not None
     assert torch.isfinite(scattered.grad).all()
+
+
+def by_all_pairs(features: Tensor, label: Tensor, weight: Tensor, temperature: float) -> Tensor:
+    """The formula as it is written, with a matrix of all pairs, in double precision."""
+    rows = F.normalize(features.double(), dim=1).permute(0, 2, 3, 1).flatten(0, 2)
+    classes, weight = label.flatten(), weight.flatten().double()
+    similarity = rows @ rows.T / temperature
+    is_labelled = classes != IGNORE
+    others = (classes[:, None] != classes) & is_labelled
+    same = (classes[:, None] == classes) & is_labelled & ~torch.eye(len(classes), dtype=torch.bool)
+    negative = similarity.masked_fill(~others, -torch.inf).logsumexp(1, keepdim=True)
+    log_p = similarity - torch.logaddexp(similarity, negative)
+    return -((same * torch.outer(weight, weight) * log_p).sum(1) / same.sum(1).clamp(min=1)).mean()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.1, 0.005])
+@pytest.mark.parametrize("pairs_at_once", [2**20, 1000])
+def test_value_and_gradient_are_those_of_all_pairs(temperature: float, pairs_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """0.005 is beyond what an exponential holds in single precision; 1,000 pairs at a time cut classes in pieces."""
+    monkeypatch.setattr(import_module("iccld.losses.contrastive"), "PAIRS_AT_ONCE", pairs_at_once)
+    generator = torch.Generator().manual_seed(0)
+    label = torch.randint(0, 5, (2, 9, 7), generator=generator)
+    label[torch.rand(label.shape, generator=generator) < 0.2] = IGNORE
+    label[0, 0, 0] = 7  # alone in its class
+    weight = torch.rand(label.shape, generator=generator)
+    features = torch.randn(2, 8, 9, 7, generator=generator).requires_grad_()
+    expected, found = by_all_pairs(features, label, weight, temperature), contrastive(features, label, weight, temperature)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    (slope,), (own,) = torch.autograd.grad(expected, features), torch.autograd.grad(found, features)
+    assert (own - slope).abs().max() < 1e-4 * slope.abs().max()
+
+
+def test_low_precision_around_it_changes_nothing() -> None:
+    features, label = maps([[3.0, 0.1], [0.5, 0.3], [0.1, 2.0]], [0, 0, 1])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = contrastive(features, label)
+    assert torch.equal(found, contrastive(features, label))
+
+
+def test_pixels_without_a_class_alone_cost_nothing() -> None:
+    features, label = maps([[1.0, 0.0], [0.0, 1.0]], [IGNORE, IGNORE])
+    features.requires_grad_(True)
+    loss = contrastive(features, label)
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert features.grad is not None
+    assert not features.grad.any()

@@ -32,12 +32,15 @@ def sliding_window(
     stride: int | tuple[int, int],
     *,
     windows_at_once: int = 1,
+    by_cells: bool = False,
 ) -> Tensor:
-    """Average the logits of overlapping windows: (B, C, H, W) -> (B, K, H, W) float32.
+    """Average the logits of overlapping windows: (B, C, H, W) -> (B, K, H, W) float32, or with `by_cells` (B, K, H / c, W / c).
 
     forward(crops (N, C, h, w), positions) -> (N, K, h', w') is called with N = B * len(positions) crops, all images of a position together;
     its logits are resized to the window.  A side shorter than the window gives one window of that side's length.
-    windows_at_once: positions in one call; it changes memory, not the answer.  Raises ConfigError for a stride that leaves gaps.
+    windows_at_once: positions in one call; it changes memory, not the answer.  by_cells: logits of c x c pixels a cell are averaged as they
+    are where every window and the picture begin and end between cells, and only where they do not at the size of the pixels.
+    Raises ConfigError for a stride that leaves gaps.
     """
     num_images, _, height, width = images.shape
     window_height, window_width = min(window[0], height), min(window[1], width)
@@ -46,24 +49,34 @@ def sliding_window(
     starts_y, starts_x = window_starts(height, window[0], stride_y), window_starts(width, window[1], stride_x)
     positions = [(y, x) for y in starts_y for x in starts_x]
     total: Tensor | None = None
+    cell = 1
     for first in range(0, len(positions), max(1, windows_at_once)):
         group = positions[first : first + max(1, windows_at_once)]
         crops = torch.cat([images[:, :, y : y + window_height, x : x + window_width] for y, x in group])  # (N, C, h, w)
         logits = forward(crops, group).float()  # (N, K, h', w')
-        if logits.shape[2:] != crops.shape[2:]:
+        if by_cells and first == 0:
+            cell = _common_cell(logits, (window_height, window_width), [height, width, *starts_y, *starts_x])
+        if logits.shape[2:] != (window_height // cell, window_width // cell):
             logits = functional.interpolate(logits, size=(window_height, window_width), mode="bilinear", align_corners=False)
         if len(positions) == 1:
             return logits
         if total is None:
-            total = logits.new_zeros((num_images, logits.shape[1], height, width))
+            total = logits.new_zeros((num_images, logits.shape[1], height // cell, width // cell))
         for index, (y, x) in enumerate(group):
             part = logits[index * num_images : (index + 1) * num_images]  # (B, K, h, w)
-            total[:, :, y : y + window_height, x : x + window_width] += part
+            total[:, :, y // cell : (y + window_height) // cell, x // cell : (x + window_width) // cell] += part
     if total is None:
         raise ConfigError("a sliding window over an empty picture has no prediction")
-    counts_y = _coverage(starts_y, window_height, height, total)
-    counts_x = _coverage(starts_x, window_width, width, total)
+    counts_y = _coverage([y // cell for y in starts_y], window_height // cell, height // cell, total)
+    counts_x = _coverage([x // cell for x in starts_x], window_width // cell, width // cell, total)
     return total / (counts_y[:, None] * counts_x)
+
+
+def _common_cell(logits: Tensor, window: tuple[int, int], places: Sequence[int]) -> int:
+    """Pixels a side of the logits' cells, if all windows and the picture consist of whole ones; 1 otherwise."""
+    cell = window[0] // int(logits.shape[2])
+    is_whole = (cell * logits.shape[2], cell * logits.shape[3]) == window and all(place % cell == 0 for place in places)
+    return cell if is_whole else 1
 
 
 def _coverage(starts: Sequence[int], window: int, length: int, like: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +16,24 @@ from iccld.models.segmenter import Segmenter
 Offsets = Sequence[tuple[int, int]]
 """(y, x) of each row's detail, pixels of the full-resolution picture."""
 
-Slide = Callable[[Callable[[Tensor, Sequence[tuple[int, int]]], Tensor], Tensor, tuple[int, int], tuple[int, int]], Tensor]
-"""(forward, images, window, stride) -> logits at the images' size, averaged where windows overlap."""
+
+class Slide(Protocol):
+    """Logits averaged where windows overlap, by cells where these fit, otherwise at the images' size.
+
+    windows_at_once go through `forward` together.
+    """
+
+    def __call__(
+        self,
+        forward: Callable[[Tensor, Sequence[tuple[int, int]]], Tensor],
+        images: Tensor,
+        window: tuple[int, int],
+        stride: tuple[int, int],
+        *,
+        windows_at_once: int,
+        by_cells: bool,
+    ) -> Tensor: ...
+
 
 CONTEXT = 2
 """How many pixels of the detail one pixel of the context covers, per side."""
@@ -82,11 +98,15 @@ class TwoResolutions(nn.Module):
         return self.segmenter.decoder
 
     def forward(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The whole picture: details in overlapping windows, averaged; (B, K, H, W) at the (enlarged) picture's size."""
+        """The whole picture: details in overlapping windows, averaged as the released code does; (B, K, h, w).
+
+        The logits have the decoder's stride where the (enlarged) picture and its windows are whole cells of it, otherwise its pixels.
+        """
         image = self.enlarged(image)
         _, _, logits, attention = self._context(image)
         stride = (max(1, self.detail[0] // 2), max(1, self.detail[1] // 2))
-        detail = self.slide(lambda crops, _: self.segmenter(crops), image, self.detail, stride)  # (B, K, H, W)
+        together = max(1, image.shape[-2] * image.shape[-1] // (self.detail[0] * self.detail[1]))  # as many pixels as the picture has
+        detail = self.slide(lambda crops, _: self.segmenter(crops), image, self.detail, stride, windows_at_once=together, by_cells=True)
         return fuse(logits, attention, detail)
 
     def with_one_detail(self, image: Tensor, offsets: Offsets) -> TwoResolutionOutput:
