@@ -52,7 +52,7 @@ class _ClassContrast(torch.autograd.Function):
                 stop = start + count
                 for first in range(start, stop, chunk):
                     last = min(first + chunk, stop)
-                    similarity = rows[first:last] @ rows.T / temperature  # (n, N)
+                    similarity = (rows[first:last] / temperature) @ rows.T  # (n, N)
                     pairs = weights[first:last, None] * weights[start:stop] / max(1, count - 1)  # (n, count)
                     pairs.diagonal(first - start).zero_()  # no pixel is its own partner
                     total += _anchors(similarity, pairs, start, stop, needs_gradient)
