@@ -113,7 +113,11 @@ STEP2_BOUND = 0.01
 its mean of squares lies in a buffer that holds all of them: 0.6 and 0.7 % of what lives at the peak were seen."""
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+FAST = ("iccld", "iccld_paper", "dacs", "cluda", "proda")
+"""Steps that differ in kind; the other methods' are tested by `make test-slow`."""
+
+
+@pytest.mark.parametrize("method", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in METHODS])
 def test_the_meta_device_counts_what_the_same_step_takes_on_a_cpu_or_tells_that_it_needs_values(method: str) -> None:
     one = config("--method", method, "--settings", "{}")
     stages = stage_memory(one, bf16=False)
@@ -213,7 +217,7 @@ def test_recipe_with_dinov2_takes_real_size_steps_and_fits_a_24_gb_gpu(training:
         assert source.gradients < 4 * (15e6 if training == "frozen" else 45e6)
 
 
-@pytest.mark.parametrize("widths", ["128,256,384,512", "224,448,672,896"])
+@pytest.mark.parametrize("widths", ["128,256,384,512", pytest.param("224,448,672,896", marks=pytest.mark.slow)])
 def test_kl_f8_at_512_pixels_fits_24_gb_as_the_docs_tell(widths: str) -> None:
     size = [word for name in ("source", "target", "crop") for word in (f"--size.{name}", "512x512")]
     flags = ["--network.preset", "ldm", "--network.encoder", "", "--network.widths", "[]", "--network.decoder_width", "0"]
