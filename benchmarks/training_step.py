@@ -38,11 +38,14 @@ def sized(working: str, crop: str) -> list[str]:
     return ["--size.source", working, "--size.target", working, "--size.crop", crop]
 
 
-def of_method(name: str) -> list[str]:
-    """The method, on a recipe that was not made for it."""
+def of_method(recipe: str, name: str | None) -> list[str]:
+    """Settings of the method on a recipe that was not made for it; trees of earlier commits have none of their own for that."""
+    from iccld.config import load_config
     from iccld.methods import METHODS
 
-    settings = " ".join(f"--settings.{key} {value}" for key, value in METHODS[name].elsewhere.items())
+    if name is None or load_config(recipe).method == name:
+        return []
+    settings = " ".join(f"--settings.{key} {value}" for key, value in getattr(METHODS[name], "elsewhere", {}).items())
     return ["--method", name, *settings.split()]
 
 
@@ -128,7 +131,8 @@ class Tree:
         command = [sys.executable, __file__, "--serve", stage, "--recipe", given.recipe, "--threads", str(given.threads)]
         command += ["--plain"] if name == PLAIN else []
         command += [f"--other={given.other}"] if name == OTHER else []
-        command += ["--sizes", *given.sizes, "--method", given.method]
+        command += ["--sizes", *given.sizes]
+        command += ["--method", given.method] if given.method else []
         environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": str(given.threads)}
         self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -180,12 +184,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--stages", nargs="+", default=STAGES)
-    parser.add_argument("--method", default="iccld", help="with the settings that `compare` gives it; most methods' stages are source and adapt")
+    parser.add_argument("--method", help="another method than the recipe's, as `compare` sets it; its stage is mostly called adapt")
     parser.add_argument("--sizes", nargs=2, metavar=("WORKING", "CROP"), default=SIZES, help="height x width, say 448x608 288x384")
     parser.add_argument("--serve", metavar="STAGE", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
-        serve(given.recipe, given.serve, given.threads, given.plain, [*sized(*given.sizes), *of_method(given.method), *given.other.split()])
+        flags = [*sized(*given.sizes), *of_method(given.recipe, given.method), *given.other.split()]
+        serve(given.recipe, given.serve, given.threads, given.plain, flags)
         return
     own = str(Path(__file__).resolve().parents[1] / "src")
     trees = {PLAIN: own} if given.plain else {}

@@ -15,8 +15,9 @@ from torch import nn
 from iccld import files, predict
 from iccld.data import MaskReader
 from iccld.errors import ConfigError, DataError, NumericError
-from iccld.evaluation import evaluate_predictions
+from iccld.evaluation import evaluate_predictions, sliding_window
 from iccld.labels import CITYSCAPES19, LabelClass, LabelSpace
+from iccld.models import CompactEncoder, InterCoderDecoder, Segmenter, TwoResolutions
 from iccld.predict import Wanted, label_pictures
 from iccld.predict import index as index_module
 from iccld.predict.names import find_pictures, name_outputs
@@ -300,6 +301,34 @@ def test_fault_21_fewer_windows_at_once_give_the_same_answer(capsys):
     assert torch.equal(certainty, expected[1])
     assert predictor.windows_at_once == 2
     assert predictor.window == (16, 16)
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_fault_21_a_network_of_two_resolutions_takes_its_details_one_by_one_first(capsys):
+    encoder = CompactEncoder((8, 8, 16, 16, 16), 4)
+    segmenter = Segmenter(encoder, InterCoderDecoder(4, encoder.pyramid_channels, 3, width=8))
+
+    class Network(TwoResolutions):
+        def forward(self, images, noise=None):
+            return super().forward(images)
+
+    predictor = Predictor(
+        Network(segmenter, 8, (32, 32), sliding_window).eval(), SPACE, working_size=None, size_multiple=16, mean=(0, 0, 0), std=(1, 1, 1)
+    )
+    images = random_pictures(1, 64, 64)
+    expected = label_pictures(predictor, images)
+    seen = []
+
+    def refuse(_, inputs):
+        seen.append(len(inputs[0]))
+        if len(inputs[0]) > 1:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+
+    segmenter.register_forward_pre_hook(refuse)
+    labels, _ = label_pictures(predictor, images)
+    assert torch.equal(labels, expected[0])
+    assert seen == [4, *[1] * 9]
+    assert predictor.window is None
     assert "warning" not in capsys.readouterr().err
 
 

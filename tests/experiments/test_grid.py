@@ -155,6 +155,7 @@ def test_differences_are_paired_and_a_ceiling_is_never_the_best(grid_by_hand: An
     # The ceiling has the highest score, is marked, and is not bold.
     best = {scores.rows[i].key for i, key in is_best(scores) if key == "miou"}
     assert best == {"with/decoder"}
+    assert {key for _, key in is_best(costs)} <= {"peak_memory_gib", "parameters"}  # no time
     assert "True labels, decoder alone (ceiling)" in as_markdown(scores)
     # A row's costs are its own: step 1's are not among them.
     own = {row.key: row for row in costs.rows}["with/decoder"].cells

@@ -140,6 +140,17 @@ def test_costs_are_of_the_processor_too_and_no_time_is_bold(tmp_path: Path, by_h
     assert {key for _, key in is_best(cost)} <= {"peak_memory_gib", "parameters"}
 
 
+def test_a_cost_that_one_seed_does_not_tell_is_not_told_of_the_row(tmp_path: Path, by_hand: Any) -> None:
+    """The mean of one seed of an earlier release and one of this one would be the latter's alone."""
+    old, new = (
+        by_hand.write_run(tmp_path / "0", {"adapt": WEAK}),
+        by_hand.write_run(tmp_path / "1", {"adapt": WEAK}, processor_seconds=50.0),
+    )
+    (row,) = table2.tables({"dacs": {0: read_outcome(old, "adapt"), 1: read_outcome(new, "adapt")}}, [0, 1], {}, {}, 1)[0].rows
+    assert row.cells["processor_seconds"] is None
+    assert row.cells["seconds"] == Spread(60.0, 0.0, 2)
+
+
 def test_a_cost_that_no_run_tells_has_no_column(tmp_path: Path, by_hand: Any) -> None:
     """Runs of earlier releases tell no processor time, those on a GPU none of a prediction."""
     run = by_hand.write_run(tmp_path / "r", {"source": WEAK, "step1": MIDDLE, "step2": STRONG}, processor_milliseconds_per_image=None)

@@ -113,7 +113,7 @@ STEP2_BOUND = 0.01
 its mean of squares lies in a buffer that holds all of them: 0.6 and 0.7 % of what lives at the peak were seen."""
 
 
-FAST = ("iccld", "iccld_paper", "dacs", "cluda", "proda")
+FAST = ("iccld", "iccld_paper", "dacs", "hrda", "cluda", "proda")
 """Steps that differ in kind; the other methods' are tested by `make test-slow`."""
 
 

@@ -1,11 +1,11 @@
-"""What a row of a table costs, seconds on the wall beside those of the processor: other work on the machine lengthens only the first."""
+"""What a row of a table costs, seconds on the wall beside those of the processor, which other work on the machine lengthens far less."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from iccld.experiments.outcome import Outcomes
-from iccld.experiments.table import Column, Row, Value, spread
+from iccld.experiments.outcome import Outcome, Outcomes
+from iccld.experiments.table import Column, Row, Spread, Value, spread
 
 COSTS = (
     Column("seconds", "training seconds", 0),
@@ -17,20 +17,31 @@ COSTS = (
 )
 """No time is bold: on the wall it tells of the machine's other work, and of the processor nothing where a GPU computes."""
 
+NOTE = (
+    "Seconds are those of training, without scoring. On the wall they hold what else the machine did meanwhile, such as runs beside it; "
+    "processor seconds are what the run's own process kept cores busy. Compare costs by the processor's on a CPU, by the wall's on a GPU."
+)
+
 
 def cost_of(outcomes: Outcomes, is_trained: bool = True) -> dict[str, Value]:
     """Means over the seeds, and the largest peak.  is_trained: whether the row trained anything after what it started from."""
     each = list(outcomes.values())
     cells: dict[str, Value] = {
         "parameters": each[0].parameters / 1e6,
-        "milliseconds": spread(one.milliseconds for one in each),
-        "processor_milliseconds": spread(one.processor_milliseconds for one in each),
+        "milliseconds": _over_all(each, lambda one: one.milliseconds),
+        "processor_milliseconds": _over_all(each, lambda one: one.processor_milliseconds),
     }
     if is_trained:
-        cells["seconds"] = spread(one.seconds for one in each)
-        cells["processor_seconds"] = spread(one.processor_seconds for one in each)
+        cells["seconds"] = _over_all(each, lambda one: one.seconds)
+        cells["processor_seconds"] = _over_all(each, lambda one: one.processor_seconds)
         cells["peak_memory_gib"] = max(one.peak_memory_gib for one in each)
     return cells
+
+
+def _over_all(each: Sequence[Outcome], cost: Callable[[Outcome], float | None]) -> Spread | None:
+    """None where a run does not tell it, as those of earlier releases: the mean of the others would look like that of all."""
+    values = [cost(one) for one in each]
+    return None if None in values else spread(values)
 
 
 def with_figures(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:

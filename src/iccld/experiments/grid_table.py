@@ -37,8 +37,8 @@ GROUPS = {
 COLUMNS = (
     Column("iterations", "iterations"),
     *COSTS[:2],
-    Column("step_milliseconds", "processor ms an iteration", 0, best="lowest"),
-    Column("of_continued", "of step 1's", 2, best="lowest"),
+    Column("step_milliseconds", "processor ms an iteration", 0),
+    Column("of_continued", "of step 1's", 2),
     Column("domain", "discriminator's loss, nats", 2),
     *COSTS[2:],
 )

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iccld.errors import CheckpointError
 from iccld.experiments import reported
-from iccld.experiments.cost import COSTS, cost_of, with_figures
+from iccld.experiments.cost import COSTS, NOTE, cost_of, with_figures
 from iccld.experiments.outcome import Outcome, Outcomes, class_spreads, miou_of, paired_gain, read_outcome
 from iccld.experiments.table import Column, Row, Table, Value, spread
 
@@ -93,13 +93,13 @@ def tables(rows: Mapping[tuple[str, str], Outcomes], seeds: Sequence[int], failu
     columns = [
         Column("iterations", "gradient iterations"),
         Column("after_source", "of these after source"),
-        *COSTS,
+        *(replace(column, title=f"{column.title} after source") if column.key.endswith("seconds") else column for column in COSTS),
         Column("identity_gap", "identity gap %"),
     ]
     found = [
         Table("Table 1: mIoU and paired differences", scores, made, "DA setting", (reported.NOTE,)),
         Table("IoU by class, %", classes, made, "DA setting"),
-        Table("Cost", with_figures(columns, made), made, "DA setting"),
+        Table("Cost", with_figures(columns, made), made, "DA setting", (NOTE,)),
     ]
     if len(seeds) > 1:
         found.insert(1, Table("mIoU of every seed", [Column(f"seed_{seed}", f"seed {seed}", 2) for seed in seeds], made, "DA setting"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from iccld.errors import CheckpointError
 from iccld.experiments import reported
-from iccld.experiments.cost import COSTS, cost_of, with_figures
+from iccld.experiments.cost import COSTS, NOTE, cost_of, with_figures
 from iccld.experiments.outcome import Outcome, Outcomes, class_spreads, miou_of, paired_gain, read_outcome
 from iccld.experiments.table import Column, Row, Table, Value, spread
 
@@ -66,7 +66,7 @@ def tables(
         Table("Table 2: mIoU and paired differences", scores, made, "method", (reported.NOTE,)),
         Table("IoU by class, %", classes, made, "method"),
         Table("mIoU of trained and of averaged weights", WEIGHTS, made, "method"),
-        Table("Cost", costs, made, "method"),
+        Table("Cost", costs, made, "method", (NOTE,)),
     ]
     if len(seeds) > 1:
         found.insert(1, Table("mIoU of every seed", [Column(f"seed_{seed}", f"seed {seed}", 2) for seed in seeds], made, "method"))

@@ -11,8 +11,9 @@ from torch.autograd.function import once_differentiable
 
 from iccld.labels import IGNORE
 
-PAIRS_AT_ONCE = 2**20
-"""Cosines that are held at a time: 4 MiB of them stay in a core's cache, all of two maps of 65 x 65 would be 286."""
+PAIRS_AT_ONCE = {"cpu": 2**20, "other": 2**26}
+"""Cosines in a matrix by kind of device: 4 MiB stay in a core's cache, where all pairs of two maps of 65 x 65 are 272; a GPU, to which each
+chunk costs some forty launches, takes those in two."""
 
 
 def contrastive(features: Tensor, label: Tensor, weight: Tensor | None = None, temperature: float = 1.0) -> Tensor:
@@ -21,7 +22,7 @@ def contrastive(features: Tensor, label: Tensor, weight: Tensor | None = None, t
     With s the cosine over the temperature, anchor i and each other pixel p of its class give -log(e^s_ip / (e^s_ip + sum_n e^s_in)),
     n over the pixels of other classes; weighted by the product of both weights, averaged over i's class, then over all anchors.
     255 is no class.  Differs from the released code, which flattens features pixel by pixel and labels picture by picture, so that
-    with two pictures a feature meets another pixel's label.  Memory grows with the pixels, not with their pairs.
+    with two pictures a feature meets another pixel's label.  The weights get no gradient.
     """
     rows = F.normalize(features.float(), dim=1).permute(0, 2, 3, 1).flatten(0, 2)  # (N, C), N = B h w
     weights = torch.ones_like(rows[:, 0]) if weight is None else weight.flatten().float()
@@ -46,7 +47,8 @@ class _ClassContrast(torch.autograd.Function):
         with torch.autocast(rows.device.type, enabled=False):
             needs_gradient = ctx.needs_input_grad[0]
             total, by_rows = rows.new_zeros(()), torch.zeros_like(rows)
-            chunk = max(1, PAIRS_AT_ONCE // max(1, len(rows)))
+            at_once = PAIRS_AT_ONCE["cpu" if rows.device.type == "cpu" else "other"]
+            chunk = max(1, at_once // max(1, len(rows)))
             start = 0
             for count in counts:
                 stop = start + count

@@ -75,6 +75,8 @@ class TwoResolutions(nn.Module):
 
     detail: (height, width) of the window that sees full resolution.  slide: how `forward` moves it over the whole picture, by half of
     its sides; the windows stay in here, so that whoever calls it sees one network.  enlarge: by how much pictures are enlarged first.
+    details_at_once: an attribute, how many windows go through the segmenter together, None for as many as have the picture's area; it
+    changes speed and memory, not the answer.
     """
 
     def __init__(self, segmenter: Segmenter, attention_width: int, detail: tuple[int, int], slide: Slide, enlarge: int = 1) -> None:
@@ -86,6 +88,7 @@ class TwoResolutions(nn.Module):
         self.detail = detail
         self.slide = slide
         self.enlarge = enlarge
+        self.details_at_once: int | None = None
 
     @property
     def encoder(self) -> nn.Module:
@@ -105,7 +108,7 @@ class TwoResolutions(nn.Module):
         image = self.enlarged(image)
         _, _, logits, attention = self._context(image)
         stride = (max(1, self.detail[0] // 2), max(1, self.detail[1] // 2))
-        together = max(1, image.shape[-2] * image.shape[-1] // (self.detail[0] * self.detail[1]))  # as many pixels as the picture has
+        together = self.details_at_once or max(1, image.shape[-2] * image.shape[-1] // (self.detail[0] * self.detail[1]))
         detail = self.slide(lambda crops, _: self.segmenter(crops), image, self.detail, stride, windows_at_once=together, by_cells=True)
         return fuse(logits, attention, detail)
 

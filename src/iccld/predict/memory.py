@@ -7,6 +7,7 @@ from torch import Tensor
 
 from iccld.errors import DataError, NumericError, is_out_of_memory
 from iccld.evaluation.decision import are_finite, decide
+from iccld.models import TwoResolutions
 from iccld.predictor import Predictor
 from iccld.progress import say
 
@@ -27,8 +28,8 @@ def label_at_once(predictor: Predictor, images: Tensor, *, confidence: bool = Tr
 def certain_pictures(predictor: Predictor, images: Tensor) -> tuple[Tensor, Tensor]:
     """Classes and certainty: (B, 3, H, W) uint8 -> (B, H, W) uint8, (B, H, W) float32 softmax of the winner in 0..1.
 
-    Out of memory, the predictor keeps a lower `windows_at_once`; its window is restored.  Raises DataError when the smallest window does
-    not fit either, NumericError when logits are not finite.
+    Out of memory, the predictor keeps fewer details and a lower `windows_at_once`; its window is restored.  Raises DataError when the
+    smallest window does not fit either, NumericError when logits are not finite.
     """
     labels, certainty = _label_with_less(predictor, images, True)
     if certainty is None:
@@ -69,7 +70,10 @@ def _label(predictor: Predictor, images: Tensor, confidence: bool) -> tuple[Tens
 
 
 def _use_less(predictor: Predictor, size: tuple[int, int]) -> None:
-    """Halve the windows at once, or when there is but one, the window."""
+    """One of the network's own details at once, then half of the windows, or when there is but one, half of the window."""
+    if isinstance(predictor.network, TwoResolutions) and predictor.network.details_at_once != 1:
+        predictor.network.details_at_once = 1
+        return
     if predictor.window is not None and predictor.windows_at_once > 1:
         predictor.windows_at_once //= 2
         return
