@@ -9,15 +9,13 @@ Milliseconds of processor time from a random picture of that size to its classes
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from statistics import median
 
 import torch
 
 from iccld.config import parse_size
-from iccld.evaluation.decision import decide
-from iccld.predictor import Predictor
+from iccld.measure.cost import prediction_seconds
 from iccld.runs import load_predictor
 
 
@@ -34,18 +32,10 @@ def main() -> None:
     taken: dict[Path, list[float]] = {run: [] for run in predictors}
     for _ in range(given.rounds + 1):
         for run, predictor in predictors.items():
-            taken[run].append(milliseconds(predictor, picture))
+            taken[run].append(1000 * prediction_seconds(predictor, picture)[1])
     print("| run | processor ms a picture |\n|---|---:|")
     for run, each in taken.items():
         print(f"| {run.name} | {median(each[1:]):.0f} |")
-
-
-def milliseconds(predictor: Predictor, picture: torch.Tensor) -> float:
-    """One prediction of (1, 3, H, W) uint8, to classes."""
-    start = time.process_time()
-    with torch.no_grad():
-        decide(predictor.views(picture), (picture.shape[2], picture.shape[3]))
-    return 1000 * (time.process_time() - start)
 
 
 if __name__ == "__main__":

@@ -39,14 +39,13 @@ def sized(working: str, crop: str) -> list[str]:
 
 
 def of_method(recipe: str, name: str | None) -> list[str]:
-    """Settings of the method on a recipe that was not made for it; trees of earlier commits have none of their own for that."""
+    """The method and this tree's settings of it on a recipe that was not made for it, for every tree alike."""
     from iccld.config import load_config
     from iccld.methods import METHODS
 
     if name is None or load_config(recipe).method == name:
         return []
-    settings = " ".join(f"--settings.{key} {value}" for key, value in getattr(METHODS[name], "elsewhere", {}).items())
-    return ["--method", name, *settings.split()]
+    return ["--method", name, *(f"--settings.{key}={value}" for key, value in METHODS[name].elsewhere.items())]
 
 
 def prepared(recipe: str, stage: str, threads: int, flags: Sequence[str]) -> tuple[Any, Any, Any]:
@@ -131,8 +130,7 @@ class Tree:
         command = [sys.executable, __file__, "--serve", stage, "--recipe", given.recipe, "--threads", str(given.threads)]
         command += ["--plain"] if name == PLAIN else []
         command += [f"--other={given.other}"] if name == OTHER else []
-        command += ["--sizes", *given.sizes]
-        command += ["--method", given.method] if given.method else []
+        command += ["--sizes", *given.sizes, f"--flags={' '.join(of_method(given.recipe, given.method))}"]
         environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": str(given.threads)}
         self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -187,9 +185,10 @@ def main() -> None:
     parser.add_argument("--method", help="another method than the recipe's, as `compare` sets it; its stage is mostly called adapt")
     parser.add_argument("--sizes", nargs=2, metavar=("WORKING", "CROP"), default=SIZES, help="height x width, say 448x608 288x384")
     parser.add_argument("--serve", metavar="STAGE", help=argparse.SUPPRESS)
+    parser.add_argument("--flags", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
-        flags = [*sized(*given.sizes), *of_method(given.recipe, given.method), *given.other.split()]
+        flags = [*sized(*given.sizes), *given.flags.split(), *given.other.split()]
         serve(given.recipe, given.serve, given.threads, given.plain, flags)
         return
     own = str(Path(__file__).resolve().parents[1] / "src")

@@ -305,18 +305,15 @@ def test_fault_21_fewer_windows_at_once_give_the_same_answer(capsys):
 
 
 def test_fault_21_a_network_of_two_resolutions_takes_its_details_one_by_one_first(capsys):
+    torch.manual_seed(0)
     encoder = CompactEncoder((8, 8, 16, 16, 16), 4)
     segmenter = Segmenter(encoder, InterCoderDecoder(4, encoder.pyramid_channels, 3, width=8))
-
-    class Network(TwoResolutions):
-        def forward(self, images, noise=None):
-            return super().forward(images)
-
-    predictor = Predictor(
-        Network(segmenter, 8, (32, 32), sliding_window).eval(), SPACE, working_size=None, size_multiple=16, mean=(0, 0, 0), std=(1, 1, 1)
-    )
+    network = TwoResolutions(segmenter, 8, (32, 32), sliding_window).eval()
+    predictor = Predictor(network, SPACE, working_size=None, size_multiple=16, mean=(0, 0, 0), std=(1, 1, 1))
     images = random_pictures(1, 64, 64)
+    network.details_at_once = 1
     expected = label_pictures(predictor, images)
+    network.details_at_once = None
     seen = []
 
     def refuse(_, inputs):

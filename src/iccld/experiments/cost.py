@@ -28,18 +28,18 @@ def cost_of(outcomes: Outcomes, is_trained: bool = True) -> dict[str, Value]:
     each = list(outcomes.values())
     cells: dict[str, Value] = {
         "parameters": each[0].parameters / 1e6,
-        "milliseconds": _over_all(each, lambda one: one.milliseconds),
-        "processor_milliseconds": _over_all(each, lambda one: one.processor_milliseconds),
+        "milliseconds": over_all(each, lambda one: one.milliseconds),
+        "processor_milliseconds": over_all(each, lambda one: one.processor_milliseconds),
     }
     if is_trained:
-        cells["seconds"] = _over_all(each, lambda one: one.seconds)
-        cells["processor_seconds"] = _over_all(each, lambda one: one.processor_seconds)
+        cells["seconds"] = over_all(each, lambda one: one.seconds)
+        cells["processor_seconds"] = over_all(each, lambda one: one.processor_seconds)
         cells["peak_memory_gib"] = max(one.peak_memory_gib for one in each)
     return cells
 
 
-def _over_all(each: Sequence[Outcome], cost: Callable[[Outcome], float | None]) -> Spread | None:
-    """None where a run does not tell it, as those of earlier releases: the mean of the others would look like that of all."""
+def over_all(each: Sequence[Outcome], cost: Callable[[Outcome], float | None]) -> Spread | None:
+    """Over the seeds; None where a run does not tell it, as those of earlier releases: the others' mean would look like that of all."""
     values = [cost(one) for one in each]
     return None if None in values else spread(values)
 

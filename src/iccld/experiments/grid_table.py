@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iccld.errors import CheckpointError, DataError
-from iccld.experiments.cost import COSTS, cost_of, with_figures
+from iccld.experiments.cost import COSTS, cost_of, over_all, with_figures
 from iccld.experiments.formulations import START, Formulation
 from iccld.experiments.outcome import Outcome, Outcomes, class_spreads, last_loss, miou_of, paired_gain, read_outcome
 from iccld.experiments.table import Column, Row, Table, Value, spread
@@ -152,7 +152,7 @@ def _costs(own: Outcomes, continued: Outcomes) -> dict[str, Value]:
     return {
         "iterations": each[0].iterations,
         **cost_of(own),
-        "step_milliseconds": spread(1000 * one.processor_seconds / one.iterations for one in each if one.processor_seconds is not None),
+        "step_milliseconds": over_all(each, lambda one: one.processor_seconds and 1000 * one.processor_seconds / one.iterations),
         "of_continued": sum(one for one, _ in known) / sum(other for _, other in known) if known else None,
         "domain": spread(last_loss(one.run, STAGE, "domain") for one in each),
     }

@@ -42,7 +42,7 @@ def prediction_time(predictor: Predictor, dataset: FileDataset) -> PredictionTim
     with evaluation_mode(predictor):
         for index in range(TIMED_PICTURES + 1):
             image = dataset.read_image(index % len(dataset))
-            taken.append(_seconds(predictor, torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(device)))
+            taken.append(prediction_seconds(predictor, torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(device)))
     wall, processor = (1000 * statistics.median(each) for each in zip(*taken[1:], strict=True))
     return PredictionTime(wall, processor if device.type == "cpu" else None)
 
@@ -53,11 +53,12 @@ def seconds_per_picture(predictor: Predictor, size: tuple[int, int]) -> float:
     device = next(predictor.parameters()).device
     picture = torch.randint(0, 256, (1, 3, *size), generator=torch.Generator().manual_seed(0)).to(device, torch.uint8)
     with evaluation_mode(predictor):
-        first, _ = _seconds(predictor, picture)
-        return first if first > 1 else _seconds(predictor, picture)[0]
+        first, _ = prediction_seconds(predictor, picture)
+        return first if first > 1 else prediction_seconds(predictor, picture)[0]
 
 
-def _seconds(predictor: Predictor, pixels: Tensor) -> tuple[float, float]:
+@torch.no_grad()
+def prediction_seconds(predictor: Predictor, pixels: Tensor) -> tuple[float, float]:
     """On the wall and of the processor: one prediction of (1, 3, H, W) uint8, to classes in the CPU's memory."""
     start = time.perf_counter(), time.process_time()
     decide(predictor.views(pixels), (pixels.shape[2], pixels.shape[3]))[0].cpu()
